@@ -1,0 +1,160 @@
+"""Validation at the door: every public function refuses bad input with one sentence.
+
+The sentence is always ``where: parameter must be <legal set>, got <value>``. Kernels behind the door
+assume valid arrays. Nothing here repairs a value: a wrong dtype, shape or range is an error, because
+a scheduler that silently clips a NaN trains on nonsense for days.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+def fail(where: str, parameter: str, legal: str, value: object) -> NoReturn:
+    """Raise the one error sentence of this package."""
+    shown = repr(value)
+    if len(shown) > 120:
+        shown = shown[:117] + "..."
+    raise ValueError(f"{where}: {parameter} must be {legal}, got {shown}")
+
+
+def interval(low: float | None, high: float | None, *, open_low: bool, open_high: bool) -> str:
+    """``[0, 1]``, ``(0, inf)``, ... for an error sentence."""
+    left = "(" if open_low or low is None else "["
+    right = ")" if open_high or high is None else "]"
+    return f"{left}{'-inf' if low is None else low}, {'inf' if high is None else high}{right}"
+
+
+def as_int(
+    where: str, parameter: str, value: Any, low: int | None = None, high: int | None = None
+) -> int:
+    """One integer in ``[low, high]``; booleans and floats are refused."""
+    legal = f"an int in {interval(low, high, open_low=False, open_high=False)}"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        fail(where, parameter, legal, value)
+    number = int(value)
+    if (low is not None and number < low) or (high is not None and number > high):
+        fail(where, parameter, legal, value)
+    return number
+
+
+def as_float(
+    where: str,
+    parameter: str,
+    value: Any,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """One finite real number in the interval; booleans and NaN are refused."""
+    legal = f"a float in {interval(low, high, open_low=open_low, open_high=open_high)}"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        fail(where, parameter, legal, value)
+    number = float(value)
+    below = low is not None and (number <= low if open_low else number < low)
+    above = high is not None and (number >= high if open_high else number > high)
+    if not math.isfinite(number) or below or above:
+        fail(where, parameter, legal, value)
+    return number
+
+
+def as_bool(where: str, parameter: str, value: Any) -> bool:
+    """A boolean, and nothing that merely looks like one."""
+    if not isinstance(value, bool | np.bool_):
+        fail(where, parameter, "True or False", value)
+    return bool(value)
+
+
+def as_choice(where: str, parameter: str, value: Any, choices: tuple[str, ...]) -> str:
+    """One of a fixed set of strings."""
+    if not isinstance(value, str) or value not in choices:
+        fail(where, parameter, f"one of {list(choices)}", value)
+    return value
+
+
+def as_int_array(
+    where: str,
+    parameter: str,
+    value: ArrayLike,
+    *,
+    length: int | None = None,
+    low: int | None = None,
+    high: int | None = None,
+) -> IntArray:
+    """A one-dimensional int64 copy; float, bool and object arrays are refused."""
+    array = np.asarray(value)
+    if array.size == 0 and array.ndim == 1:
+        array = array.astype(np.int64)  # an empty list has dtype float64, and means no ids
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        fail(
+            where,
+            parameter,
+            "a one-dimensional integer array",
+            f"dtype {array.dtype}, shape {array.shape}",
+        )
+    if length is not None and array.size != length:
+        fail(where, parameter, f"of shape ({length},)", f"shape {array.shape}")
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        fail(where, parameter, "representable as int64", int(array.max()))
+    result = array.astype(np.int64)  # astype copies: the caller's array is never aliased
+    _check_range(where, parameter, result, low, high, open_low=False)
+    return result
+
+
+def as_float_array(
+    where: str,
+    parameter: str,
+    value: ArrayLike,
+    *,
+    length: int | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    open_low: bool = False,
+    allow_nan: bool = False,
+) -> FloatArray:
+    """A one-dimensional finite float64 copy (NaN only where it means "not measured")."""
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        fail(where, parameter, "a one-dimensional array of real numbers", value)
+    if array.ndim != 1:
+        fail(where, parameter, "one-dimensional", f"shape {array.shape}")
+    if length is not None and array.size != length:
+        fail(where, parameter, f"of shape ({length},)", f"shape {array.shape}")
+    is_bad = np.isinf(array) if allow_nan else ~np.isfinite(array)
+    if is_bad.any():
+        index = int(np.flatnonzero(is_bad)[0])
+        fail(where, parameter, "finite", f"{array[index]} at index {index}")
+    _check_range(where, parameter, array, low, high, open_low=open_low)
+    return array
+
+
+def _check_range(
+    where: str,
+    parameter: str,
+    array: NDArray[Any],
+    low: float | None,
+    high: float | None,
+    *,
+    open_low: bool,
+) -> None:
+    is_bad = np.zeros(array.shape, dtype=bool)
+    if low is not None:
+        is_bad |= (array <= low) if open_low else (array < low)
+    if high is not None:
+        is_bad |= array > high
+    if is_bad.any():
+        index = int(np.flatnonzero(is_bad)[0])
+        legal = f"in {interval(low, high, open_low=open_low, open_high=False)}"
+        fail(where, parameter, legal, f"{array[index].item()} at index {index}")
