@@ -1,0 +1,427 @@
+"""Honest statistics for "which scheduler is better": fixed targets, paired seeds, censoring.
+
+Every arm of a comparison runs on the same seeds (same population, same initial policy, same held-out
+set) and is read on one grid of *generated* rollouts, pilots and dropped groups included. Two questions
+are answered. How much higher is held-out success at equal rollouts (:func:`paired_difference`,
+:func:`harm_verdict`)? How many rollouts does each arm need to reach a level that was fixed before the
+arms were read (:func:`target_gains`, :func:`rollouts_to_target`, :func:`speed_up`)?
+
+Both arms of a ratio are timed by crossing the same level. Letting the budget stand in for the
+reference's crossing would make an arm *identical* to the reference look faster, because a noisy curve
+usually reaches its own final mean before the budget ends. A run that does not arrive is censored: it
+is counted, and the ratio becomes a bound.
+
+An additional axis suffix: ``_S`` seeds (paired across arms), ``_E`` points of the common grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import isotonic_regression
+from scipy.stats import binomtest, norm, t
+
+from cures.checks import BoolArray, FloatArray, as_float, as_float_array, as_int, fail
+
+FRACTIONS = (0.5, 0.8, 0.95)
+MIN_SEEDS = 6  # the range of n values misses the median with chance 2^(1-n): 1/32 < 5 % needs n = 6
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedUp:
+    """Ratio of the medians of rollouts-to-target, reference over arm: above 1 the arm is faster.
+
+    Attributes
+    ----------
+    ratio : float or None
+        ``None`` when both medians are censored, or one is zero (a level at or below the start).
+    low, high : float
+        Bootstrap interval. ``low`` is 0 (``high`` is inf) where censoring leaves that side open.
+    bound : {'exact', 'at least', 'at most', 'undefined'}
+        What censoring lets ``ratio`` claim.
+    reference_median, arm_median : float
+        Medians with censored runs at their budget.
+    reference_censored, arm_censored : int
+        Seeds that never reached the level.
+    seeds : int
+    """
+
+    ratio: float | None
+    low: float
+    high: float
+    bound: str
+    reference_median: float
+    arm_median: float
+    reference_censored: int
+    arm_censored: int
+    seeds: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Mean of (arm - reference) over paired seeds, with interval and sign test.
+
+    Attributes
+    ----------
+    mean, low, high : float
+        ``low`` and ``high`` are -inf and inf below two seeds.
+    wins, ties, losses : int
+        Seeds on which the arm is above, equal to, below the reference.
+    sign_p_value : float
+        Two-sided exact sign test, ties left out; 1 when every seed ties.
+    seeds : int
+    """
+
+    mean: float
+    low: float
+    high: float
+    wins: int
+    ties: int
+    losses: int
+    sign_p_value: float
+    seeds: int
+
+
+def target_gains(
+    start_S: ArrayLike, final_S: ArrayLike, fractions: Sequence[float] = FRACTIONS
+) -> FloatArray:
+    """Gains over the start that define the targets, from *development* runs of the reference.
+
+    Parameters
+    ----------
+    start_S, final_S : array_like of float, shape (S,)
+        Held-out success of the reference before and after training, on development seeds, which are
+        never compared.
+    fractions : sequence of float in (0, 1]
+
+    Returns
+    -------
+    gain_F : ndarray of float64
+        ``f * (mean final - mean start)``; the level of a compared seed is its start plus this.
+
+    Raises
+    ------
+    ValueError
+        If the reference did not improve on the development seeds: then no target exists.
+
+    Examples
+    --------
+    >>> target_gains([0.2, 0.4], [0.5, 0.7], fractions=(0.5, 0.8))
+    array([0.15, 0.24])
+    """
+    where = "target_gains"
+    start = as_float_array(where, "start_S", start_S)
+    final = as_float_array(where, "final_S", final_S, length=start.size)
+    if start.size == 0:
+        fail(where, "start_S", "of shape (S,) with S >= 1", "shape (0,)")
+    fraction_F = as_float_array(
+        where, "fractions", list(fractions), low=0.0, high=1.0, open_low=True
+    )
+    gain = float(final.mean() - start.mean())
+    if gain <= 0.0:
+        fail(where, "final_S", f"above the start on average (mean start {start.mean():.6g})", gain)
+    return fraction_F * gain
+
+
+def on_grid(
+    generated_U: ArrayLike, value_U: ArrayLike, grid_E: ArrayLike, *, start: float
+) -> FloatArray:
+    """Read a learning curve on the common grid: the value after the last update not beyond each point.
+
+    A step function, not an interpolation: between two updates the policy does not change, and pilots
+    that come before an update must not be credited with it.
+
+    Parameters
+    ----------
+    generated_U : array_like of float, shape (U,)
+        Rollouts generated up to each update, never decreasing.
+    value_U : array_like of float, shape (U,)
+        Value after each update.
+    grid_E : array_like of float, shape (E,)
+        Points of generated rollouts.
+    start : float
+        Value before the first update.
+
+    Examples
+    --------
+    >>> on_grid([10, 20], [0.5, 0.7], [0, 9, 10, 25], start=0.1)
+    array([0.1, 0.1, 0.5, 0.7])
+    """
+    where = "on_grid"
+    generated = as_float_array(where, "generated_U", generated_U)
+    value = as_float_array(where, "value_U", value_U, length=generated.size)
+    grid = as_float_array(where, "grid_E", grid_E)
+    if (np.diff(generated) < 0).any():
+        fail(where, "generated_U", "never decreasing", generated.tolist())
+    known = np.concatenate(([as_float(where, "start", start)], value))
+    return known[np.searchsorted(generated, grid, side="right")]
+
+
+def rollouts_to_target(
+    grid_E: ArrayLike, curve_S_E: ArrayLike, level_S: ArrayLike
+) -> tuple[FloatArray, BoolArray]:
+    """Rollouts each seed needs to reach its level, on isotonically smoothed curves.
+
+    Parameters
+    ----------
+    grid_E : array_like of float, shape (E,)
+        Common grid of generated rollouts, strictly increasing; its last point is the budget.
+    curve_S_E : array_like of float, shape (S, E)
+        Held-out success of each seed on the grid.
+    level_S : array_like of float, shape () or (S,)
+        Target, fixed before this arm was read.
+
+    Returns
+    -------
+    rollouts_S : ndarray of float64
+        First crossing, by linear interpolation; the budget where there is none.
+    is_censored_S : ndarray of bool
+        Runs that never arrive.
+
+    Notes
+    -----
+    The non-decreasing least-squares fit keeps one lucky evaluation from counting as an arrival: a
+    spike is averaged with what follows it.
+
+    Examples
+    --------
+    >>> rollouts_to_target([0, 10, 20], [[0.0, 0.4, 0.8], [0.0, 0.1, 0.2]], 0.6)
+    (array([15., 20.]), array([False,  True]))
+    """
+    where = "rollouts_to_target"
+    grid = as_float_array(where, "grid_E", grid_E)
+    if grid.size < 2 or (np.diff(grid) <= 0).any():
+        fail(where, "grid_E", "strictly increasing with at least two points", grid.tolist())
+    curve = np.asarray(curve_S_E, dtype=np.float64)
+    if curve.ndim != 2 or curve.shape[1] != grid.size:
+        fail(where, "curve_S_E", f"of shape (S, {grid.size})", f"shape {curve.shape}")
+    if not np.isfinite(curve).all():
+        fail(where, "curve_S_E", "finite", "a value that is not")
+    level = np.asarray(level_S, dtype=np.float64)
+    if level.shape not in ((), (curve.shape[0],)) or not np.isfinite(level).all():
+        fail(where, "level_S", f"finite, of shape () or ({curve.shape[0]},)", level.tolist())
+    level = np.broadcast_to(level, curve.shape[:1])
+    rollouts = np.full(curve.shape[0], grid[-1])
+    is_censored = np.zeros(curve.shape[0], dtype=bool)
+    for s, values in enumerate(curve):
+        smooth = isotonic_regression(values).x
+        first = int(np.searchsorted(smooth, level[s], side="left"))
+        if first == grid.size:
+            is_censored[s] = True
+        elif first == 0:
+            rollouts[s] = grid[0]
+        else:
+            low, high = smooth[first - 1], smooth[first]
+            share = (level[s] - low) / (high - low)
+            rollouts[s] = grid[first - 1] + share * (grid[first] - grid[first - 1])
+    return rollouts, is_censored
+
+
+def speed_up(
+    reference_S: ArrayLike,
+    reference_is_censored_S: ArrayLike,
+    arm_S: ArrayLike,
+    arm_is_censored_S: ArrayLike,
+    *,
+    generator: np.random.Generator,
+    draws: int = 10_000,
+    confidence: float = 0.95,
+) -> SpeedUp:
+    """Ratio of medians of rollouts-to-target over paired seeds, with a bootstrap over seeds.
+
+    Parameters
+    ----------
+    reference_S, arm_S : array_like of float, shape (S,)
+        Rollouts to the same level, from :func:`rollouts_to_target`; entry s of both is seed s.
+    reference_is_censored_S, arm_is_censored_S : array_like of bool, shape (S,)
+    generator : numpy.random.Generator
+    draws : int
+        Bootstrap draws; seeds are redrawn, keeping the pairs together.
+    confidence : float in (0, 1)
+
+    Returns
+    -------
+    SpeedUp
+
+    Notes
+    -----
+    A draw whose arm median is censored knows only that the ratio is at most something, hence counts
+    as 0 for the lower end; one whose reference median is censored counts as inf for the upper end.
+    The percentile interval uses the small-sample levels of :func:`paired_difference`.
+
+    Examples
+    --------
+    >>> none = np.zeros(6, dtype=bool)
+    >>> result = speed_up([20.0] * 6, none, [10.0] * 6, none, generator=np.random.default_rng(0))
+    >>> result.ratio, result.low, result.high, result.bound
+    (2.0, 2.0, 2.0, 'exact')
+    """
+    where = "speed_up"
+    reference = as_float_array(where, "reference_S", reference_S, low=0.0)
+    size = reference.size
+    arm = as_float_array(where, "arm_S", arm_S, length=size, low=0.0)
+    reference_out = _bool_array(where, "reference_is_censored_S", reference_is_censored_S, size)
+    arm_out = _bool_array(where, "arm_is_censored_S", arm_is_censored_S, size)
+    if size == 0:
+        fail(where, "reference_S", "of shape (S,) with S >= 1", "shape (0,)")
+    identity = np.arange(size)[None, :]
+    low_1, high_1, ratio = _ratio_bounds(reference, reference_out, arm, arm_out, identity)
+    low, high = 0.0, np.inf
+    if size >= 2:
+        index = generator.integers(0, size, size=(as_int(where, "draws", draws, 1), size))
+        low_d, high_d, _ = _ratio_bounds(reference, reference_out, arm, arm_out, index)
+        tail = _tail(size, as_float(where, "confidence", confidence, 0.0, 1.0))
+        # order statistics, never interpolated: a side opened by censoring must stay 0 or inf
+        low = float(np.quantile(low_d, tail, method="lower"))
+        high = float(np.quantile(high_d, 1.0 - tail, method="higher"))
+    bound = {
+        (False, False): "exact",
+        (False, True): "at least",
+        (True, False): "at most",
+        (True, True): "undefined",
+    }[(bool(low_1[0] == 0.0), bool(np.isinf(high_1[0])))]
+    return SpeedUp(
+        ratio=None if bound == "undefined" else float(ratio[0]),
+        low=low,
+        high=high,
+        bound=bound,
+        reference_median=float(np.median(reference)),
+        arm_median=float(np.median(arm)),
+        reference_censored=int(reference_out.sum()),
+        arm_censored=int(arm_out.sum()),
+        seeds=size,
+    )
+
+
+def paired_difference(
+    arm_S: ArrayLike,
+    reference_S: ArrayLike,
+    *,
+    generator: np.random.Generator,
+    draws: int = 10_000,
+    confidence: float = 0.95,
+) -> PairedDifference:
+    r"""Mean difference over paired seeds: bootstrap interval and exact sign test.
+
+    Parameters
+    ----------
+    arm_S, reference_S : array_like of float, shape (S,)
+        Held-out success at the same number of generated rollouts; entry s of both is seed s.
+    generator : numpy.random.Generator
+    draws : int
+        Bootstrap draws over seeds.
+    confidence : float in (0, 1)
+
+    Returns
+    -------
+    PairedDifference
+
+    Notes
+    -----
+    The plain percentile interval is too short for few seeds: it has normal tails and divides by S
+    instead of S - 1. Its levels are moved outwards to
+    :math:`\Phi(\sqrt{S/(S-1)}\, t_{\alpha/2, S-1})`, the expanded percentile interval [1]_. Below
+    ``MIN_SEEDS`` seeds no interval spanned by the data can reach 95 %.
+
+    References
+    ----------
+    .. [1] T. Hesterberg, "What teachers should know about the bootstrap", The American Statistician
+       69(4), 2015, section 5.3.
+
+    Examples
+    --------
+    >>> difference = paired_difference([0.5, 0.6], [0.4, 0.5], generator=np.random.default_rng(0))
+    >>> round(difference.mean, 6), difference.wins, difference.sign_p_value
+    (0.1, 2, 0.5)
+    """
+    where = "paired_difference"
+    arm = as_float_array(where, "arm_S", arm_S)
+    reference = as_float_array(where, "reference_S", reference_S, length=arm.size)
+    size = arm.size
+    if size == 0:
+        fail(where, "arm_S", "of shape (S,) with S >= 1", "shape (0,)")
+    difference = arm - reference
+    low, high = -np.inf, np.inf
+    if size >= 2:
+        index = generator.integers(0, size, size=(as_int(where, "draws", draws, 1), size))
+        tail = _tail(size, as_float(where, "confidence", confidence, 0.0, 1.0))
+        low, high = np.quantile(difference[index].mean(axis=1), [tail, 1.0 - tail])
+    wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
+    p_value = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    return PairedDifference(
+        mean=float(difference.mean()),
+        low=float(low),
+        high=float(high),
+        wins=wins,
+        ties=size - wins - losses,
+        losses=losses,
+        sign_p_value=float(p_value),
+        seeds=size,
+    )
+
+
+def harm_verdict(difference: PairedDifference, margin: float) -> str:
+    """Non-inferiority: ``'no harm'``, ``'harm'`` or ``'undecided'`` (which is not a pass).
+
+    Parameters
+    ----------
+    difference : PairedDifference
+        Arm minus reference, held-out success at equal generated rollouts.
+    margin : float, > 0
+        Largest loss that counts as none.
+
+    Returns
+    -------
+    str
+        ``'no harm'`` iff the whole interval lies above ``-margin``, ``'harm'`` iff it lies below.
+        Below ``MIN_SEEDS`` seeds always ``'undecided'``.
+
+    Examples
+    --------
+    >>> harm_verdict(PairedDifference(0.0, -0.004, 0.004, 4, 0, 4, 1.0, 8), margin=0.005)
+    'no harm'
+    >>> harm_verdict(PairedDifference(0.0, -0.006, 0.006, 4, 0, 4, 1.0, 8), margin=0.005)
+    'undecided'
+    """
+    limit = -as_float("harm_verdict", "margin", margin, 0.0, open_low=True)
+    if difference.seeds < MIN_SEEDS:
+        return "undecided"
+    if difference.low > limit:
+        return "no harm"
+    return "harm" if difference.high < limit else "undecided"
+
+
+def _tail(size: int, confidence: float) -> float:
+    """Level of the lower end of the expanded percentile interval for ``size`` seeds."""
+    quantile = t.ppf((1.0 - confidence) / 2.0, size - 1)
+    return float(norm.cdf(np.sqrt(size / (size - 1)) * quantile))
+
+
+def _ratio_bounds(
+    reference: FloatArray,
+    reference_out: BoolArray,
+    arm: FloatArray,
+    arm_out: BoolArray,
+    index: np.ndarray,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """What each redrawn set of seeds knows about the ratio: from, to, and the plug-in value."""
+    reference_median = np.median(reference[index], axis=1)
+    arm_median = np.median(arm[index], axis=1)
+    # an infinite crossing marks exactly the medians that rest on a censored run
+    reference_open = np.isinf(np.median(np.where(reference_out, np.inf, reference)[index], axis=1))
+    arm_open = np.isinf(np.median(np.where(arm_out, np.inf, arm)[index], axis=1))
+    is_zero = (arm_median == 0.0) | (reference_median == 0.0)  # such a level is below the start
+    ratio = reference_median / np.where(arm_median == 0.0, 1.0, arm_median)
+    low = np.where(arm_open | is_zero, 0.0, ratio)
+    high = np.where(reference_open | is_zero, np.inf, ratio)
+    return low, high, ratio
+
+
+def _bool_array(where: str, parameter: str, value: ArrayLike, length: int) -> BoolArray:
+    array = np.asarray(value)
+    if array.dtype.kind != "b" or array.shape != (length,):
+        fail(where, parameter, f"of dtype bool, shape ({length},)", f"{array.dtype}, {array.shape}")
+    return array

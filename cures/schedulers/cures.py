@@ -1,0 +1,175 @@
+"""CurES as printed: Algorithm 1 of the paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cures.checks import FloatArray, IntArray, as_bool, as_float
+from cures.gradient_std import gradient_std_surrogate, gradient_variance
+from cures.posterior import BetaPosterior
+from cures.potential import potential
+from cures.quota import allocate
+from cures.records import Moments, Outcome, Plan
+from cures.sampling import draw_with_replacement, sampling_distribution
+from cures.schedulers.checkpoint import SchedulerState, fingerprint
+from cures.schedulers.draft import Draft
+from cures.schedulers.subsets import SubsetScheduler
+from cures.storage import State, StateValue
+
+
+class Cures(SubsetScheduler):
+    r"""Sample prompts from a softmax of :math:`\sqrt{p(1-p)}`, give quotas proportional to sigma.
+
+    For each subset: ``pilots`` rollouts per prompt set Beta counts; then ``steps_per_subset`` times:
+    draw ``batch_size`` prompts with replacement from Eq. 14 at the posterior mean, split ``budget``
+    by Eq. 20, update the counts. Everything estimated is reset at the next subset.
+
+    Cost of a subset: ``pilots`` x its prompts + ``steps_per_subset`` x ``budget``, exactly.
+
+    Parameters
+    ----------
+    num_prompts, batch_size, budget, seed, min_quota, max_quota, estimator
+        See :class:`~cures.schedulers.driver.Scheduler`. ``max_quota`` bounds one draw: a prompt drawn
+        k times is one group with at most k x ``max_quota`` rollouts.
+    num_subsets, pilots, steps_per_subset, subset_N, train_pilots, use_moments
+        See :class:`~cures.schedulers.subsets.SubsetScheduler`; T = 15, N' = 4, M = 10 as published.
+    temperature : float
+        tau of Eq. 14, > 0. The paper does not state its value; 0.05 prefers p = 1/2 over p = 1/6 by
+        exp((0.5 - 0.373) / 0.05), a factor of 13.
+    prior : pair of float or of array_like
+        Beta(alpha, beta) before the pilots, > 0. The paper does not state it; (1, 1).
+    forgetting : float
+        Share of the evidence forgotten per update, in [0, 1); 0 as printed.
+    sampling : bool
+        False draws uniformly from the subset: the quota-only ablation.
+    quota : bool
+        False gives every draw the same quota: the sampling-only ablation.
+
+    Notes
+    -----
+    Sigma is Eq. 21 with the pilots' gradient moments and p the posterior mean, where the host
+    measured them (``use_moments``); a missing norm (no right or no wrong pilot) is the mean of that
+    norm over the subset. Without moments sigma is :math:`\sqrt{p(1-p)}`. Negative variance
+    estimates count as 0 and are counted in ``counters["negative_variance"]``.
+
+    References
+    ----------
+    .. [1] Zeng, Sun et al., "CurES", ICLR 2026, arXiv 2510.01037, Algorithm 1.
+    """
+
+    name = "cures"
+    has_exact_budget = True
+
+    def __init__(
+        self,
+        num_prompts: int,
+        batch_size: int,
+        budget: int,
+        seed: int = 0,
+        *,
+        temperature: float = 0.05,
+        prior: tuple[ArrayLike, ArrayLike] = (1.0, 1.0),
+        forgetting: float = 0.0,
+        sampling: bool = True,
+        quota: bool = True,
+        **common: Any,
+    ) -> None:
+        self.temperature = as_float(self.name, "temperature", temperature, 0.0, open_low=True)
+        self.forgetting = as_float(self.name, "forgetting", forgetting, 0.0, 1.0, open_high=True)
+        self.sampling = as_bool(self.name, "sampling", sampling)
+        self.quota = as_bool(self.name, "quota", quota)
+        self._prior = prior
+        super().__init__(num_prompts, batch_size, budget, seed, **common)
+
+    def _new_posterior(self) -> BetaPosterior:
+        return BetaPosterior(self.num_prompts, prior=self._prior, forgetting=self.forgetting)
+
+    def _start_visit(self) -> None:
+        super()._start_visit()
+        self.posterior: BetaPosterior = self._new_posterior()
+
+    def success_rate(self) -> FloatArray:
+        """Posterior mean success rate of every prompt of :attr:`members`, shape (S,)."""
+        return self.posterior.mean(self.members)
+
+    def sampling_distribution(self) -> FloatArray:
+        """Chance per draw of every prompt of :attr:`members` (Eq. 14), shape (S,)."""
+        if not self.sampling:
+            return np.full(self.members.size, 1.0 / self.members.size)
+        return sampling_distribution(potential(self.success_rate()), self.temperature)  # Eq. (14)
+
+    def gradient_std(self, slot: IntArray) -> tuple[FloatArray, int]:
+        """Sigma of the members at ``slot`` (Eq. 21), and how many variances were negative."""
+        p = self.posterior.mean(self.members[slot])
+        moment = [self._moments_or_mean(key) for key in ("sq_norm_correct", "sq_norm_wrong")]
+        difference = self._moments_or_mean("sq_norm_difference")
+        correct, wrong = moment
+        if correct is None or wrong is None or difference is None:
+            return gradient_std_surrogate(p), 0
+        variance = gradient_variance(p, correct[slot], wrong[slot], difference[slot])  # Eq. (21)
+        return np.sqrt(np.maximum(variance, 0.0)), int((variance < 0.0).sum())
+
+    def _sigma_or_ones(self, slot_B: IntArray) -> tuple[FloatArray, dict[str, int]]:
+        """Sigma of the drawn prompts (ones where it says nothing), and what to count."""
+        if not self.quota:
+            return np.ones(slot_B.size), {}
+        sigma_B, negative = self.gradient_std(slot_B)
+        counts = {"negative_variance": negative} if negative else {}
+        if not sigma_B.any():
+            return np.ones(slot_B.size), {**counts, "fallback_uniform": 1}
+        return sigma_B, counts
+
+    def _training_draft(self, generator: np.random.Generator) -> Draft:
+        prob_S = self.sampling_distribution()
+        slot_B, draw_B = draw_with_replacement(prob_S, self.batch_size, generator)
+        sigma_B, counts = self._sigma_or_ones(slot_B)
+        highest = None if self.max_quota is None else draw_B * self.max_quota
+        quota_B = allocate(  # Eq. (20); a prompt drawn k times has k times the sigma
+            draw_B * sigma_B, self.budget, min_quota=self.min_quota, max_quota=highest
+        )
+        return Draft.of(
+            self.members[slot_B], quota_B, draw_B=draw_B, prob_B=prob_S[slot_B], counts=counts
+        )
+
+    def _training_draft_one(self, generator: np.random.Generator) -> Draft:
+        prob_S = self.sampling_distribution()
+        slot_B, _ = draw_with_replacement(prob_S, 1, generator)
+        sigma_B, counts = self._sigma_or_ones(slot_B)
+        return Draft.of(
+            self.members[slot_B],
+            np.array([self.min_quota]),
+            prob_B=prob_S[slot_B],
+            sigma=float(sigma_B[0]),
+            counts=counts,
+        )
+
+    def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
+        super()._learn(plan, at, outcome, moments)
+        self.posterior.update(plan.prompt_B[at], outcome.success_B, outcome.trial_B)
+
+    def _updated(self) -> None:
+        self.posterior.advance()
+
+    def _config(self) -> dict[str, StateValue]:
+        alpha, beta = (np.asarray(part, dtype=np.float64) for part in self._prior)
+        return {
+            **super()._config(),
+            "temperature": self.temperature,
+            "prior": f"{fingerprint(alpha)} {fingerprint(beta)}",
+            "forgetting": self.forgetting,
+            "sampling": int(self.sampling),
+            "quota": int(self.quota),
+        }
+
+    def _rule_state(self) -> State:
+        posterior = {f"posterior/{k}": v for k, v in self.posterior.state_dict().items()}
+        return {**super()._rule_state(), **posterior}
+
+    def _load_rule_state(self, state: SchedulerState) -> None:
+        super()._load_rule_state(state)
+        posterior = self._new_posterior()
+        posterior.load_state_dict(state.section("posterior").flat)
+        self.posterior = posterior

@@ -1,0 +1,424 @@
+"""The driver of every scheduler: ids, open plans, live groups, ledger, counters, state.
+
+A method of the literature is a subclass that fills four small hooks (:meth:`Scheduler._draft`,
+:meth:`~Scheduler._issued`, :meth:`~Scheduler._learn`, :meth:`~Scheduler._closed`); everything that a
+host relies on is here, once. Rules in this file are those of the protocol:
+
+* ``propose`` and ``next`` share one plan counter; the generator of a plan is derived from its id.
+* ``observe`` validates first and changes state second: after an error nothing has moved.
+* A plan closes when all its groups were reported or a final outcome came; then its cost is booked.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cures.advantage import ESTIMATORS
+from cures.checks import IntArray, as_choice, as_int, fail
+from cures.ledger import Ledger
+from cures.posterior import BetaPosterior
+from cures.records import Moments, Outcome, Plan, Selection
+from cures.schedulers.checkpoint import SchedulerState
+from cures.schedulers.draft import Draft, cut
+from cures.schedulers.groups import LiveGroups
+from cures.schedulers.open_plans import OpenPlan
+from cures.schedulers.randomness import PLAN_STREAM, derived_generator
+from cures.storage import State, StateValue
+
+COMPLETE = 9  # stage of a live group that only waits to be selected
+
+
+class Scheduler(ABC):
+    """Decides which prompts to roll out and how many rollouts each gets.
+
+    Parameters
+    ----------
+    num_prompts : int
+        Size N of the pool, >= 1; prompts are the ids 0 ... N-1.
+    batch_size : int
+        Prompts (draws) per update, m >= 1.
+    budget : int
+        Rollouts per update, >= batch_size * min_quota.
+    seed : int
+        Root of all randomness, >= 0.
+    min_quota : int
+        Fewest rollouts a group gets; 2, because a group of one has no advantage.
+    max_quota : int, optional
+        Most rollouts per draw in one plan; None is unbounded.
+    estimator : str
+        Advantage estimator of the host, see :func:`cures.advantages`.
+    """
+
+    name: ClassVar[str]
+    has_exact_budget: ClassVar[bool] = False
+    is_single_plan: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        num_prompts: int,
+        batch_size: int,
+        budget: int,
+        seed: int = 0,
+        *,
+        min_quota: int = 2,
+        max_quota: int | None = None,
+        estimator: str = "grpo",
+    ) -> None:
+        where = self.name
+        self.num_prompts = as_int(where, "num_prompts", num_prompts, 1)
+        self.batch_size = as_int(where, "batch_size", batch_size, 1)
+        self.min_quota = as_int(where, "min_quota", min_quota, 1)
+        self.budget = as_int(where, "budget", budget, self.batch_size * self.min_quota)
+        if max_quota is not None:
+            fewest = max(self.min_quota, -(-self.budget // self.batch_size))
+            max_quota = as_int(where, "max_quota", max_quota, fewest)
+        self.max_quota = max_quota
+        self.seed = as_int(where, "seed", seed, 0)
+        self.estimator = as_choice(where, "estimator", estimator, ESTIMATORS)
+        self.posterior: BetaPosterior | None = None
+        self.ledger = Ledger()
+        self.counters: dict[str, int] = {}
+        self.live = LiveGroups.empty()
+        self._open: dict[int, OpenPlan] = {}
+        self._reissue: deque[int] = deque()
+        self._next_plan_id = 0
+        self._next_group_id = 0
+        self._plans_since_update = 0
+        self._stream_sum_sigma = 0.0
+        self._stream_count = 0
+        self._stream_carry = 0.0
+
+    # -- hooks of a rule -----------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Called before a draft: move to the next phase if this one is over."""
+
+    @abstractmethod
+    def _draft(self, generator: np.random.Generator) -> Draft:
+        """What to roll out next. Must not change any state: the driver may still cut the draft."""
+
+    def _draft_one(self, generator: np.random.Generator) -> Draft:
+        """The same for streaming: a draft of one group (see :meth:`next`)."""
+        return self._draft(generator).first()
+
+    @abstractmethod
+    def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
+        """The (possibly cut) plan goes out: advance queues and positions."""
+
+    def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
+        """Evidence about ``plan.prompt_B[at]``: rows of ``outcome`` in the same order."""
+
+    def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
+        """All groups of the plan were reported or given up: select what to train on."""
+        if is_streamed:
+            self.live.stage[self.live.rows(plan.group_B)] = COMPLETE
+            return self._select_when_full()
+        return self._select(plan.group_B)
+
+    def _updated(self) -> None:
+        """An update was selected: advance what counts updates."""
+
+    @abstractmethod
+    def _config(self) -> dict[str, StateValue]:
+        """Settings of the rule that a checkpoint must agree with."""
+
+    @abstractmethod
+    def _rule_state(self) -> State:
+        """State of the rule: arrays, ints, floats, strings."""
+
+    @abstractmethod
+    def _load_rule_state(self, state: SchedulerState) -> None:
+        """Inverse of :meth:`_rule_state`; replaces attributes, never edits them in place."""
+
+    # -- what hosts call -----------------------------------------------------------------------------
+
+    @property
+    def update_step(self) -> int:
+        """Updates so far."""
+        return self.ledger.steps
+
+    @property
+    def open_rollouts(self) -> int:
+        """Rollouts planned and not yet booked, for hosts with several open plans."""
+        return sum(open_plan.plan.num_rollouts for open_plan in self._open.values())
+
+    @property
+    def has_update_ready(self) -> bool:
+        """Whether the next plan is empty because enough groups wait to be trained on."""
+        return False
+
+    def propose(self, limit: int | None = None) -> Plan:
+        """Plan the next rollouts.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Most rollouts the plan may hold, >= min_quota. A plan that must be cut loses whole groups
+            from its end, then rollouts of its last one.
+
+        Returns
+        -------
+        Plan
+            Empty (B = 0) if an update is ready without generating anything.
+        """
+        return self._propose(limit, is_streamed=False)
+
+    def next(self, limit: int | None = None) -> Plan:
+        """Plan one group, for hosts that generate asynchronously.
+
+        The quota is sigma / (running mean of sigma) * budget / batch_size, rounded with the remainder
+        carried to the next call, so that the long-run mean is budget / batch_size. An update is
+        selected whenever ``batch_size`` streamed draws are complete.
+        """
+        return self._propose(limit, is_streamed=True)
+
+    def observe(self, outcome: Outcome) -> Selection:
+        """Learn from an outcome and say what to train on.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            Of an open plan, whole or in parts. Repeats of a reported (plan, group), and outcomes of
+            unknown or closed plans, change nothing and are counted in ``counters``.
+
+        Returns
+        -------
+        Selection
+            Possibly empty.
+
+        Raises
+        ------
+        ValueError
+            If a group is not in the plan or has more trials than its quota; nothing has changed then.
+        """
+        if not isinstance(outcome, Outcome):
+            fail(f"{self.name}.observe", "outcome", "an Outcome", type(outcome).__name__)
+        open_plan = self._open.get(outcome.plan_id)
+        if open_plan is None:
+            is_known = outcome.plan_id < self._next_plan_id
+            self._count("outcome_of_closed_plan" if is_known else "outcome_of_unknown_plan")
+            return Selection.empty()
+        at = open_plan.locate(outcome, self.name)
+        is_new = ~open_plan.is_reported_B[at]
+        self._count("repeated_group", int((~is_new).sum()))
+        if is_new.any():
+            self._book_report(open_plan, at[is_new], outcome, np.flatnonzero(is_new))
+        if not (outcome.is_final or open_plan.is_reported_B.all()):
+            return Selection.empty()
+        return self._close(open_plan)
+
+    def state_dict(self) -> State:
+        """Everything needed to go on: plain arrays, ints, floats and strings."""
+        state = SchedulerState.collect(
+            {
+                "name": self.name,
+                "num_prompts": self.num_prompts,
+                "batch_size": self.batch_size,
+                "budget": self.budget,
+                "seed": self.seed,
+                "min_quota": self.min_quota,
+                "max_quota": str(self.max_quota),
+                "estimator": self.estimator,
+                **self._config(),
+            },
+            {
+                "next_plan_id": self._next_plan_id,
+                "next_group_id": self._next_group_id,
+                "plans_since_update": self._plans_since_update,
+                "stream_sum_sigma": self._stream_sum_sigma,
+                "stream_count": self._stream_count,
+                "stream_carry": self._stream_carry,
+            },
+        )
+        state.add("ledger", self.ledger.state_dict())
+        state.add("counter", dict(self.counters))
+        state.add("live", self.live.state_dict())
+        state.add("open", OpenPlan.pack(self._open))
+        state.add("rule", self._rule_state())
+        return state.flat
+
+    def load_state_dict(self, state: State, *, reissue: bool = True) -> None:
+        """Go on from a saved state.
+
+        Parameters
+        ----------
+        state : dict
+            From :meth:`state_dict` of a scheduler made with the same settings.
+        reissue : bool
+            True: ``propose`` first returns the open plans again (what was reported of them already is
+            left out), same ids, in order. False: they stay open for a host that re-issues them itself.
+
+        Raises
+        ------
+        ValueError
+            If the state is of another scheduler, pool or setting, or damaged; nothing has changed then.
+        """
+        loaded = SchedulerState(dict(state))
+        loaded.check_config(self.state_dict(), self.name)
+        before = dict(self.__dict__)
+        try:
+            self._next_plan_id = loaded.integer("next_plan_id")
+            self._next_group_id = loaded.integer("next_group_id")
+            self._plans_since_update = loaded.integer("plans_since_update")
+            self._stream_sum_sigma = loaded.real("stream_sum_sigma")
+            self._stream_count = loaded.integer("stream_count")
+            self._stream_carry = loaded.real("stream_carry")
+            self.ledger = Ledger.from_state(loaded.section("ledger").flat)
+            counters = loaded.section("counter").flat
+            self.counters = {k: as_int("load_state_dict", k, v, 0) for k, v in counters.items()}
+            self.live = LiveGroups.from_state(loaded.section("live"))
+            self._open = OpenPlan.unpack(loaded.section("open"))
+            self._reissue = deque(sorted(self._open)) if reissue else deque()
+            self._load_rule_state(loaded.section("rule"))
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _propose(self, limit: int | None, *, is_streamed: bool) -> Plan:
+        if limit is not None:
+            limit = as_int(f"{self.name}.propose", "limit", limit, self.min_quota)
+        while self._reissue:
+            plan_id = self._reissue[0]
+            if plan_id in self._open:
+                plan = self._open[plan_id].unreported()
+                if limit is not None and plan.num_rollouts > limit:
+                    legal = f"at least {plan.num_rollouts}, the size of open plan {plan_id}"
+                    fail(f"{self.name}.propose", "limit", legal, limit)
+                self._reissue.popleft()
+                return plan
+            self._reissue.popleft()  # closed in the meantime by a late outcome
+        if self.has_update_ready:
+            return self._issue(Draft.nothing(), is_streamed=False)
+        self._prepare()
+        generator = derived_generator(self.seed, self._next_plan_id, PLAN_STREAM)
+        draft = self._draft_one(generator) if is_streamed else self._draft(generator)
+        if is_streamed:
+            draft = self._stream_quota(draft)
+        return self._issue(cut(draft, limit, self.min_quota), is_streamed=is_streamed)
+
+    def _issue(self, draft: Draft, *, is_streamed: bool) -> Plan:
+        size = draft.prompt_B.size
+        new_group = np.arange(self._next_group_id, self._next_group_id + size, dtype=np.int64)
+        old = self.live.rows(draft.continued_C)
+        plan = Plan(
+            plan_id=self._next_plan_id,
+            group_B=np.concatenate([draft.continued_C, new_group]),
+            prompt_B=np.concatenate([self.live.prompt[old], draft.prompt_B]),
+            quota_B=np.concatenate([draft.continued_quota_C, draft.quota_B]),
+            is_pilot_B=np.concatenate(
+                [self.live.is_pilot[old].astype(bool), np.full(size, draft.is_pilot)]
+            ),
+            draw_B=np.concatenate([self.live.draw[old], draft.draw_B]),
+            prob_B=np.concatenate([np.full(old.size, np.nan), draft.prob_B]),
+            wants_moments=draft.wants_moments,
+        )
+        self.live.append(new_group, draft.prompt_B, draft.draw_B, np.full(size, draft.is_pilot))
+        self._next_group_id += size
+        self._next_plan_id += 1
+        self._open[plan.plan_id] = OpenPlan.fresh(plan, is_streamed)
+        for counter, times in draft.counts.items():
+            self._count(counter, times)
+        self._issued(plan, draft, is_streamed)
+        return plan
+
+    def _stream_quota(self, draft: Draft) -> Draft:
+        """Rule 9: the quota of one streamed group, its rounding remainder carried."""
+        if draft.sigma is None:  # the rule fixes the quota itself (pilots, screening)
+            return draft
+        total, count = self._stream_sum_sigma + draft.sigma, self._stream_count + 1
+        relative = draft.sigma * count / total if total > 0.0 else 1.0
+        target = relative * self.budget / self.batch_size + self._stream_carry
+        high = np.inf if self.max_quota is None else self.max_quota
+        quota = int(min(max(round(target), self.min_quota), high))
+        self._stream_sum_sigma, self._stream_count = total, count
+        self._stream_carry = target - quota
+        return draft.with_quota(quota)
+
+    def _book_report(
+        self, open_plan: OpenPlan, at: IntArray, outcome: Outcome, row: IntArray
+    ) -> None:
+        plan = open_plan.plan
+        live = self.live.rows(plan.group_B[at])
+        self.live.success[live] += outcome.success_B[row]
+        self.live.trial[live] += outcome.trial_B[row]
+        open_plan.is_reported_B[at] = True
+        open_plan.trial_B[at] = outcome.trial_B[row]
+        if outcome.token_B is not None:
+            self.ledger.tokens += int(outcome.token_B[row].sum())
+        part = Outcome(
+            plan_id=outcome.plan_id,
+            group_B=outcome.group_B[row],
+            success_B=outcome.success_B[row],
+            trial_B=outcome.trial_B[row],
+            is_final=outcome.is_final,
+            policy_step=outcome.policy_step,
+        )
+        moments = None if outcome.moments_B is None else outcome.moments_B.take(row)
+        self._learn(plan, at, part, moments)
+
+    def _close(self, open_plan: OpenPlan) -> Selection:
+        plan = open_plan.plan
+        del self._open[plan.plan_id]
+        for purpose, is_purpose in (("pilot", plan.is_pilot_B), ("train", ~plan.is_pilot_B)):
+            quota = int(plan.quota_B[is_purpose].sum())
+            returned = int(open_plan.trial_B[is_purpose].sum())
+            self.ledger.add(purpose, "generated", quota)
+            self.ledger.add(purpose, "missing", quota - returned)
+        self._plans_since_update += 1
+        selection = self._closed(plan, open_plan.is_streamed)
+        if selection.is_update:
+            self.ledger.steps += 1
+            self._plans_since_update = 0
+            self._book(selection.group_G, "trained", selection.keep_G2)
+        self._book(selection.discard_G, "discarded", None)
+        self.live.remove(np.sort(np.concatenate([selection.group_G, selection.discard_G])))
+        if selection.is_update:
+            self._updated()
+        return selection
+
+    def _book(self, group: IntArray, fate: str, keep_G2: IntArray | None) -> None:
+        rows = self.live.rows(group)
+        trial, success = self.live.trial[rows], self.live.success[rows]
+        used = trial
+        if keep_G2 is not None:
+            used = np.minimum(keep_G2[:, 0], success) + np.minimum(keep_G2[:, 1], trial - success)
+        is_pilot = self.live.is_pilot[rows].astype(bool)
+        for purpose, is_purpose in (("pilot", is_pilot), ("train", ~is_pilot)):
+            self.ledger.add(purpose, fate, int(used[is_purpose].sum()))
+            rest = int((trial - used)[is_purpose].sum())
+            self.ledger.add(purpose, "discarded", rest)
+
+    def _count(self, counter: str, times: int = 1) -> None:
+        if times:
+            self.counters[counter] = self.counters.get(counter, 0) + times
+
+    def _select(self, group: IntArray, discard: IntArray | None = None) -> Selection:
+        """Train on these groups with Eq. 16 weights."""
+        empty = np.zeros(0, dtype=np.int64)
+        return Selection(group, self.live.weights(group), empty if discard is None else discard)
+
+    def _select_when_full(self) -> Selection:
+        """The oldest complete groups, once they make up ``batch_size`` draws."""
+        complete = self.live.in_stage(COMPLETE)
+        draws = np.cumsum(self.live.draw[self.live.rows(complete)])
+        needed = int(np.searchsorted(draws, self.batch_size)) + 1
+        if needed > complete.size:
+            return Selection.empty()
+        return self._select(complete[:needed])
+
+    def __repr__(self) -> str:
+        settings: dict[str, Any] = {
+            "num_prompts": self.num_prompts,
+            "batch_size": self.batch_size,
+            "budget": self.budget,
+            "seed": self.seed,
+        }
+        shown = ", ".join(f"{key}={value}" for key, value in settings.items())
+        return f"<cures scheduler {self.name!r}: {shown}, step={self.update_step}>"

@@ -1,0 +1,114 @@
+"""A hand-made curriculum: easy prompts first, by success rates known before training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cures.checks import as_float_array, as_int, fail
+from cures.quota import allocate
+from cures.records import Plan
+from cures.schedulers.checkpoint import SchedulerState, fingerprint
+from cures.schedulers.draft import Draft
+from cures.schedulers.driver import Scheduler
+from cures.schedulers.randomness import ShuffledPasses
+from cures.storage import State, StateValue
+
+
+class Staged(Scheduler):
+    """Prompts sorted by a given success rate, in equal stages of an equal share of the rollouts.
+
+    Expected cost of an update: exactly ``budget`` rollouts.
+
+    Parameters
+    ----------
+    num_prompts, batch_size, budget, seed, min_quota, max_quota, estimator
+        See :class:`~cures.schedulers.driver.Scheduler`.
+    prior_success_rate_N : array_like of float, shape (N,)
+        Success rates in [0, 1] from elsewhere (another model, people). What they cost is not counted.
+    total_rollouts : int
+        Rollouts of the whole run; stage k trains the k-th share. Later rollouts stay in the last stage.
+    num_stages : int
+        Equal parts of the pool, each with at least ``batch_size`` prompts. Ties keep the id order.
+    """
+
+    name = "staged"
+    has_exact_budget = True
+    is_single_plan = True
+
+    def __init__(
+        self,
+        num_prompts: int,
+        batch_size: int,
+        budget: int,
+        seed: int = 0,
+        *,
+        prior_success_rate_N: ArrayLike,
+        total_rollouts: int,
+        num_stages: int = 3,
+        **common: Any,
+    ) -> None:
+        super().__init__(num_prompts, batch_size, budget, seed, **common)
+        rate_N = as_float_array(
+            self.name,
+            "prior_success_rate_N",
+            prior_success_rate_N,
+            length=num_prompts,
+            low=0.0,
+            high=1.0,
+        )
+        self.num_stages = as_int(self.name, "num_stages", num_stages, 1, num_prompts)
+        if num_prompts // self.num_stages < self.batch_size:
+            legal = f"at most num_prompts / num_stages = {num_prompts // self.num_stages}"
+            fail(self.name, "batch_size", legal, batch_size)
+        self.total_rollouts = as_int(self.name, "total_rollouts", total_rollouts, self.budget)
+        self._rate_digest = fingerprint(rate_N)
+        easy_first = np.argsort(-rate_N, kind="stable").astype(np.int64)
+        self._passes = [
+            ShuffledPasses(part, self.seed) for part in np.array_split(easy_first, self.num_stages)
+        ]
+        self._position_S = np.zeros(self.num_stages, dtype=np.int64)
+        self._planned = 0
+
+    @property
+    def stage(self) -> int:
+        """Stage of the next plan, 0 (easiest) ... num_stages - 1."""
+        return min(self._planned * self.num_stages // self.total_rollouts, self.num_stages - 1)
+
+    def _take(self, size: int) -> tuple[np.ndarray[Any, np.dtype[np.int64]], int]:
+        return self._passes[self.stage].take(int(self._position_S[self.stage]), size)
+
+    def _draft(self, generator: np.random.Generator) -> Draft:
+        prompt_B, _ = self._take(self.batch_size)
+        alike = np.ones(prompt_B.size)
+        quota_B = allocate(alike, self.budget, min_quota=self.min_quota, max_quota=self.max_quota)
+        chance = self.batch_size / len(self._passes[self.stage])
+        return Draft.of(prompt_B, quota_B, prob_B=alike * chance)
+
+    def _draft_one(self, generator: np.random.Generator) -> Draft:
+        prompt_B, _ = self._take(1)
+        chance = np.array([self.batch_size / len(self._passes[self.stage])])
+        return Draft.of(prompt_B, np.array([self.min_quota]), prob_B=chance, sigma=1.0)
+
+    def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
+        size = 1 if is_streamed else self.batch_size
+        position_S = self._position_S.copy()
+        position_S[self.stage] = self._take(size)[1] + draft.prompt_B.size
+        self._position_S = position_S
+        self._planned += plan.num_rollouts
+
+    def _config(self) -> dict[str, StateValue]:
+        return {
+            "prior_success_rate_N": self._rate_digest,
+            "total_rollouts": self.total_rollouts,
+            "num_stages": self.num_stages,
+        }
+
+    def _rule_state(self) -> State:
+        return {"position_S": self._position_S.copy(), "planned": self._planned}
+
+    def _load_rule_state(self, state: SchedulerState) -> None:
+        self._position_S = state.ints("position_S", self.num_stages)
+        self._planned = state.integer("planned")

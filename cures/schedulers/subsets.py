@@ -1,0 +1,222 @@
+"""Subset after subset: pilots on every prompt, then a number of steps; the frame of Algorithm 1.
+
+The base of ``cures``, ``cures-released`` and ``gvm``. The phase is decided when a plan is issued, from
+what was observed until then, so that several plans may be open.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cures.checks import FloatArray, IntArray, as_bool, as_int, as_int_array, fail
+from cures.records import Moments, Outcome, Plan, Selection
+from cures.schedulers.checkpoint import SchedulerState, fingerprint
+from cures.schedulers.draft import Draft
+from cures.schedulers.driver import Scheduler
+from cures.schedulers.randomness import SUBSET_STREAM, derived_generator
+from cures.storage import State, StateValue
+
+MOMENTS = (
+    "sq_norm_correct",
+    "sq_norm_wrong",
+    "sq_norm_difference",
+    "norm_correct",
+    "norm_wrong",
+)
+
+
+class SubsetScheduler(Scheduler):
+    """Disjoint subsets in turn; after the last one, the first again with everything reset.
+
+    Cost of a subset: ``pilots`` x its prompts + ``steps_per_subset`` x ``budget`` rollouts.
+
+    Parameters
+    ----------
+    num_subsets : int
+        T, the number of disjoint parts of the pool (never a temperature).
+    pilots : int
+        N', rollouts per prompt of a subset before its first step.
+    steps_per_subset : int
+        M, updates per subset.
+    subset_N : array_like of int, shape (N,), optional
+        Subset of every prompt; default a random partition into equal parts, derived from the seed.
+    train_pilots : bool
+        Whether pilot groups are also trained on (one update per pilot plan).
+    use_moments : bool
+        Ask the host for gradient moments of the pilots.
+    """
+
+    def __init__(
+        self,
+        num_prompts: int,
+        batch_size: int,
+        budget: int,
+        seed: int = 0,
+        *,
+        num_subsets: int = 15,
+        pilots: int = 4,
+        steps_per_subset: int = 10,
+        subset_N: ArrayLike | None = None,
+        train_pilots: bool = False,
+        use_moments: bool = False,
+        **common: Any,
+    ) -> None:
+        super().__init__(num_prompts, batch_size, budget, seed, **common)
+        self.num_subsets = as_int(self.name, "num_subsets", num_subsets, 1, num_prompts)
+        self.pilots = as_int(self.name, "pilots", pilots, 1)
+        self.steps_per_subset = as_int(self.name, "steps_per_subset", steps_per_subset, 1)
+        self.train_pilots = as_bool(self.name, "train_pilots", train_pilots)
+        self.use_moments = as_bool(self.name, "use_moments", use_moments)
+        self._subsets, self._subset_digest = self._cut(subset_N)
+        self._visit = 0
+        self._pilots_issued = 0
+        self._draws_issued = 0
+        self._start_visit()
+
+    def _cut(self, subset_N: ArrayLike | None) -> tuple[list[IntArray], str]:
+        """Members of every subset, ascending."""
+        if subset_N is None:
+            order = derived_generator(self.seed, 0, SUBSET_STREAM).permutation(self.num_prompts)
+            parts = np.array_split(order.astype(np.int64), self.num_subsets)
+            return [np.sort(part) for part in parts], "random"
+        label_N = as_int_array(
+            self.name,
+            "subset_N",
+            subset_N,
+            length=self.num_prompts,
+            low=0,
+            high=self.num_subsets - 1,
+        )
+        members = [np.flatnonzero(label_N == k).astype(np.int64) for k in range(self.num_subsets)]
+        empty = [k for k, part in enumerate(members) if part.size == 0]
+        if empty:
+            fail(self.name, "subset_N", "without empty subsets", f"nothing in subset {empty[0]}")
+        return members, fingerprint(label_N)
+
+    # -- hooks of a rule -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def _training_draft(self, generator: np.random.Generator) -> Draft:
+        """``batch_size`` draws of the current subset with their quotas."""
+
+    @abstractmethod
+    def _training_draft_one(self, generator: np.random.Generator) -> Draft:
+        """One streamed draw of the current subset."""
+
+    def _start_visit(self) -> None:
+        """Forget everything estimated: a new subset begins."""
+        size = self.members.size
+        self._pilot_success_S = np.zeros(size, dtype=np.int64)
+        self._pilot_trial_S = np.zeros(size, dtype=np.int64)
+        self._moment_S = {key: np.full(size, np.nan) for key in MOMENTS}
+
+    def _skipped_draws(self) -> int:
+        """Draws of the next step that need no rollouts at all and are passed over."""
+        return 0
+
+    # -- the frame -----------------------------------------------------------------------------------
+
+    @property
+    def members(self) -> IntArray:
+        """Prompts of the current subset, ascending."""
+        return self._subsets[self._visit % self.num_subsets]
+
+    @property
+    def _draws_per_visit(self) -> int:
+        return self.steps_per_subset * self.batch_size
+
+    def _prepare(self) -> None:
+        if self._pilots_issued == self.members.size:
+            self._draws_issued += self._skipped_draws()
+        if self._draws_issued >= self._draws_per_visit:
+            self._visit += 1
+            self._pilots_issued = 0
+            self._draws_issued = 0
+            self._start_visit()
+
+    def _draft(self, generator: np.random.Generator) -> Draft:
+        return self._pilot_draft(self.budget) or self._training_draft(generator)
+
+    def _draft_one(self, generator: np.random.Generator) -> Draft:
+        return self._pilot_draft(self.pilots) or self._training_draft_one(generator)
+
+    def _pilot_draft(self, most: int) -> Draft | None:
+        """The next pilots, at most ``most`` rollouts in one plan; None when all were issued."""
+        start = self._pilots_issued
+        prompt_B = self.members[start : start + max(most // self.pilots, 1)]
+        if prompt_B.size == 0:
+            return None
+        quota_B = np.full(prompt_B.size, self.pilots, dtype=np.int64)
+        everyone = np.ones(prompt_B.size)
+        return Draft.of(
+            prompt_B, quota_B, prob_B=everyone, is_pilot=True, wants_moments=self.use_moments
+        )
+
+    def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
+        if draft.is_pilot:
+            self._pilots_issued += draft.prompt_B.size
+        else:
+            self._draws_issued += 1 if is_streamed else self.batch_size
+
+    def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
+        slot, is_here = self._slots(plan.prompt_B[at])
+        is_here &= plan.is_pilot_B[at]
+        slot = slot[is_here]
+        self._pilot_success_S[slot] += outcome.success_B[is_here]
+        self._pilot_trial_S[slot] += outcome.trial_B[is_here]
+        if moments is not None:
+            for key in MOMENTS:
+                self._moment_S[key][slot] = getattr(moments, key)[is_here]
+
+    def _slots(self, prompt: IntArray) -> tuple[IntArray, np.ndarray[Any, np.dtype[np.bool_]]]:
+        """Position of prompts in :attr:`members`, and which are in it (late outcomes may not be)."""
+        slot = np.searchsorted(self.members, prompt)
+        slot = np.minimum(slot, self.members.size - 1)
+        return slot, self.members[slot] == prompt
+
+    def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
+        if plan.is_pilot_B.all() and not self.train_pilots:
+            return Selection.empty(plan.group_B)
+        return super()._closed(plan, is_streamed)
+
+    def _moments_or_mean(self, key: str) -> FloatArray | None:
+        """A moment per member; a missing one is the subset's mean, None if nobody has it."""
+        values = self._moment_S[key]
+        is_missing = np.isnan(values)
+        if is_missing.all():
+            return None
+        return np.where(is_missing, values[~is_missing].mean(), values)
+
+    def _config(self) -> dict[str, StateValue]:
+        return {
+            "num_subsets": self.num_subsets,
+            "pilots": self.pilots,
+            "steps_per_subset": self.steps_per_subset,
+            "subset_N": self._subset_digest,
+            "train_pilots": int(self.train_pilots),
+            "use_moments": int(self.use_moments),
+        }
+
+    def _rule_state(self) -> State:
+        state: State = {
+            "visit": self._visit,
+            "pilots_issued": self._pilots_issued,
+            "draws_issued": self._draws_issued,
+            "pilot_success_S": self._pilot_success_S.copy(),
+            "pilot_trial_S": self._pilot_trial_S.copy(),
+        }
+        state.update({key: values.copy() for key, values in self._moment_S.items()})
+        return state
+
+    def _load_rule_state(self, state: SchedulerState) -> None:
+        self._visit = state.integer("visit")
+        self._pilots_issued = state.integer("pilots_issued")
+        self._draws_issued = state.integer("draws_issued")
+        size = self.members.size
+        self._pilot_success_S = state.ints("pilot_success_S", size)
+        self._pilot_trial_S = state.ints("pilot_trial_S", size)
+        self._moment_S = {key: state.floats(key, size) for key in MOMENTS}

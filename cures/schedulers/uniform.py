@@ -1,0 +1,71 @@
+"""Every prompt alike: plain GRPO or REINFORCE++, the baseline of every comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cures.checks import as_int
+from cures.quota import allocate
+from cures.records import Plan
+from cures.schedulers.checkpoint import SchedulerState
+from cures.schedulers.draft import Draft
+from cures.schedulers.driver import Scheduler
+from cures.schedulers.randomness import ShuffledPasses
+from cures.storage import State, StateValue
+
+
+class Uniform(Scheduler):
+    """Shuffled passes over the pool, ``budget / batch_size`` rollouts for every prompt.
+
+    Expected cost of an update: exactly ``budget`` rollouts.
+
+    Parameters
+    ----------
+    num_prompts, batch_size, budget, seed, min_quota, max_quota, estimator
+        See :class:`~cures.schedulers.driver.Scheduler`; ``batch_size <= num_prompts``.
+
+    Examples
+    --------
+    >>> from cures.schedulers import make_scheduler
+    >>> scheduler = make_scheduler("uniform", num_prompts=100, batch_size=4, budget=32, seed=0)
+    >>> scheduler.propose().quota_B
+    array([8, 8, 8, 8])
+    """
+
+    name = "uniform"
+    has_exact_budget = True
+    is_single_plan = True
+
+    def __init__(
+        self, num_prompts: int, batch_size: int, budget: int, seed: int = 0, **common: Any
+    ) -> None:
+        super().__init__(num_prompts, batch_size, budget, seed, **common)
+        as_int(self.name, "batch_size", batch_size, 1, num_prompts)
+        self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
+        self._position = 0
+
+    def _draft(self, generator: np.random.Generator) -> Draft:
+        prompt_B, _ = self._passes.take(self._position, self.batch_size)
+        alike = np.ones(prompt_B.size)
+        quota_B = allocate(alike, self.budget, min_quota=self.min_quota, max_quota=self.max_quota)
+        return Draft.of(prompt_B, quota_B, prob_B=alike * self.batch_size / self.num_prompts)
+
+    def _draft_one(self, generator: np.random.Generator) -> Draft:
+        prompt_B, _ = self._passes.take(self._position, 1)
+        chance = np.array([self.batch_size / self.num_prompts])
+        return Draft.of(prompt_B, np.array([self.min_quota]), prob_B=chance, sigma=1.0)
+
+    def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
+        size = 1 if is_streamed else self.batch_size
+        self._position = self._passes.take(self._position, size)[1] + draft.prompt_B.size
+
+    def _config(self) -> dict[str, StateValue]:
+        return {}
+
+    def _rule_state(self) -> State:
+        return {"position": self._position}
+
+    def _load_rule_state(self, state: SchedulerState) -> None:
+        self._position = state.integer("position")

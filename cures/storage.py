@@ -1,0 +1,180 @@
+"""Files that survive SIGKILL: a reader sees the old content or the new one, never half of either.
+
+State goes into ``.npz`` archives of plain arrays (no pickle), records into JSON lines. Both hosts keep
+their run folders through these few functions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from cures.checks import as_int, fail
+
+StateValue = np.ndarray[Any, Any] | int | float | str
+State = dict[str, StateValue]
+
+
+def atomic_write(path: str | os.PathLike[str], content: bytes) -> None:
+    """Replace a file by ``content`` in one step, on disk when the call returns."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable (on systems where a folder can be opened)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_state(path: str | os.PathLike[str], state: Mapping[str, StateValue]) -> None:
+    """Write a flat state (arrays, ints, floats, strings) as one ``.npz`` file, atomically.
+
+    Parameters
+    ----------
+    path : path-like
+        Kept as given; no suffix is added.
+    state : mapping of str to ndarray, int, float or str
+        As returned by ``Scheduler.state_dict``.
+
+    Raises
+    ------
+    ValueError
+        If a value would need pickle (object arrays, nested containers).
+    """
+    target = Path(path)
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for key, value in state.items():
+        array = np.asarray(value)
+        scalar = isinstance(value, bool | int | float | str)
+        if array.dtype.kind not in "biufU" or not (scalar or isinstance(value, np.ndarray)):
+            fail("save_state", f"state[{key!r}]", "an array, int, float or str", value)
+        arrays[key] = array
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def load_state(path: str | os.PathLike[str]) -> State:
+    """Read what :func:`save_state` wrote; scalars come back as int, float or str.
+
+    Raises
+    ------
+    ValueError
+        If the file is not such an archive, is damaged, or would need pickle.
+    """
+    state: State = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for key in archive.files:
+                array = archive[key]
+                state[key] = array.item() if array.ndim == 0 else array
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"load_state: {path} is not a readable state file: {error}") from error
+    return state
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write JSON atomically; NaN and infinity are refused because JSON has neither."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    atomic_write(path, text.encode())
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file; a syntax error names the file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"read_json: {path} is not valid JSON: {error}") from error
+
+
+class JsonlLog:
+    """Append-only JSON lines that a resumed run can cut back to a checkpoint.
+
+    Save :attr:`position` in the checkpoint; on resume call ``truncate(position)`` before appending, so
+    that lines written after the checkpoint (and a torn last line) are not there twice.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file: BinaryIO = open(self.path, "ab")  # noqa: SIM115  (closed by close)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one line (buffered; see :meth:`flush`)."""
+        self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+
+    def flush(self) -> None:
+        """Put every line on disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    @property
+    def position(self) -> int:
+        """Bytes written so far; flushes, so that a checkpoint never points past the file's end."""
+        self.flush()
+        return self.path.stat().st_size
+
+    def truncate(self, position: int) -> None:
+        """Drop everything after ``position`` bytes."""
+        self.flush()
+        size = self.path.stat().st_size
+        where = f"JsonlLog({self.path.name}).truncate"
+        self._file.truncate(as_int(where, "position", position, 0, size))
+        self._file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        """Flush and close."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
+
+    def __enter__(self) -> JsonlLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Rows of a JSON lines file; a bad line is an error that names its number."""
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"read_jsonl: {path}, line {number}: {error}") from error
+    return rows

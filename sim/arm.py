@@ -1,0 +1,282 @@
+"""One run of one scheduler on one seed: resumable at any update, finished exactly once.
+
+Folder of an arm::
+
+    metrics.jsonl    one line per update
+    outcomes.jsonl   evidence per group, on request (plans after the last update are in the ledger only)
+    checkpoint.npz   while in flight: scheduler, host, curve so far, lengths of the logs
+    curve.npz        at the end: held-out success per update and on the common grid
+    summary.json     written last; its presence means that the run is complete
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cures import loop
+from cures.comparison import on_grid
+from cures.records import outcome_rows
+from cures.schedulers import make_scheduler
+from cures.schedulers.driver import Scheduler
+from cures.storage import JsonlLog, State, load_state, save_state, write_json
+from sim.host import SimHost
+from sim.populations import Population, make_population
+from sim.settings import Seeds, Settings, split_arm
+
+TOTALS = ("trained", "zero_advantage", "empty_groups")
+
+
+class StoppedError(RuntimeError):
+    """The run was asked to stop; its checkpoint is on disk."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """The curve so far, and sums of what the host measured."""
+
+    generated: list[int] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOTALS, 0))
+
+    def add(self, record: loop.UpdateRecord, held_out: float) -> None:
+        """Book one update."""
+        self.generated.append(record.generated)
+        self.held_out.append(held_out)
+        for key in TOTALS:
+            self.totals[key] += int(record.metrics[key])
+
+    def state_dict(self) -> State:
+        """Flat arrays and ints."""
+        totals: State = {f"total/{key}": value for key, value in self.totals.items()}
+        return {
+            "generated_U": np.array(self.generated, dtype=np.int64),
+            "held_out_U": np.array(self.held_out, dtype=np.float64),
+            **totals,
+        }
+
+    @classmethod
+    def from_state(cls, state: State) -> Trace:
+        """Inverse of :meth:`state_dict`."""
+        return cls(
+            np.asarray(state["generated_U"]).tolist(),
+            np.asarray(state["held_out_U"]).tolist(),
+            {key: int(np.asarray(state[f"total/{key}"])) for key in TOTALS},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ArmTask:
+    """Which run: arm, seed, and whether it only serves to fix the targets."""
+
+    arm: str
+    index: int
+    is_development: bool
+
+    @property
+    def folder(self) -> str:
+        """Relative to the run folder."""
+        parent = "development" if self.is_development else "arms"
+        return f"{parent}/{self.arm}-{self.index}"
+
+
+def build(settings: Settings, task: ArmTask) -> tuple[Scheduler, SimHost]:
+    """Scheduler and host of a run, at their start.
+
+    Raises
+    ------
+    ValueError
+        If the scheduler is unknown or refuses an option, in its own words.
+    """
+    seeds = Seeds.of(
+        settings.root_seed, task.arm, task.index, is_development=task.is_development
+    )
+    population = make_population(
+        settings.population,
+        settings.policy,
+        num_pool=settings.pool,
+        num_held_out=settings.held_out,
+        seed=seeds.population,
+    )
+    host = SimHost(
+        population,
+        seed=seeds.host,
+        estimator=settings.estimator,
+        aggregation=settings.aggregation,
+        optimiser=settings.optimiser,
+        learning_rate=settings.learning_rate,
+        missing_rate=settings.missing_rate,
+    )
+    name = split_arm(task.arm)[0]
+    arguments: dict[str, Any] = {
+        "num_prompts": settings.pool,
+        "batch_size": settings.batch_size,
+        "budget": settings.budget,
+        "seed": seeds.scheduler,
+        "estimator": settings.estimator,
+        **_gifts(name, settings, population, host),
+        **settings.options.get(task.arm, {}),
+    }
+    return make_scheduler(name, **arguments), host
+
+
+def _gifts(
+    name: str, settings: Settings, population: Population, host: SimHost
+) -> dict[str, Any]:
+    """What some schedulers know beforehand and no ledger counts."""
+    if name == "oracle":
+        return {"true_success_rate": host.true_success_rate}
+    if name == "staged":
+        pool = np.arange(population.num_pool)
+        return {
+            "prior_success_rate_N": population.success_rate(population.theta_D, pool),
+            "total_rollouts": settings.rollouts,
+        }
+    return {}
+
+
+def run_arm(
+    settings: Settings,
+    task: ArmTask,
+    root: Path,
+    *,
+    checkpoint_every_s: float = 5.0,
+    on_progress: Callable[[int], None] = lambda generated: None,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run (or go on with, or leave alone) one arm.
+
+    Parameters
+    ----------
+    settings : Settings
+    task : ArmTask
+    root : Path
+        Run folder.
+    checkpoint_every_s : float
+        Least seconds between checkpoints; 0: after every update.
+    on_progress : callable
+        Told the generated rollouts after every update.
+    is_stopping : callable
+        Asked after every update.
+
+    Raises
+    ------
+    StoppedError
+        If ``is_stopping`` said so; the checkpoint is up to date then.
+    """
+    folder = root / task.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with _sole_writer(folder):
+        if not (folder / "summary.json").exists():
+            scheduler, host = build(settings, task)
+            start = host.held_out_success()
+            with (
+                JsonlLog(folder / "metrics.jsonl") as metrics,
+                JsonlLog(folder / "outcomes.jsonl") as outcomes,
+            ):
+                logs = {"metrics": metrics, "outcomes": outcomes}
+                trace = _resume(folder, scheduler, host, logs)
+                saved_at = time.monotonic()
+                for record in loop.run(scheduler, host, rollouts=settings.rollouts):
+                    held_out = host.held_out_success()
+                    trace.add(record, held_out)
+                    metrics.append(_row(record, scheduler, held_out))
+                    if settings.has_outcomes:
+                        _log_outcomes(record, outcomes)
+                    on_progress(record.generated)
+                    stop = is_stopping()
+                    if stop or time.monotonic() - saved_at >= checkpoint_every_s:
+                        _save(folder, scheduler, host, trace, logs)
+                        saved_at = time.monotonic()
+                    if stop:
+                        raise StoppedError(f"stopped at {record.generated} rollouts")
+            _finish(folder, settings, scheduler, start, trace)
+        (folder / "checkpoint.npz").unlink(missing_ok=True)
+    on_progress(settings.rollouts)
+
+
+def _log_outcomes(record: loop.UpdateRecord, log: JsonlLog) -> None:
+    for plan, outcome in zip(record.plans, record.outcomes, strict=True):
+        for row in outcome_rows(plan, outcome, record.step):
+            log.append(row)
+
+
+def _row(record: loop.UpdateRecord, scheduler: Scheduler, held_out: float) -> dict[str, Any]:
+    """One line of ``metrics.jsonl``."""
+    return {
+        "step": record.step,
+        "generated": record.generated,
+        "pilots": scheduler.ledger.pilots,
+        "discarded": scheduler.ledger.discarded,
+        "missing": scheduler.ledger.missing,
+        "held_out": held_out,
+        **record.metrics,
+    }
+
+
+def _save(
+    folder: Path, scheduler: Scheduler, host: SimHost, trace: Trace, logs: dict[str, JsonlLog]
+) -> None:
+    state = trace.state_dict()
+    state.update({f"scheduler/{k}": v for k, v in scheduler.state_dict().items()})
+    state.update({f"host/{k}": v for k, v in host.state_dict().items()})
+    state.update({f"position/{k}": log.position for k, log in logs.items()})
+    save_state(folder / "checkpoint.npz", state)
+
+
+def _resume(folder: Path, scheduler: Scheduler, host: SimHost, logs: dict[str, JsonlLog]) -> Trace:
+    """Load the checkpoint, or clear what a run killed before its first one left behind."""
+    for torn in folder.glob(".*.partial"):
+        torn.unlink()
+    if not (folder / "checkpoint.npz").exists():
+        for log in logs.values():
+            log.truncate(0)
+        return Trace()
+    state = load_state(folder / "checkpoint.npz")
+    scheduler.load_state_dict(_section(state, "scheduler/"))
+    host.load_state_dict(_section(state, "host/"))
+    for key, log in logs.items():
+        log.truncate(int(np.asarray(state[f"position/{key}"])))
+    return Trace.from_state(state)
+
+
+def _section(state: State, prefix: str) -> State:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _finish(
+    folder: Path, settings: Settings, scheduler: Scheduler, start: float, trace: Trace
+) -> None:
+    """Write what the analysis reads; the summary last, because it marks the run as complete."""
+    curve_E = on_grid(trace.generated, trace.held_out, settings.grid_E, start=start)
+    curve: State = {"start": start, "grid_E": settings.grid_E, "held_out_E": curve_E}
+    for key, value in trace.state_dict().items():
+        if not key.startswith("total/"):
+            curve[key] = value
+    save_state(folder / "curve.npz", curve)
+    if not settings.has_outcomes:
+        (folder / "outcomes.jsonl").unlink(missing_ok=True)
+    summary = {
+        "start": start,
+        "final": float(curve_E[-1]),
+        **trace.totals,
+        "generated": scheduler.ledger.generated,
+        "counters": dict(sorted(scheduler.counters.items())),
+        "ledger": scheduler.ledger.as_dict(),
+    }
+    write_json(folder / "summary.json", summary)
+
+
+@contextmanager
+def _sole_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: a worker orphaned by SIGKILL keeps it until its update ends."""
+    with open(folder / ".lock", "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

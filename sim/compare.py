@@ -1,0 +1,85 @@
+"""A comparison from settings to files; the same call resumes one that was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cures.checks import as_float, as_int
+from cures.storage import read_json, write_json
+from sim.analysis import compare_arms
+from sim.arm import ArmTask, build
+from sim.settings import REFERENCE, Settings, check_same
+from sim.workers import run_arms
+
+
+def tasks_of(settings: Settings) -> list[ArmTask]:
+    """Every run, development first: the targets are fixed before any compared arm is read."""
+    development = [ArmTask(REFERENCE, s, True) for s in range(settings.dev_seeds)]
+    return development + [
+        ArmTask(arm, s, False) for s in range(settings.seeds) for arm in settings.arms
+    ]
+
+
+def prepare(settings: Settings, root: Path) -> None:
+    """Check every arm's options and claim the run folder.
+
+    Raises
+    ------
+    ValueError
+        If a scheduler refuses its options, or the folder holds another comparison.
+    """
+    for arm in settings.arms:
+        build(settings, ArmTask(arm, 0, False))
+    path = root / "config.json"
+    if path.exists():
+        check_same(settings, read_json(path), root)
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    if any(entry.name != "config.json" and not entry.name.startswith(".") for entry in root.iterdir()):
+        raise ValueError(f"compare: out must be empty or a run folder (with config.json), got {root}")
+    write_json(path, settings.as_json())
+
+
+def compare(
+    settings: Settings,
+    root: Path,
+    *,
+    jobs: int = 1,
+    checkpoint_every_s: float = 5.0,
+    on_progress: Callable[[int, int], None] = lambda position, generated: None,
+) -> dict[str, Any]:
+    """Run what is missing, then write ``comparison.json``.
+
+    Parameters
+    ----------
+    settings : Settings
+    root : Path
+        Run folder.
+    jobs : int
+        Worker processes, >= 1.
+    checkpoint_every_s : float
+        Least seconds between checkpoints of a run, >= 0.
+    on_progress : callable
+        Told (position in :func:`tasks_of`, rollouts generated).
+
+    Returns
+    -------
+    dict
+        The content of ``comparison.json``.
+    """
+    as_int("compare", "jobs", jobs, 1)
+    as_float("compare", "checkpoint_every", checkpoint_every_s, 0.0)
+    prepare(settings, root)
+    run_arms(
+        settings,
+        tasks_of(settings),
+        root,
+        jobs=jobs,
+        checkpoint_every_s=checkpoint_every_s,
+        on_progress=on_progress,
+    )
+    comparison = compare_arms(settings, root)
+    write_json(root / "comparison.json", comparison)
+    return comparison

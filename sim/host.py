@@ -1,0 +1,268 @@
+"""The simulator as a host of :func:`cures.loop.run`: rollouts of a toy policy, real policy gradients.
+
+Rollouts wait as flat arrays, in the order they were generated, until their group is selected or
+discarded. An update turns their rewards into advantages (:func:`cures.advantages`) and weights
+(:func:`cures.rollout_weights`) and ascends :math:`\\sum_r w_r A_r s_r`, the gradient of Eq. (16) at
+ratio 1. Scores are those of the *current* parameters: rollouts that waited over an update are used as
+if they were fresh, as in a trainer that recomputes its old log-probabilities before the update.
+
+An answer is one action: for ``prompt`` and ``rollout`` aggregation its ratio is that of the whole
+answer, as in Eq. (16). ``token`` aggregation gives every token the same weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cures.advantage import AGGREGATIONS, ESTIMATORS, advantages, rollout_weights
+from cures.checks import BoolArray, FloatArray, IntArray, as_bool, as_choice, as_float, as_int, fail
+from cures.records import Moments, Outcome, Plan, Selection
+from cures.storage import State
+from sim.moments import score_moments
+from sim.optimiser import OPTIMISERS, OptimiserState, ascend
+from sim.populations import Population
+
+ANSWER_STREAM, VERDICT_STREAM, MISSING_STREAM = 0, 1, 2
+_WAITING = ("group", "prompt", "answer", "right")
+
+
+class SimHost:
+    """Rolls out and trains a population's policy.
+
+    Parameters
+    ----------
+    population : Population
+    seed : int
+        Root of the outcomes; the generator of a plan follows from (seed, plan id). Give the scheduler
+        another seed, or its prompt draws and the outcomes come from the same numbers.
+    estimator, aggregation : str
+        As in :func:`cures.advantages` and :func:`cures.rollout_weights`.
+    optimiser : {'adam', 'sgd'}
+    learning_rate : float, > 0
+        Multiplied by ``Selection.step_scale``.
+    missing_rate : float in [0, 1)
+        Chance that a rollout never comes back.
+    has_moments : bool
+        Whether :class:`cures.Moments` are measured when a plan wants them.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        *,
+        seed: int,
+        estimator: str = "grpo",
+        aggregation: str = "prompt",
+        optimiser: str = "adam",
+        learning_rate: float = 0.01,
+        missing_rate: float = 0.0,
+        has_moments: bool = True,
+    ) -> None:
+        where = "SimHost"
+        self.population = population
+        self.seed = as_int(where, "seed", seed, 0)
+        self._estimator = as_choice(where, "estimator", estimator, ESTIMATORS)
+        self.aggregation = as_choice(where, "aggregation", aggregation, AGGREGATIONS)
+        self.optimiser = as_choice(where, "optimiser", optimiser, OPTIMISERS)
+        self.learning_rate = as_float(where, "learning_rate", learning_rate, 0.0, open_low=True)
+        self.missing_rate = as_float(where, "missing_rate", missing_rate, 0.0, 1.0, open_high=True)
+        self.has_moments = as_bool(where, "has_moments", has_moments)
+        self.theta_D = population.theta_D.copy()
+        self.update_step = 0
+        self._memory = OptimiserState.zeros(self.theta_D.size)
+        self._waiting: dict[str, IntArray] = {k: np.zeros(0, dtype=np.int64) for k in _WAITING}
+
+    @property
+    def estimator(self) -> str:
+        """Advantage estimator."""
+        return self._estimator
+
+    @property
+    def num_waiting(self) -> int:
+        """Stored rollouts whose group was neither selected nor discarded yet."""
+        return int(self._waiting["group"].size)
+
+    def true_success_rate(self) -> FloatArray:
+        """Exact success rate of every pool prompt now, for the ``oracle`` scheduler and figures."""
+        return self.population.success_rate(self.theta_D, np.arange(self.population.num_pool))
+
+    def held_out_success(self) -> float:
+        """Exact mean success rate on the held-out prompts now."""
+        return self.population.held_out_success(self.theta_D)
+
+    def rollout(self, plan: Plan) -> Outcome:
+        """Sample ``quota_B`` answers per group; the order within a group is the order in time."""
+        policy = self.population.policy
+        index = np.repeat(np.arange(len(plan)), plan.quota_B)
+        prompt = plan.prompt_B[index]
+        answer = policy.generate(self.theta_D, prompt, self._generator(plan, ANSWER_STREAM))
+        right = policy.is_right(prompt, answer)
+        fixed = self.population.fixed_rate_N[prompt]
+        is_fixed = ~np.isnan(fixed)
+        if is_fixed.any():
+            chance = self._generator(plan, VERDICT_STREAM).random(prompt.size)
+            right = np.where(is_fixed, chance < fixed, right)
+        if self.missing_rate:
+            chance = self._generator(plan, MISSING_STREAM).random(prompt.size)
+            is_back = chance >= self.missing_rate
+            index, prompt, answer, right = (a[is_back] for a in (index, prompt, answer, right))
+        for key, array in zip(
+            _WAITING, (plan.group_B[index], prompt, answer, right.astype(np.int64)), strict=True
+        ):
+            self._waiting[key] = np.concatenate([self._waiting[key], array])
+        size = len(plan)
+        token = policy.num_tokens(prompt, answer)
+        return Outcome.of(
+            plan,
+            np.bincount(index[right], minlength=size),
+            np.bincount(index, minlength=size),
+            token_B=np.bincount(index, weights=token, minlength=size).astype(np.int64),
+            policy_step=self.update_step,
+            moments_B=self._moments(plan, index, prompt, answer, right),
+        )
+
+    def update(self, selection: Selection) -> Mapping[str, float]:
+        """One ascent step on the selected groups.
+
+        Returns
+        -------
+        dict of str to float
+            ``trained``, ``zero_advantage`` (rollouts), ``empty_groups``, ``reward`` (mean over trained
+            rollouts, 0 without any), ``gradient_norm``.
+        """
+        row, position = self._rows_of(selection.group_G)
+        if selection.keep_G2 is not None:
+            keep = first_of_each_kind(position, self._waiting["right"][row], selection.keep_G2)
+            row, position = row[keep], position[keep]
+        prompt, answer, reward = (self._waiting[k][row] for k in ("prompt", "answer", "right"))
+        trial_G = np.bincount(position, minlength=selection.group_G.size)
+        gradient, zero = np.zeros(self.theta_D.size), 0
+        if row.size:
+            gradient, zero = self._gradient(selection, position, trial_G, prompt, answer, reward)
+            self.theta_D, self._memory = ascend(
+                self.optimiser,
+                self.theta_D,
+                gradient,
+                self._memory,
+                self.learning_rate * selection.step_scale,
+            )
+        if not np.isfinite(self.theta_D).all():
+            raise FloatingPointError(f"SimHost.update: not finite after update {self.update_step}")
+        self.update_step += 1
+        self._drop(np.concatenate([selection.group_G, selection.discard_G]))
+        return {
+            "trained": float(row.size),
+            "zero_advantage": float(zero),
+            "empty_groups": float((trial_G == 0).sum()),
+            "reward": float(reward.mean()) if row.size else 0.0,
+            "gradient_norm": float(np.linalg.norm(gradient)),
+        }
+
+    def discard(self, selection: Selection) -> None:
+        """Forget the rollouts of groups that will never be trained on."""
+        self._drop(selection.discard_G)
+
+    def state_dict(self) -> State:
+        """Parameters, optimiser memory and waiting rollouts, flat."""
+        waiting: State = {f"waiting/{key}": array for key, array in self._waiting.items()}
+        return {
+            "theta": self.theta_D,
+            "first": self._memory.first_D,
+            "second": self._memory.second_D,
+            "count": self._memory.count,
+            "update_step": self.update_step,
+            **waiting,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Inverse of :meth:`state_dict`; a missing or misshapen entry is named, nothing changes."""
+        expected: State = self.state_dict()
+        for key, present in expected.items():
+            if key not in state:
+                fail("SimHost.load_state_dict", "state", f"with an entry {key!r}", sorted(state))
+            old, new = np.asarray(present), np.asarray(state[key])
+            if new.dtype != old.dtype or (new.shape != old.shape and "waiting/" not in key):
+                legal = f"of dtype {old.dtype}, shape {old.shape}"
+                fail("SimHost.load_state_dict", f"state[{key!r}]", legal, f"{new.dtype} {new.shape}")
+        if len({np.asarray(state[f"waiting/{key}"]).shape for key in _WAITING}) != 1:
+            fail("SimHost.load_state_dict", "waiting/*", "of one length", "several")
+        self.theta_D = np.array(state["theta"])
+        self._memory = OptimiserState(
+            np.array(state["first"]), np.array(state["second"]), int(np.asarray(state["count"]))
+        )
+        self.update_step = int(np.asarray(state["update_step"]))
+        self._waiting = {key: np.array(state[f"waiting/{key}"]) for key in _WAITING}
+
+    def _generator(self, plan: Plan, stream: int) -> np.random.Generator:
+        root = np.random.SeedSequence(self.seed, spawn_key=(plan.plan_id, stream))
+        return np.random.default_rng(root)
+
+    def _gradient(
+        self,
+        selection: Selection,
+        position: IntArray,
+        trial_G: IntArray,
+        prompt: IntArray,
+        answer: IntArray,
+        reward: IntArray,
+    ) -> tuple[FloatArray, int]:
+        """The ascent direction, and how many rollouts have no part in it."""
+        policy = self.population.policy
+        baseline = None if selection.baseline_G is None else selection.baseline_G[position]
+        advantage = advantages(reward, position, estimator=self.estimator, baseline_R=baseline)
+        token = policy.num_tokens(prompt, answer)
+        weight = rollout_weights(selection.weight_G, trial_G, token, self.aggregation)
+        if self.aggregation == "token":
+            weight = weight / token  # the weight of each of its tokens; the score sums over them
+        gradient = policy.score_sum(self.theta_D, prompt, answer, weight * advantage)  # Eq. (16)
+        return gradient, int((advantage == 0.0).sum())
+
+    def _rows_of(self, group_G: IntArray) -> tuple[IntArray, IntArray]:
+        """Waiting rollouts of the groups, sorted by position in ``group_G``, then by time."""
+        order = np.argsort(group_G)
+        slot = np.searchsorted(group_G, self._waiting["group"], sorter=order)
+        slot = order[np.minimum(slot, group_G.size - 1)]
+        row = np.flatnonzero(group_G[slot] == self._waiting["group"])
+        row = row[np.argsort(slot[row], kind="stable")]
+        return row, slot[row]
+
+    def _drop(self, group: IntArray) -> None:
+        if group.size and self.num_waiting:
+            stays = ~np.isin(self._waiting["group"], group)
+            self._waiting = {key: array[stays] for key, array in self._waiting.items()}
+
+    def _moments(
+        self, plan: Plan, index: IntArray, prompt: IntArray, answer: IntArray, right: BoolArray
+    ) -> Moments | None:
+        if not (self.has_moments and plan.wants_moments):
+            return None
+        score = self.population.policy.local_score(self.theta_D, prompt, answer)
+        return score_moments(score, right, index, len(plan))
+
+
+def first_of_each_kind(position_R: IntArray, right_R: IntArray, keep_G2: IntArray) -> BoolArray:
+    """Mark the first ``keep_G2[g]`` right and wrong rollouts of each group.
+
+    Parameters
+    ----------
+    position_R : ndarray of int64, shape (R,)
+        Group of each rollout, ascending; within a group in the order of generation.
+    right_R : ndarray of int64, shape (R,)
+        0 or 1.
+    keep_G2 : ndarray of int64, shape (G, 2)
+        How many right and wrong ones to keep.
+
+    Examples
+    --------
+    >>> first_of_each_kind(np.array([0, 0, 0]), np.array([1, 0, 1]), np.array([[1, 1]])).tolist()
+    [True, True, False]
+    """
+    is_kept = np.zeros(position_R.size, dtype=bool)
+    for column, kind in enumerate((1, 0)):
+        row = np.flatnonzero(right_R == kind)
+        position = position_R[row]
+        rank = np.arange(row.size) - np.searchsorted(position, position)
+        is_kept[row[rank < keep_G2[position, column]]] = True
+    return is_kept

@@ -1,0 +1,65 @@
+"""Score norms per group, measured from sampled rollouts: the inputs of Eq. (21)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cures.checks import BoolArray, FloatArray, IntArray
+from cures.records import Moments
+from sim.policy import FloatMatrix
+
+
+def score_moments(
+    score_R_L: FloatMatrix, is_right_R: BoolArray, index_R: IntArray, num_groups: int
+) -> Moments:
+    r"""Moments of the scores of each group.
+
+    Parameters
+    ----------
+    score_R_L : ndarray of float64, shape (R, L)
+        Scores, in coordinates common to the rollouts of one group.
+    is_right_R : ndarray of bool, shape (R,)
+    index_R : ndarray of int64, shape (R,)
+        Position of each rollout's group, in [0, num_groups).
+    num_groups : int
+
+    Returns
+    -------
+    Moments
+
+    Notes
+    -----
+    With sums :math:`S_c` of the scores of kind c (right, wrong) and :math:`Q_c` of their squares,
+    :math:`|E_c s|^2` is estimated by :math:`(|S_c|^2 - Q_c) / (n_c (n_c - 1))`, products of
+    *different* rollouts only, hence without bias; the cross term by
+    :math:`S_1 \cdot S_0 / (n_1 n_0)`.
+    """
+    square = (score_R_L**2).sum(axis=1)
+    sums, totals, counts, norms = [], [], [], []
+    for is_kind in (is_right_R, ~is_right_R):
+        index = index_R[is_kind]
+        total = np.zeros((num_groups, score_R_L.shape[1]))
+        np.add.at(total, index, score_R_L[is_kind])
+        totals.append(total)
+        counts.append(np.bincount(index, minlength=num_groups))
+        sums.append(np.bincount(index, weights=square[is_kind], minlength=num_groups))
+        norms.append(np.bincount(index, np.sqrt(square[is_kind]), minlength=num_groups))
+    own = [
+        _ratio((total**2).sum(axis=1) - sq, n * (n - 1))
+        for total, sq, n in zip(totals, sums, counts, strict=True)
+    ]
+    cross = _ratio((totals[0] * totals[1]).sum(axis=1), counts[0] * counts[1])
+    return Moments(
+        sq_norm_correct=_ratio(sums[0], counts[0]),
+        sq_norm_wrong=_ratio(sums[1], counts[1]),
+        sq_norm_difference=own[0] + own[1] - 2.0 * cross,
+        norm_correct=_ratio(norms[0], counts[0]),
+        norm_wrong=_ratio(norms[1], counts[1]),
+    )
+
+
+def _ratio(numerator: FloatArray, count: IntArray) -> FloatArray:
+    """NaN, which means "not measured", where the count is 0."""
+    result = np.full(numerator.shape, np.nan)
+    np.divide(numerator, count, out=result, where=count > 0)
+    return result

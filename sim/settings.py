@@ -1,0 +1,187 @@
+"""The settings of a comparison: validated at birth, dumped with the run, compared on resume."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from cures.advantage import AGGREGATIONS, ESTIMATORS
+from cures.checks import as_bool, as_choice, as_float, as_int, fail
+from sim.optimiser import OPTIMISERS
+from sim.populations import NATURAL, POLICIES, POPULATIONS
+
+REFERENCE = "uniform"
+# Adam step per policy, chosen so that the reference is still rising after 200 000 rollouts of the
+# default batch; fixed before any other scheduler was run.
+LEARNING_RATES = {"skills": 0.02, "item_response": 0.003, "tabular": 0.02}
+ARM = re.compile(r"([a-z0-9-]+)(?:@([A-Za-z0-9_-]+))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is compared, on what, for how long.
+
+    Attributes
+    ----------
+    arms : tuple of str
+        Scheduler names; ``name@label`` is a second arm of the same scheduler with settings and
+        scheduler seeds of its own. ``uniform`` is the reference and always among them.
+    options : dict of str to dict
+        Keyword arguments per arm.
+    population, policy : str
+        See :mod:`sim.populations`.
+    pool, held_out : int
+        Training and held-out prompts.
+    rollouts : int
+        Generated rollouts of every run.
+    seeds, dev_seeds : int
+        Compared seeds, and further seeds of the reference from which the targets are fixed.
+    batch_size, group_size : int
+        Draws per update, and rollouts per draw: the budget of an update is their product.
+    estimator, aggregation, optimiser : str
+    learning_rate : float
+    missing_rate : float
+        Chance that a rollout never comes back.
+    grid_points : int
+        Points of the common grid of generated rollouts, 0 and the end included.
+    root_seed : int
+    margin : float
+        Largest loss of held-out success that counts as no harm.
+    has_outcomes : bool
+        Whether every arm writes ``outcomes.jsonl``.
+    """
+
+    arms: tuple[str, ...]
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    population: str = NATURAL
+    policy: str = "skills"
+    pool: int = 4000
+    held_out: int = 512
+    rollouts: int = 200_000
+    seeds: int = 8
+    dev_seeds: int = 8
+    batch_size: int = 64
+    group_size: int = 8
+    estimator: str = "grpo"
+    aggregation: str = "prompt"
+    optimiser: str = "adam"
+    learning_rate: float = LEARNING_RATES["skills"]
+    missing_rate: float = 0.0
+    grid_points: int = 51
+    root_seed: int = 0
+    margin: float = 0.005
+    has_outcomes: bool = False
+
+    def __post_init__(self) -> None:
+        where = "compare"
+        for arm in self.arms:
+            split_arm(arm)
+        if len(set(self.arms)) != len(self.arms):
+            fail(where, "schedulers", "named once each", list(self.arms))
+        if REFERENCE not in self.arms:
+            object.__setattr__(self, "arms", (REFERENCE, *self.arms))
+        for arm in self.options:
+            as_choice(where, "set", arm, self.arms)
+        as_choice(where, "population", self.population, POPULATIONS)
+        as_choice(where, "policy", self.policy, POLICIES)
+        if self.population == NATURAL and self.policy != "skills":
+            fail(where, "policy", f"'skills' for population {NATURAL!r}", self.policy)
+        for name in ("pool", "held_out", "batch_size", "seeds", "dev_seeds"):
+            as_int(where, name, getattr(self, name), 1)
+        as_int(where, "group_size", self.group_size, 2)
+        as_int(where, "rollouts", self.rollouts, self.budget)
+        as_int(where, "grid_points", self.grid_points, 2, 10_000)
+        as_int(where, "root_seed", self.root_seed, 0)
+        as_choice(where, "estimator", self.estimator, ESTIMATORS)
+        as_choice(where, "aggregation", self.aggregation, AGGREGATIONS)
+        as_choice(where, "optimiser", self.optimiser, OPTIMISERS)
+        as_float(where, "learning_rate", self.learning_rate, 0.0, open_low=True)
+        as_float(where, "missing_rate", self.missing_rate, 0.0, 1.0, open_high=True)
+        as_float(where, "margin", self.margin, 0.0, open_low=True)
+        as_bool(where, "has_outcomes", self.has_outcomes)
+
+    @property
+    def budget(self) -> int:
+        """Rollouts of an update."""
+        return self.batch_size * self.group_size
+
+    @property
+    def grid_E(self) -> np.ndarray:
+        """Common grid of generated rollouts."""
+        return np.linspace(0.0, self.rollouts, self.grid_points)
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``config.json`` holds."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Independent roots of one run; arms of the same seed share population and outcomes."""
+
+    population: int
+    host: int
+    scheduler: int
+
+    @classmethod
+    def of(cls, root_seed: int, arm: str, index: int, *, is_development: bool) -> Seeds:
+        """Derive them; a labelled arm differs in its scheduler seed only."""
+        root = np.random.SeedSequence(root_seed, spawn_key=(int(is_development), index))
+        population, host, scheduler = (int(word) for word in root.generate_state(3))
+        label = split_arm(arm)[1]
+        return cls(population, host, scheduler if label is None else scheduler ^ crc32(label.encode()))
+
+
+def split_arm(arm: str) -> tuple[str, str | None]:
+    """``name@label`` into its parts.
+
+    Examples
+    --------
+    >>> split_arm("cures@cold")
+    ('cures', 'cold')
+    >>> split_arm("uniform")
+    ('uniform', None)
+    """
+    match = ARM.fullmatch(arm)
+    if match is None:
+        fail("compare", "schedulers", "NAME or NAME@LABEL (letters, digits, - and _)", arm)
+    return match[1], match[2]
+
+
+def parse_options(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Turn ``arm.key=value`` entries into keyword arguments; values are JSON, else strings.
+
+    Examples
+    --------
+    >>> parse_options(["cures.temperature=0.05", "cures.quota=false"])
+    {'cures': {'temperature': 0.05, 'quota': False}}
+    """
+    options: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        key, equals, text = entry.partition("=")
+        arm, dot, name = key.partition(".")
+        if not (equals and dot and arm and name):
+            fail("compare", "set", "ARM.KEY=VALUE, e.g. cures.temperature=0.05", entry)
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        if name in options.setdefault(arm, {}):
+            fail("compare", "set", "given once per key", entry)
+        options[arm][name] = value
+    return options
+
+
+def check_same(settings: Settings, stored: Mapping[str, Any], folder: object) -> None:
+    """Refuse a run folder that holds another comparison, naming the first setting that differs."""
+    ours = settings.as_json()
+    for key in sorted(ours.keys() | stored.keys()):
+        if ours.get(key) != stored.get(key):
+            legal = f"{stored.get(key)!r} as in {folder}/config.json (or choose another --out)"
+            fail("compare", key, legal, ours.get(key))

@@ -1,0 +1,155 @@
+"""Tabular softmax policy: K answers per prompt, any of them right. The setting of the paper's bounds.
+
+Without features every prompt has K logits of its own and nothing transfers: the policy for which
+Eq. (11) holds with equality. With features the logits are ``offset_i + features_i . W`` with shared W.
+Gradient, Fisher matrix and KL divergence are exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+
+from cures.checks import BoolArray, FloatArray, IntArray, fail
+from sim.policy import FloatMatrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tabular:
+    """Softmax over K answers per prompt.
+
+    Attributes
+    ----------
+    is_right_N_K : ndarray of bool, shape (N, K)
+        Which answers are right; any subset, also none or all.
+    features_N_F : ndarray of float64, shape (N, F), optional
+        Shared features; ``None``: a table with N K parameters.
+    offset_N_K : ndarray of float64, shape (N, K), optional
+        Fixed part of the logits; default 0.
+    """
+
+    is_right_N_K: np.ndarray
+    features_N_F: FloatMatrix | None = None
+    offset_N_K: FloatMatrix | None = None
+
+    def __post_init__(self) -> None:
+        right = np.asarray(self.is_right_N_K)
+        if right.ndim != 2 or right.dtype.kind != "b" or right.shape[1] < 2:
+            fail("Tabular", "is_right_N_K", "bool, of shape (N, K >= 2)", f"{right.dtype} {right.shape}")
+        n, k = right.shape
+        features, offset = self.features_N_F, self.offset_N_K
+        if features is not None and (features.ndim != 2 or features.shape[0] != n):
+            fail("Tabular", "features_N_F", f"of shape ({n}, F)", f"shape {features.shape}")
+        if offset is not None and offset.shape != (n, k):
+            fail("Tabular", "offset_N_K", f"of shape ({n}, {k})", f"shape {offset.shape}")
+        for name, array in (("features_N_F", features), ("offset_N_K", offset)):
+            if array is not None and not np.isfinite(array).all():
+                fail("Tabular", name, "finite", "a value that is not")
+
+    @property
+    def num_prompts(self) -> int:
+        """Pool and held-out prompts together."""
+        return int(self.is_right_N_K.shape[0])
+
+    @property
+    def num_answers(self) -> int:
+        """K."""
+        return int(self.is_right_N_K.shape[1])
+
+    @property
+    def num_parameters(self) -> int:
+        """N K for a table, F K with features."""
+        rows = self.num_prompts if self.features_N_F is None else self.features_N_F.shape[1]
+        return rows * self.num_answers
+
+    def logits(self, theta_D: FloatArray, prompt_B: IntArray) -> FloatMatrix:
+        """Shape (B, K)."""
+        weight = theta_D.reshape(-1, self.num_answers)
+        if self.features_N_F is None:
+            logits = weight[prompt_B]
+        else:
+            logits = self.features_N_F[prompt_B] @ weight
+        return logits if self.offset_N_K is None else logits + self.offset_N_K[prompt_B]
+
+    def probability(self, theta_D: FloatArray, prompt_B: IntArray) -> FloatMatrix:
+        """Chance of each answer, shape (B, K), rows sum to 1."""
+        return np.asarray(softmax(self.logits(theta_D, prompt_B), axis=1))
+
+    def success_rate(self, theta_D: FloatArray, prompt_B: IntArray) -> FloatArray:
+        """Total chance of the right answers."""
+        return np.asarray((self.probability(theta_D, prompt_B) * self.is_right_N_K[prompt_B]).sum(1))
+
+    def logit_gradient(self, theta_D: FloatArray, prompt_B: IntArray) -> FloatMatrix:
+        """Gradient of each success rate in its own K logits: ``pi_k (right_k - p)``, shape (B, K)."""
+        pi = self.probability(theta_D, prompt_B)
+        right = self.is_right_N_K[prompt_B]
+        p = (pi * right).sum(axis=1, keepdims=True)
+        return np.asarray(pi * (right - p))
+
+    def fisher(self, theta_D: FloatArray, prompt: int) -> FloatMatrix:
+        """Fisher matrix of one prompt in its own K logits: ``diag(pi) - pi pi^T`` (singular)."""
+        pi = self.probability(theta_D, np.array([prompt]))[0]
+        return np.asarray(np.diag(pi) - np.outer(pi, pi))
+
+    def kl_divergence(
+        self, theta_D: FloatArray, other_D: FloatArray, prompt_B: IntArray
+    ) -> FloatArray:
+        """``KL(pi_theta || pi_other)`` of each prompt, the trust region of Eq. (1)."""
+        log_pi = log_softmax(self.logits(theta_D, prompt_B), axis=1)
+        log_other = log_softmax(self.logits(other_D, prompt_B), axis=1)
+        return np.asarray((np.exp(log_pi) * (log_pi - log_other)).sum(axis=1))
+
+    def success_gradient(
+        self, theta_D: FloatArray, prompt_B: IntArray, weight_B: FloatArray
+    ) -> FloatArray:
+        """Chain rule through the logits."""
+        return self._pull_back(prompt_B, weight_B[:, None] * self.logit_gradient(theta_D, prompt_B))
+
+    def generate(
+        self, theta_D: FloatArray, prompt_R: IntArray, generator: np.random.Generator
+    ) -> IntArray:
+        """Answer indices by inversion of the cumulative distribution."""
+        cumulative = np.cumsum(self.probability(theta_D, prompt_R), axis=1)
+        # scaled by the last entry, which rounding can leave below 1
+        level = generator.random(prompt_R.size) * cumulative[:, -1]
+        return np.asarray((level[:, None] >= cumulative).sum(axis=1), dtype=np.int64)
+
+    def is_right(self, prompt_R: IntArray, answer_R: IntArray) -> BoolArray:
+        """Look-up."""
+        return np.asarray(self.is_right_N_K[prompt_R, answer_R])
+
+    def num_tokens(self, prompt_R: IntArray, answer_R: IntArray) -> IntArray:
+        """Every answer is one token."""
+        return np.ones(prompt_R.size, dtype=np.int64)
+
+    def score_sum(
+        self, theta_D: FloatArray, prompt_R: IntArray, answer_R: IntArray, weight_R: FloatArray
+    ) -> FloatArray:
+        """``sum_r weight_r (e_answer - pi)`` pulled back to the parameters."""
+        score = self._logit_score(theta_D, prompt_R, answer_R)
+        return self._pull_back(prompt_R, weight_R[:, None] * score)
+
+    def local_score(
+        self, theta_D: FloatArray, prompt_R: IntArray, answer_R: IntArray
+    ) -> FloatMatrix:
+        """``(e_answer - pi) |features|``, shape (R, K)."""
+        score = self._logit_score(theta_D, prompt_R, answer_R)
+        if self.features_N_F is None:
+            return score
+        return score * np.linalg.norm(self.features_N_F[prompt_R], axis=1, keepdims=True)
+
+    def _logit_score(
+        self, theta_D: FloatArray, prompt_R: IntArray, answer_R: IntArray
+    ) -> FloatMatrix:
+        score = -self.probability(theta_D, prompt_R)
+        score[np.arange(prompt_R.size), answer_R] += 1.0
+        return score
+
+    def _pull_back(self, prompt_B: IntArray, logit_B_K: FloatMatrix) -> FloatArray:
+        if self.features_N_F is not None:
+            return np.asarray(self.features_N_F[prompt_B].T @ logit_B_K).ravel()
+        gradient = np.zeros((self.num_prompts, self.num_answers))
+        np.add.at(gradient, prompt_B, logit_B_K)
+        return gradient.ravel()

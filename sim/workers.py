@@ -1,0 +1,110 @@
+"""Run arms in one process or several; the number of processes changes nothing but the time.
+
+A worker whose parent was killed notices at its next update and leaves, so that a second start of the
+same command never waits long for a folder.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from sim.arm import ArmTask, StoppedError, run_arm
+from sim.settings import Settings
+
+_shared: dict[str, Any] = {}
+
+
+def run_arms(
+    settings: Settings,
+    tasks: Sequence[ArmTask],
+    root: Path,
+    *,
+    jobs: int,
+    checkpoint_every_s: float,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Run every task that is not finished yet.
+
+    Parameters
+    ----------
+    settings : Settings
+    tasks : sequence of ArmTask
+    root : Path
+        Run folder.
+    jobs : int
+        Worker processes; 1 runs here.
+    checkpoint_every_s : float
+    on_progress : callable
+        Told (position of the task, rollouts generated).
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C; with several workers, each has saved a checkpoint by then.
+    """
+    if jobs == 1:
+        for position, task in enumerate(tasks):
+            run_arm(
+                settings,
+                task,
+                root,
+                checkpoint_every_s=checkpoint_every_s,
+                on_progress=lambda generated, at=position: on_progress(at, generated),  # type: ignore[misc]
+            )
+        return
+    context = multiprocessing.get_context("spawn")
+    progress, stop = context.Array("q", len(tasks), lock=False), context.Event()
+    pool = ProcessPoolExecutor(jobs, context, _start_worker, (progress, stop, os.getpid()))
+    try:
+        futures = [
+            pool.submit(_work, settings, task, root, checkpoint_every_s, position)
+            for position, task in enumerate(tasks)
+        ]
+        left = set(futures)
+        while left:
+            done, left = wait(left, timeout=0.2, return_when=FIRST_EXCEPTION)
+            for position in range(len(tasks)):
+                on_progress(position, int(progress[position]))
+            for future in done:
+                future.result()
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(progress: Any, stop: Any, parent: int) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it sets ``stop``
+    _shared.update(progress=progress, stop=stop, parent=parent)
+
+
+def _is_stopping() -> bool:
+    return bool(_shared["stop"].is_set()) or os.getppid() != _shared["parent"]
+
+
+def _work(
+    settings: Settings, task: ArmTask, root: Path, checkpoint_every_s: float, position: int
+) -> None:
+    def on_progress(generated: int) -> None:
+        _shared["progress"][position] = generated
+
+    if _is_stopping():
+        return
+    try:
+        run_arm(
+            settings,
+            task,
+            root,
+            checkpoint_every_s=checkpoint_every_s,
+            on_progress=on_progress,
+            is_stopping=_is_stopping,
+        )
+    except StoppedError:
+        if os.getppid() != _shared["parent"]:
+            os._exit(1)  # nobody will ever read the result; do not wait for another task

@@ -1,0 +1,140 @@
+"""Command line: ``python -m train run CONFIG`` and ``python -m train eval RUN``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from train import config as config_module
+from train.learner import TrainingDiverged
+
+EXAMPLES = """\
+examples:
+  python -m train run configs/tiny_cpu.toml
+  python -m train run configs/tiny_cpu.toml --scheduler cures --set run.seed=1
+  python -m train run configs/bench_cpu.toml --set task.dead_never=0.6 --set task.dead_always=0.25
+  python -m train eval runs/tiny_cpu-cures-seed1 --samples 32
+
+A run that was stopped, or killed, goes on where it was if the same command is given again.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if it worked, 1 on bad input or divergence, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    try:
+        return _run(options) if options.command == "run" else _evaluate(options)
+    except (ValueError, TrainingDiverged, RuntimeError) as error:
+        errors.print(f"error: {error}")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train",
+        description="Train a small language model by GRPO with a scheduler of cures, on a CPU.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser(
+        "run",
+        help="train, or go on training",
+        description=(
+            "Train as CONFIG says. The run folder gets config.json, metrics.jsonl (one line per\n"
+            "update), outcomes.jsonl (one per group), evaluation.jsonl, timing.jsonl, checkpoint/,\n"
+            "curve.png and summary.json."
+        ),
+        epilog=f"what CONFIG may hold:\n\n{config_module.describe()}\n\n"
+        "Further keys of [scheduler] go to the scheduler; a table [scheduler.NAME] holds options\n"
+        "for the scheduler of that name only, so that one file serves several.\n\n" + EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("config", type=Path, help="TOML file")
+    run.add_argument(
+        "--out", type=Path, help="run folder (default: runs/<config>-<scheduler>-seed<seed>)"
+    )
+    run.add_argument("--scheduler", help="instead of scheduler.name in CONFIG")
+    run.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one value; may be repeated",
+    )
+    evaluate = commands.add_parser(
+        "eval", help="held-out success of a run's latest checkpoint, per kind of problem"
+    )
+    evaluate.add_argument("run", type=Path, help="run folder")
+    evaluate.add_argument("--samples", type=int, default=8, help="answers per problem (default 8)")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    overrides = list(options.overrides)
+    if options.scheduler is not None:
+        overrides.append(f'scheduler.name="{options.scheduler}"')
+    config = config_module.load(options.config, overrides)
+    # torch and transformers take seconds to import: a typing error should not wait for them
+    from train.progress import TrainingProgress
+    from train.run import train
+
+    default = f"{options.config.stem}-{config.scheduler.name}-seed{config.run.seed}"
+    folder = options.out if options.out is not None else Path("runs") / default
+    console = Console()
+    try:
+        with TrainingProgress(console) as progress:
+            summary = train(config, folder, progress)
+    except KeyboardInterrupt:
+        command = " ".join(["python -m train run", *_again(options, folder)])
+        console.print(f"\nstopped; every finished update is kept in {folder}", highlight=False)
+        console.print(f"to go on: {command}", highlight=False, soft_wrap=True)
+        return 130
+    console.print(
+        f"{summary['updates']} updates, {summary['generated']} rollouts: held-out "
+        f"success {summary['held_out_start']:.3f} -> {summary['held_out_end']:.3f} "
+        f"(standard error {summary['standard_error']:.3f})\n{folder}",
+        highlight=False,
+    )
+    return 0
+
+
+def _again(options: argparse.Namespace, folder: Path) -> list[str]:
+    words = [str(options.config), "--out", str(folder)]
+    if options.scheduler is not None:
+        words += ["--scheduler", options.scheduler]
+    for override in options.overrides:
+        words += ["--set", override]
+    return words
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from train.evaluation import held_out_success
+    from train.run import load_run, standard_error
+
+    config_module.as_int("eval", "--samples", options.samples, 1)
+    config, task, host = load_run(options.run)
+    rate_N = held_out_success(
+        host.model, task, config.evaluation, config.rollout, samples=options.samples
+    )
+    console = Console(highlight=False)
+    console.print(f"after {host.updates} updates, {host.generated} rollouts")
+    for c, cell in enumerate(task.cells):
+        of_cell = rate_N[task.held_out.cell_N == c]
+        if of_cell.size:
+            console.print(
+                f"  {cell.family} {cell.digits} digits  {of_cell.mean():.3f}  "
+                f"({of_cell.size} problems)"
+            )
+    console.print(f"held-out success {rate_N.mean():.3f} +- {standard_error(rate_N):.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Held-out success: sampled answers to unseen problems, with the same random numbers every time.
+
+The generator is derived from the evaluation seed alone, so that two arms, or two moments of one run,
+differ by their policies and as little as possible by luck. Greedy decoding is not used: RL improves
+the sampled policy, and greedy success starts well above it after a noisy warm start.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from cures.checks import FloatArray, IntArray
+from train.config import EvaluationConfig, RolloutConfig
+from train.native import generate
+from train.seeds import Stream, torch_generator
+from train.tasks import Task
+from train.verifier import exact_match
+
+
+def success_rate(
+    model: PreTrainedModel,
+    prompt_N_L: Tensor,
+    answer_N_A: IntArray,
+    *,
+    samples: int,
+    max_new_tokens: int,
+    rollout: RolloutConfig,
+    generator: torch.Generator,
+) -> FloatArray:
+    """Share of ``samples`` answers that are right, per prompt, shape (N,)."""
+    completions = generate(
+        model,
+        prompt_N_L,
+        torch.full((len(prompt_N_L),), samples),
+        max_new_tokens=max_new_tokens,
+        decode_temperature=rollout.decode_temperature,
+        generator=generator,
+        max_rows=rollout.max_rows,
+    )
+    is_right = exact_match(completions.token_R_T.numpy(), answer_N_A.repeat(samples, axis=0))
+    rate_N: FloatArray = is_right.reshape(-1, samples).mean(axis=1)
+    return rate_N
+
+
+def held_out_success(
+    model: PreTrainedModel,
+    task: Task,
+    evaluation: EvaluationConfig,
+    rollout: RolloutConfig,
+    *,
+    samples: int | None = None,
+) -> FloatArray:
+    """Success rate on every held-out problem, shape (held_out_size,)."""
+    return success_rate(
+        model,
+        torch.from_numpy(task.held_prompt_N_L),
+        task.held_answer_N_A,
+        samples=evaluation.samples if samples is None else samples,
+        max_new_tokens=task.max_new_tokens,
+        rollout=rollout,
+        generator=torch_generator(evaluation.seed, Stream.EVALUATION),
+    )

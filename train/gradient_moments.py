@@ -1,0 +1,163 @@
+r"""Score norms of pilot rollouts from the last layer alone, in closed form (inputs of Eq. 21).
+
+For a bias-free head W that is not tied to the embedding, the score of a rollout is
+
+.. math:: s = \nabla_W \log\pi(y|x) = \frac1\tau \sum_t (e_{y_t} - \pi_t)\, h_t^\top
+
+with hidden states h, decode temperature :math:`\tau`, and no backward pass. Inner products of two
+rollouts of a group need no matrix of the size of W either:
+
+.. math:: \langle s, s' \rangle = \frac1{\tau^2} \sum_{t,t'} (h_t \cdot h'_{t'})
+          \bigl((e_{y_t} - \pi_t) \cdot (e_{y'_{t'}} - \pi'_{t'})\bigr)
+
+The Gram matrix of a group holds all that Eq. 21 asks for. The squared difference of the two mean scores
+uses products of *different* rollouts only: the plug-in would add the noise of the means to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Qwen2ForCausalLM
+
+from cures.checks import FloatArray, IntArray
+from cures.records import Moments
+from train.policy import log_policy, token_mask
+from train.rollouts import Rollouts
+
+MAX_GRAM_ENTRIES = 2**24  # 64 MB of float32 per Gram block of groups
+
+
+def gradient_moments(
+    model: Qwen2ForCausalLM,
+    prompt_R_L: Tensor,
+    rollouts: Rollouts,
+    group_B: IntArray,
+    *,
+    decode_temperature: float,
+    micro_batch: int,
+) -> Moments:
+    """Moments of the last-layer scores of each group of a plan.
+
+    Parameters
+    ----------
+    model : Qwen2ForCausalLM
+        Its head must not be tied or biased.
+    prompt_R_L : Tensor of int64, shape (R, L)
+        Prompt of each rollout.
+    rollouts : Rollouts
+        Rows of one group adjacent, groups in the order of ``group_B``.
+    group_B : ndarray of int64, shape (B,)
+    decode_temperature : float
+    micro_batch : int
+        Rollouts per forward pass.
+
+    Returns
+    -------
+    Moments
+        NaN where no rollout of a kind exists; the difference is NaN with fewer than two of either.
+    """
+    hidden, residual = score_factors(
+        model, prompt_R_L, rollouts, decode_temperature=decode_temperature, micro_batch=micro_batch
+    )
+    reward_R = rollouts.reward_R.numpy()
+    size_B = np.array([(rollouts.group_R.numpy() == g).sum() for g in group_B], dtype=np.int64)
+    start_B = np.cumsum(size_B) - size_B
+    columns: dict[str, FloatArray] = {
+        f.name: np.full(group_B.size, np.nan) for f in fields(Moments)
+    }
+    for size in np.unique(size_B[size_B > 0]).tolist():
+        block = max(1, MAX_GRAM_ENTRIES // (size * hidden.shape[1]) ** 2)
+        same_size = np.flatnonzero(size_B == size)
+        for part in np.split(same_size, np.arange(block, same_size.size, block)):
+            rows = start_B[part][:, None] + np.arange(size)
+            index = torch.from_numpy(rows)
+            gram = score_gram(hidden[index], residual[index]).double().numpy()
+            for b, gram_nn, reward_n in zip(part, gram, reward_R[rows], strict=True):
+                for name, value in moments_of_gram(gram_nn, reward_n).items():
+                    columns[name][b] = value
+    return Moments(**columns)
+
+
+@torch.no_grad()
+def score_factors(
+    model: Qwen2ForCausalLM,
+    prompt_R_L: Tensor,
+    rollouts: Rollouts,
+    *,
+    decode_temperature: float,
+    micro_batch: int,
+) -> tuple[Tensor, Tensor]:
+    """Hidden states (R, T, h) and residuals ``(e_y - pi) / temperature`` (R, T, V), 0 after EOS."""
+    if model.config.tie_word_embeddings or model.lm_head.bias is not None:
+        raise ValueError(
+            "gradient_moments: model must be one with an untied, bias-free head, "
+            f"got tie_word_embeddings={model.config.tie_word_embeddings}"
+        )
+    length, width = prompt_R_L.shape[1], rollouts.token_R_T.shape[1]
+    hidden_parts, residual_parts = [], []
+    for rows in torch.arange(len(rollouts)).split(micro_batch):
+        token_R_T = rollouts.token_R_T[rows]
+        ids = torch.cat([prompt_R_L[rows], token_R_T[:, :-1]], dim=1)
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, length - 1 :]
+        policy = log_policy(model.lm_head(hidden), decode_temperature).exp()
+        taken = torch.nn.functional.one_hot(token_R_T, policy.shape[-1])
+        mask = token_mask(rollouts.length_R[rows], width).unsqueeze(-1)
+        hidden_parts.append(hidden)
+        residual_parts.append((taken - policy) * mask / decode_temperature)
+    return torch.cat(hidden_parts), torch.cat(residual_parts)
+
+
+def score_gram(hidden_B_n_T_h: Tensor, residual_B_n_T_V: Tensor) -> Tensor:
+    """Inner products of the scores within each group, shape (B, n, n)."""
+    groups, size, width, _ = hidden_B_n_T_h.shape
+    hidden, residual = hidden_B_n_T_h.flatten(1, 2), residual_B_n_T_V.flatten(1, 2)
+    products = (hidden @ hidden.mT) * (residual @ residual.mT)
+    return products.view(groups, size, width, size, width).sum(dim=(2, 4))
+
+
+def moments_of_gram(gram_nn: FloatArray, reward_n: FloatArray) -> dict[str, float]:
+    """The five moments of one group from the Gram matrix of its scores.
+
+    Parameters
+    ----------
+    gram_nn : ndarray of float64, shape (n, n)
+    reward_n : ndarray of float64, shape (n,)
+        0 or 1.
+
+    Examples
+    --------
+    Four scores on a line, right at 1 and 3, wrong at 0 and 2: products of different rollouts give
+    1*3 + 0*2 - 2 * mean(1, 3) * mean(0, 2) = -1, while the means differ by 1.
+
+    >>> s = np.array([1.0, 3.0, 0.0, 2.0])
+    >>> moments_of_gram(np.outer(s, s), np.array([1.0, 1.0, 0.0, 0.0]))["sq_norm_difference"]
+    -1.0
+    """
+    right, wrong = np.flatnonzero(reward_n == 1.0), np.flatnonzero(reward_n == 0.0)
+    # rounding may leave the square of a vanishing score a hair below 0
+    square_n = np.maximum(np.diagonal(gram_nn), 0.0)
+    difference = np.nan
+    if min(right.size, wrong.size) >= 2:
+        difference = (
+            _mean_of_distinct(gram_nn, right)
+            + _mean_of_distinct(gram_nn, wrong)
+            - 2.0 * gram_nn[np.ix_(right, wrong)].mean()
+        )
+    return {
+        "sq_norm_correct": square_n[right].mean() if right.size else np.nan,
+        "sq_norm_wrong": square_n[wrong].mean() if wrong.size else np.nan,
+        "sq_norm_difference": float(difference),
+        "norm_correct": np.sqrt(square_n[right]).mean() if right.size else np.nan,
+        "norm_wrong": np.sqrt(square_n[wrong]).mean() if wrong.size else np.nan,
+    }
+
+
+def _mean_of_distinct(gram_nn: FloatArray, index: IntArray) -> float:
+    """Mean product of two different rollouts: unbiased for the squared norm of the mean score."""
+    block = gram_nn[np.ix_(index, index)]
+    count = index.size * (index.size - 1)
+    return float((block.sum() - np.trace(block)) / count)

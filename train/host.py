@@ -1,0 +1,203 @@
+"""The trainer as a :class:`cures.loop.Host`: generate, verify, remember; then train on a selection.
+
+Everything that is decided about prompts, quotas, weights and advantages comes from `cures`. A *wasted*
+rollout is one whose advantage is exactly 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Qwen2ForCausalLM
+
+import cures
+from cures.checks import IntArray, fail
+from cures.records import Moments, Outcome, Plan, Selection
+from train.config import Config
+from train.gradient_moments import gradient_moments
+from train.learner import Learner
+from train.native import generate
+from train.rollouts import Rollouts
+from train.seeds import Stream, numpy_generator, torch_generator
+from train.tasks import Task
+from train.verifier import reward
+
+
+class LanguageModelHost:
+    """A language model that learns from verified rollouts.
+
+    Parameters
+    ----------
+    config : Config
+    task : Task
+    model : Qwen2ForCausalLM
+        Warm started; updated in place.
+
+    Attributes
+    ----------
+    generated : int
+        Rollouts generated so far, for any purpose.
+    updates : int
+        Policy updates so far.
+    cpu_time_s : dict of str to float
+        CPU seconds spent in ``rollout`` and ``update`` since the start of this process.
+    """
+
+    def __init__(self, config: Config, task: Task, model: Qwen2ForCausalLM) -> None:
+        self.config = config
+        self.task = task
+        self.model = model
+        self.learner = Learner(
+            model,
+            config.learner,
+            decode_temperature=config.rollout.decode_temperature,
+            total_rollouts=config.run.rollouts,
+            seed=config.run.seed,
+        )
+        self.pending = Rollouts.empty(task.max_new_tokens)
+        self.prompt_N_L = torch.from_numpy(task.prompt_N_L)
+        self.generated = 0
+        self.updates = 0
+        self.cpu_time_s = {"rollout": 0.0, "update": 0.0}
+
+    @property
+    def estimator(self) -> str:
+        """Advantage estimator of the loss."""
+        return self.config.learner.estimator
+
+    def rollout(self, plan: Plan) -> Outcome:
+        """Generate and verify every planned rollout; keep them under their groups."""
+        started = time.process_time()
+        new = self._generate(plan)
+        self.pending = Rollouts.concatenate([self.pending, new])
+        self.generated += len(new)
+        row_of_R = np.repeat(np.arange(len(plan)), plan.quota_B)
+        success_B = np.bincount(row_of_R, weights=new.reward_R.numpy(), minlength=len(plan))
+        token_B = np.bincount(row_of_R, weights=new.length_R.numpy(), minlength=len(plan))
+        outcome = Outcome.of(
+            plan,
+            success_B.astype(np.int64),
+            token_B=token_B.astype(np.int64),
+            policy_step=self.updates,
+            moments_B=self._moments(plan, new),
+        )
+        self.cpu_time_s["rollout"] += time.process_time() - started
+        return outcome
+
+    def _generate(self, plan: Plan) -> Rollouts:
+        rollout, seed = self.config.rollout, self.config.run.seed
+        completions = generate(
+            self.model,
+            self.prompt_N_L[torch.from_numpy(plan.prompt_B)],
+            torch.from_numpy(plan.quota_B),
+            max_new_tokens=self.task.max_new_tokens,
+            decode_temperature=rollout.decode_temperature,
+            generator=torch_generator(seed, Stream.GENERATION, plan.plan_id),
+            max_rows=rollout.max_rows,
+        )
+        prompt_R = np.repeat(plan.prompt_B, plan.quota_B)
+        reward_R = reward(
+            completions.token_R_T.numpy(),
+            self.task.answer_N_A[prompt_R],
+            self.task.kind_N[prompt_R],
+            numpy_generator(seed, Stream.COINS, plan.plan_id),
+        )
+        return Rollouts(
+            group_R=torch.from_numpy(np.repeat(plan.group_B, plan.quota_B)),
+            prompt_R=torch.from_numpy(prompt_R),
+            token_R_T=completions.token_R_T,
+            log_prob_R_T=completions.log_prob_R_T,
+            length_R=completions.length_R,
+            reward_R=torch.from_numpy(reward_R),
+        )
+
+    def _moments(self, plan: Plan, new: Rollouts) -> Moments | None:
+        if not (plan.wants_moments and self.config.rollout.gradient_moments):
+            return None
+        return gradient_moments(
+            self.model,
+            self.prompt_N_L[new.prompt_R],
+            new,
+            plan.group_B,
+            decode_temperature=self.config.rollout.decode_temperature,
+            micro_batch=self.config.learner.micro_batch,
+        )
+
+    def update(self, selection: Selection) -> Mapping[str, float]:
+        """One policy update; the learning rate is multiplied by ``selection.step_scale``."""
+        started = time.process_time()
+        chosen = self.pending.of_groups(selection.group_G, selection.keep_G2)
+        slot_R = _slots(chosen.group_R.numpy(), selection.group_G)
+        trial_G = np.bincount(slot_R, minlength=selection.group_G.size)
+        baseline_R = None if selection.baseline_G is None else selection.baseline_G[slot_R]
+        reward_R = chosen.reward_R.numpy()
+        advantage_R = cures.advantages(
+            reward_R, slot_R, estimator=self.estimator, baseline_R=baseline_R
+        )
+        weight_R = cures.rollout_weights(
+            selection.weight_G, trial_G, chosen.length_R.numpy(), self.config.learner.aggregation
+        )
+        metrics = self.learner.update(
+            chosen,
+            self.prompt_N_L[chosen.prompt_R],
+            advantage_R,
+            weight_R,
+            generated=self.generated,
+            step_scale=selection.step_scale,
+            update_step=self.updates,
+        )
+        self.updates += 1
+        self._drop(selection)
+        self.cpu_time_s["update"] += time.process_time() - started
+        measured = {
+            "trained": len(chosen),
+            "groups": int(selection.group_G.size),
+            "empty_groups": int((trial_G == 0).sum()),
+            "reward": float(reward_R.mean()) if len(chosen) else None,
+            "wasted": float((advantage_R == 0.0).mean()) if len(chosen) else None,
+            "trained_tokens": int(chosen.length_R.sum()),
+            "step_scale": float(selection.step_scale),
+            **metrics,
+        }
+        return {key: value for key, value in measured.items() if value is not None}
+
+    def discard(self, selection: Selection) -> None:
+        """Drop groups that will never be trained on."""
+        self._drop(selection)
+
+    def _drop(self, selection: Selection) -> None:
+        gone = np.concatenate([selection.group_G, selection.discard_G])
+        self.pending = self.pending.without(gone)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Weights, optimiser state and rollouts that wait for their update."""
+        sections = {
+            "model": self.model.state_dict(),
+            "optimizer": self.learner.state_tensors(),
+            "pending": self.pending.as_dict(),
+        }
+        return {f"{s}/{key}": value for s, part in sections.items() for key, value in part.items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor], *, generated: int, updates: int) -> None:
+        """Inverse of :meth:`state_tensors`, with the two counts of the same moment."""
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "pending": {}}
+        for key, value in tensors.items():
+            section, _, name = key.partition("/")
+            if section not in parts:
+                fail("LanguageModelHost.load_state", "tensors", f"of sections {list(parts)}", key)
+            parts[section][name] = value
+        self.model.load_state_dict(parts["model"])
+        self.learner.load_state_tensors(parts["optimizer"])
+        self.pending = Rollouts(**parts["pending"])
+        self.generated = generated
+        self.updates = updates
+
+
+def _slots(group_R: IntArray, group_G: IntArray) -> IntArray:
+    """Position of each rollout's group within the selection, shape (R,)."""
+    order = np.argsort(group_G, kind="stable")
+    return np.asarray(order[np.searchsorted(group_G[order], group_R)], dtype=np.int64)

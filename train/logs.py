@@ -1,0 +1,82 @@
+"""The logs of a run: what each line holds, and cutting them back to a checkpoint.
+
+``metrics.jsonl``, ``outcomes.jsonl`` and ``evaluation.jsonl`` hold no times, so that a resumed run
+writes them byte for byte like an uninterrupted one; times are in ``timing.jsonl``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cures.checks import fail
+from cures.ledger import Ledger
+from cures.loop import UpdateRecord
+from cures.records import outcome_rows
+from cures.storage import JsonlLog
+
+LOGS = ("metrics", "outcomes", "evaluation", "timing")
+MEASURED = (
+    "trained", "groups", "empty_groups", "reward", "wasted", "informative", "trained_tokens",
+    "loss", "grad_norm", "entropy", "clip_share", "learning_rate", "step_scale",
+)  # fmt: skip
+
+
+class RunLogs:
+    """The four logs of a run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._logs = {name: JsonlLog(folder / f"{name}.jsonl") for name in LOGS}
+
+    def __enter__(self) -> RunLogs:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for log in self._logs.values():
+            log.close()
+
+    def positions(self) -> dict[str, int]:
+        """Bytes of each log, all of them on disk."""
+        return {name: log.position for name, log in self._logs.items()}
+
+    def cut(self, positions: Mapping[str, int]) -> None:
+        """Drop what was written after a checkpoint."""
+        if sorted(positions) != sorted(LOGS):
+            fail("RunLogs.cut", "positions", f"for {list(LOGS)}", sorted(positions))
+        for name, log in self._logs.items():
+            log.truncate(positions[name])
+
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
+        """One line to one log."""
+        self._logs[name].append(row)
+
+    def append_outcomes(self, record: UpdateRecord) -> None:
+        """Evidence of every plan since the previous update; ``step`` counts the updates before it."""
+        for plan, outcome in zip(record.plans, record.outcomes, strict=True):
+            for row in outcome_rows(plan, outcome, record.step - 1):
+                self._logs["outcomes"].append(row)
+
+
+def metrics_row(record: UpdateRecord, ledger: Ledger, held_out: float | None) -> dict[str, Any]:
+    """A line of ``metrics.jsonl``; null where there was nothing to measure."""
+    trials = sum(int(outcome.trial_B.sum()) for outcome in record.outcomes)
+    successes = sum(int(outcome.success_B.sum()) for outcome in record.outcomes)
+    return {
+        "step": record.step,
+        "generated": record.generated,
+        "pilots": ledger.pilots,
+        "discarded": ledger.discarded,
+        "tokens": ledger.tokens,
+        "plans": len(record.plans),
+        "rollouts": trials,  # since the previous update, for any purpose
+        "success": successes / trials if trials else None,
+        "held_out": held_out,
+        **{name: record.metrics.get(name) for name in MEASURED},
+    }

@@ -1,0 +1,93 @@
+"""What a host keeps of each rollout between the plan that made it and the update that uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cures.checks import IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """Rollouts, flat, one row each, in the order in which they were generated.
+
+    ``token_R_T`` is padded on the right; ``log_prob_R_T`` belongs to the policy that generated the
+    rollout, which need not be the one that is updated.
+    """
+
+    group_R: Tensor  # int64
+    prompt_R: Tensor  # int64, index into the pool
+    token_R_T: Tensor  # int64
+    log_prob_R_T: Tensor  # float32
+    length_R: Tensor  # int64, tokens generated
+    reward_R: Tensor  # float64, 0 or 1
+
+    def __len__(self) -> int:
+        return int(self.group_R.numel())
+
+    def take(self, index_R: Tensor) -> Rollouts:
+        """Rows at ``index_R``, or where a mask is true."""
+        return Rollouts(**{f.name: getattr(self, f.name)[index_R] for f in fields(self)})
+
+    def as_dict(self) -> dict[str, Tensor]:
+        """One tensor per field."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def empty(cls, max_new_tokens: int) -> Rollouts:
+        """No rollouts yet."""
+        return cls(
+            group_R=torch.zeros(0, dtype=torch.int64),
+            prompt_R=torch.zeros(0, dtype=torch.int64),
+            token_R_T=torch.zeros(0, max_new_tokens, dtype=torch.int64),
+            log_prob_R_T=torch.zeros(0, max_new_tokens),
+            length_R=torch.zeros(0, dtype=torch.int64),
+            reward_R=torch.zeros(0, dtype=torch.float64),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Rollouts]) -> Rollouts:
+        """All rows of ``parts``, in order."""
+        return cls(
+            **{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(cls)}
+        )
+
+    def without(self, group_G: IntArray) -> Rollouts:
+        """Rows of all other groups."""
+        return self.take(torch.from_numpy(~np.isin(self.group_R.numpy(), group_G)))
+
+    def of_groups(self, group_G: IntArray, keep_G2: IntArray | None = None) -> Rollouts:
+        """Rows of the groups, in the order of ``group_G``, within a group first generated first.
+
+        Parameters
+        ----------
+        group_G : ndarray of int64
+        keep_G2 : ndarray of int64, shape (G, 2), optional
+            At most so many right and wrong rollouts of each group.
+        """
+        order = np.argsort(group_G, kind="stable")
+        known = np.isin(self.group_R.numpy(), group_G)
+        rows = np.flatnonzero(known)
+        slot_R = order[np.searchsorted(group_G[order], self.group_R.numpy()[rows])]
+        rows = rows[np.argsort(slot_R, kind="stable")]
+        slot_R = np.sort(slot_R, kind="stable")
+        if keep_G2 is not None:
+            is_wrong_R = (self.reward_R.numpy()[rows] == 0.0).astype(np.int64)
+            kind_R = 2 * slot_R + is_wrong_R  # column 0 of keep_G2 is right, column 1 wrong
+            rows = rows[_rank_within(kind_R) < np.ravel(keep_G2)[kind_R]]
+        return self.take(torch.from_numpy(rows))
+
+
+def _rank_within(kind_R: IntArray) -> IntArray:
+    """How many earlier entries are equal to each entry, shape (R,)."""
+    order = np.argsort(kind_R, kind="stable")
+    ordered = kind_R[order]
+    start = np.searchsorted(ordered, ordered, side="left")
+    rank_R = np.empty(kind_R.size, dtype=np.int64)
+    rank_R[order] = np.arange(kind_R.size) - start
+    return rank_R
