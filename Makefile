@@ -33,7 +33,7 @@ $(PINS): pyproject.toml constraints.txt Makefile
 
 setup: $(PINS)  ## create $(VENV) with everything pinned
 	@$(PY) -c "import cures" 2>/dev/null && test "$$($(PY) -c 'import cures, pathlib; print(pathlib.Path(cures.__file__).parents[1])')" = "$(CURDIR)" \
-		|| $(PIP) install -q --no-deps --no-build-isolation -e .
+		|| $(PIP) install -q --no-deps -e .
 
 demo: setup  ## a simulator comparison and a real tiny language model, at most 6 minutes on 2 cores
 	@$(PY) -m figures demo

@@ -115,7 +115,8 @@ def advantages(
     spread = centred - centred.mean()
     if not (centred != centred[0]).any():
         spread[:] = 0.0  # the mean of equal floats can differ from them in the last bit
-    return centred / (np.sqrt((spread**2).sum() / max(reward.size - ddof, 1)) + eps)
+    std = float(np.sqrt((spread**2).sum() / max(reward.size - ddof, 1)))
+    return np.asarray(centred / (std + eps))
 
 
 def rollout_weights(

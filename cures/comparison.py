@@ -1,15 +1,16 @@
 """Honest statistics for "which scheduler is better": fixed targets, paired seeds, censoring.
 
-Every arm of a comparison runs on the same seeds (same population, same initial policy, same held-out
-set) and is read on one grid of *generated* rollouts, pilots and dropped groups included. Two questions
-are answered. How much higher is held-out success at equal rollouts (:func:`paired_difference`,
-:func:`harm_verdict`)? How many rollouts does each arm need to reach a level that was fixed before the
-arms were read (:func:`target_gains`, :func:`rollouts_to_target`, :func:`speed_up`)?
+Every arm of a comparison runs on the same seeds (same population, same initial policy, same
+held-out set) and is read on one grid of *generated* rollouts, pilots and dropped groups included.
+Two questions are answered. How much higher is held-out success at equal rollouts
+(:func:`paired_difference`, :func:`harm_verdict`)? How many rollouts does each arm need to reach a
+level that was fixed before the arms were read (:func:`target_gains`, :func:`rollouts_to_target`,
+:func:`speed_up`)?
 
 Both arms of a ratio are timed by crossing the same level. Letting the budget stand in for the
-reference's crossing would make an arm *identical* to the reference look faster, because a noisy curve
-usually reaches its own final mean before the budget ends. A run that does not arrive is censored: it
-is counted, and the ratio becomes a bound.
+reference's crossing would make an arm *identical* to the reference look faster, because a noisy
+curve usually reaches its own final mean before the budget ends. A run that does not arrive is
+censored: it is counted, and the ratio becomes a bound.
 
 An additional axis suffix: ``_S`` seeds (paired across arms), ``_E`` points of the common grid.
 """
@@ -129,10 +130,10 @@ def target_gains(
 def on_grid(
     generated_U: ArrayLike, value_U: ArrayLike, grid_E: ArrayLike, *, start: float
 ) -> FloatArray:
-    """Read a learning curve on the common grid: the value after the last update not beyond each point.
+    """Read a learning curve on the common grid: the value after the last update so far.
 
-    A step function, not an interpolation: between two updates the policy does not change, and pilots
-    that come before an update must not be credited with it.
+    A step function, not an interpolation: between two updates the policy does not change, and
+    pilots that come before an update must not be credited with it.
 
     Parameters
     ----------

@@ -57,8 +57,8 @@ def potential(p: ArrayLike) -> FloatArray:
     array([0. , 0.3, 0.5, 0. ])
     """
     rate = as_rate("potential", "p", p)
-    # Two roots instead of the root of a product: p (1 - p) loses bits once p is subnormal.
-    return np.asarray(np.sqrt(rate) * np.sqrt(1.0 - rate))  # Eq. 11
+    # Not p - p^2, which cancels near 1; the difference 1 - p is exact for p >= 1/2.
+    return np.asarray(np.sqrt(rate * (1.0 - rate)))  # Eq. 11
 
 
 def prob_mixed(p: ArrayLike, n: ArrayLike) -> FloatArray:

@@ -1,6 +1,7 @@
 """The three records that flow between a scheduler and its host.
 
-    scheduler.propose() -> Plan -> host.rollout -> Outcome -> scheduler.observe -> Selection -> host.update
+    scheduler.propose() -> Plan -> host.rollout -> Outcome
+        -> scheduler.observe -> Selection -> host.update
 
 Axis suffixes used everywhere in this project::
 

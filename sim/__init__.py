@@ -1,9 +1,9 @@
 """A CPU host for the schedulers: toy policies with success rates known in closed form.
 
-Reading order: ``policy`` (what a policy is), ``item_response``, ``tabular``, ``skills`` (three of them),
-``populations`` (prompts to train on), ``host`` (rollouts and updates), ``arm`` (one run, resumable),
-``compare`` (paired seeds, statistics), ``cli``.
+Reading order: ``policy`` (what a policy is), ``item_response``, ``tabular``, ``skills`` (three of
+them), ``populations`` (prompts to train on), ``host`` (rollouts and updates), ``arm`` (one run,
+resumable), ``compare`` (paired seeds, statistics), ``cli``.
 
-Nothing here decides which prompts are rolled out or what advantage a rollout gets: that is ``cures``,
-the same objects that drive a real trainer.
+Nothing here decides which prompts are rolled out or what advantage a rollout gets: that is
+``cures``, the same objects that drive a real trainer.
 """

@@ -128,8 +128,8 @@ def _closed(values: dict[str, Any]) -> dict[str, Any]:
 def _costs(settings: Settings, root: Path, arm: str) -> dict[str, Any]:
     """Shares of the generated rollouts by fate, and the steps they bought; means over seeds.
 
-    ``wasted`` is the share of *trained* rollouts whose advantage is exactly 0; ``used`` the share of
-    *generated* rollouts whose advantage is not, which also counts what never reached an update.
+    ``wasted`` is the share of *trained* rollouts whose advantage is exactly 0; ``used`` the share
+    of *generated* rollouts whose advantage is not, which also counts what never reached an update.
     """
     summaries = [
         read_json(root / ArmTask(arm, s, False).folder / "summary.json")
@@ -140,7 +140,9 @@ def _costs(settings: Settings, root: Path, arm: str) -> dict[str, Any]:
     trained = np.array([summary["trained"] for summary in summaries], dtype=np.float64)
     zero = np.array([summary["zero_advantage"] for summary in summaries], dtype=np.float64)
     shares = {
-        fate: float(np.mean([row[f"train/{fate}"] + row[f"pilot/{fate}"] for row in ledger] / generated))
+        fate: float(
+            np.mean([row[f"train/{fate}"] + row[f"pilot/{fate}"] for row in ledger] / generated)
+        )
         for fate in FATES
     }
     pilots = np.array([row["pilot/generated"] for row in ledger])

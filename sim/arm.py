@@ -2,11 +2,11 @@
 
 Folder of an arm::
 
-    metrics.jsonl    one line per update
-    outcomes.jsonl   evidence per group, on request (plans after the last update are in the ledger only)
-    checkpoint.npz   while in flight: scheduler, host, curve so far, lengths of the logs
-    curve.npz        at the end: held-out success per update and on the common grid
-    summary.json     written last; its presence means that the run is complete
+    metrics.jsonl    one line per update outcomes.jsonl   evidence per group, on request (plans
+    after the last update are in the ledger only) checkpoint.npz   while in flight: scheduler,
+    host, curve so far, lengths of the logs curve.npz        at the end: held-out success per
+    update and on the common grid summary.json     written last; its presence means that the run is
+    complete
 """
 
 from __future__ import annotations
@@ -95,9 +95,7 @@ def build(settings: Settings, task: ArmTask) -> tuple[Scheduler, SimHost]:
     ValueError
         If the scheduler is unknown or refuses an option, in its own words.
     """
-    seeds = Seeds.of(
-        settings.root_seed, task.arm, task.index, is_development=task.is_development
-    )
+    seeds = Seeds.of(settings.root_seed, task.arm, task.index, is_development=task.is_development)
     population = make_population(
         settings.population,
         settings.policy,
@@ -127,9 +125,7 @@ def build(settings: Settings, task: ArmTask) -> tuple[Scheduler, SimHost]:
     return make_scheduler(name, **arguments), host
 
 
-def _gifts(
-    name: str, settings: Settings, population: Population, host: SimHost
-) -> dict[str, Any]:
+def _gifts(name: str, settings: Settings, population: Population, host: SimHost) -> dict[str, Any]:
     """What some schedulers know beforehand and no ledger counts."""
     if name == "oracle":
         return {"true_success_rate": host.true_success_rate}

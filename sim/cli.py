@@ -22,11 +22,13 @@ from sim.settings import LEARNING_RATES, Settings, parse_options
 
 DEFAULT = {f.name: f.default for f in fields(Settings)}
 DESCRIPTION = """\
-Compare schedulers on a simulated policy at equal generated rollouts, pilots and discarded ones included.
+Compare schedulers on a simulated policy at equal generated rollouts, pilots and discarded ones
+included.
 
-Every seed has its own prompts, held-out set and initial policy, the same for all arms. Target levels are
-fixed beforehand: uniform's mean gain on separate development seeds. The same command goes on where an
-interrupted one stopped (even by SIGKILL) and gives the same numbers, with any --jobs.
+Every seed has its own prompts, held-out set and initial policy, the same for all arms. Target
+levels are fixed beforehand: uniform's mean gain on separate development seeds. The same command
+goes on where an interrupted one stopped (even by SIGKILL) and gives the same numbers, with any
+--jobs.
 """
 EPILOG = f"""\
 schedulers: {", ".join(list_schedulers())}
@@ -50,7 +52,12 @@ def parser() -> argparse.ArgumentParser:
 
     def add(flag: str, text: str, field: str, kind: type = int, **more: object) -> None:
         p.add_argument(
-            flag, type=kind, default=DEFAULT[field], dest=field, help=f"{text} (%(default)s)", **more
+            flag,
+            type=kind,
+            default=DEFAULT[field],
+            dest=field,
+            help=f"{text} (%(default)s)",
+            **more,
         )  # type: ignore[arg-type]
 
     p.add_argument("--schedulers", nargs="+", required=True, metavar="NAME", help="arms to compare")
@@ -68,8 +75,8 @@ def parser() -> argparse.ArgumentParser:
     add("--group-size", "rollouts per draw; times batch size = budget", "group_size")
     add("--estimator", "advantage estimator", "estimator", str, choices=ESTIMATORS)
     add("--aggregation", "loss weights", "aggregation", str, choices=AGGREGATIONS)
-    add("--optimiser", "optimiser; sgd needs --learning-rate", "optimiser", str, choices=OPTIMISERS)
-    p.add_argument("--learning-rate", type=float, help=f"default by policy: {LEARNING_RATES}")
+    add("--optimiser", "optimiser of every arm", "optimiser", str, choices=OPTIMISERS)
+    p.add_argument("--learning-rate", type=float, help=f"default: {LEARNING_RATES}")
     add("--missing-rate", "share of rollouts that time out", "missing_rate", float)
     add("--grid-points", "points of the common grid", "grid_points")
     add("--margin", "largest loss that counts as no harm", "margin", float)
@@ -87,9 +94,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     """Settings from parsed arguments."""
     values = {f.name: getattr(arguments, f.name) for f in fields(Settings) if f.name in arguments}
     if values["learning_rate"] is None:
-        if values["optimiser"] != "adam":
-            raise ValueError("compare: learning_rate must be given with optimiser 'sgd', got None")
-        values["learning_rate"] = LEARNING_RATES[values["policy"]]
+        values["learning_rate"] = LEARNING_RATES[values["optimiser"]][values["policy"]]
     known = list_schedulers()
     for arm in arguments.schedulers:
         if arm.partition("@")[0] not in known:

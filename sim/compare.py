@@ -37,8 +37,12 @@ def prepare(settings: Settings, root: Path) -> None:
         check_same(settings, read_json(path), root)
         return
     root.mkdir(parents=True, exist_ok=True)
-    if any(entry.name != "config.json" and not entry.name.startswith(".") for entry in root.iterdir()):
-        raise ValueError(f"compare: out must be empty or a run folder (with config.json), got {root}")
+    if any(
+        entry.name != "config.json" and not entry.name.startswith(".") for entry in root.iterdir()
+    ):
+        raise ValueError(
+            f"compare: out must be empty or a run folder (with config.json), got {root}"
+        )
     write_json(path, settings.as_json())
 
 

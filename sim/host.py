@@ -1,10 +1,11 @@
-"""The simulator as a host of :func:`cures.loop.run`: rollouts of a toy policy, real policy gradients.
+"""The simulator as a host: rollouts of a toy policy, real policy gradients.
 
 Rollouts wait as flat arrays, in the order they were generated, until their group is selected or
 discarded. An update turns their rewards into advantages (:func:`cures.advantages`) and weights
-(:func:`cures.rollout_weights`) and ascends :math:`\\sum_r w_r A_r s_r`, the gradient of Eq. (16) at
-ratio 1. Scores are those of the *current* parameters: rollouts that waited over an update are used as
-if they were fresh, as in a trainer that recomputes its old log-probabilities before the update.
+(:func:`cures.rollout_weights`) and ascends :math:`\\sum_r w_r A_r s_r`, the gradient of Eq. (16)
+at ratio 1. Scores are those of the *current* parameters: rollouts that waited over an update are
+used as if they were fresh, as in a trainer that recomputes its old log-probabilities before the
+update.
 
 An answer is one action: for ``prompt`` and ``rollout`` aggregation its ratio is that of the whole
 answer, as in Eq. (16). ``token`` aggregation gives every token the same weight.
@@ -35,8 +36,8 @@ class SimHost:
     ----------
     population : Population
     seed : int
-        Root of the outcomes; the generator of a plan follows from (seed, plan id). Give the scheduler
-        another seed, or its prompt draws and the outcomes come from the same numbers.
+        Root of the outcomes; the generator of a plan follows from (seed, plan id). Give the
+        scheduler another seed, or its prompt draws and the outcomes come from the same numbers.
     estimator, aggregation : str
         As in :func:`cures.advantages` and :func:`cures.rollout_weights`.
     optimiser : {'adam', 'sgd'}
@@ -129,8 +130,8 @@ class SimHost:
         Returns
         -------
         dict of str to float
-            ``trained``, ``zero_advantage`` (rollouts), ``empty_groups``, ``reward`` (mean over trained
-            rollouts, 0 without any), ``gradient_norm``.
+            ``trained``, ``zero_advantage`` (rollouts), ``empty_groups``, ``reward`` (mean over
+            trained rollouts, 0 without any), ``gradient_norm``.
         """
         row, position = self._rows_of(selection.group_G)
         if selection.keep_G2 is not None:
@@ -185,7 +186,9 @@ class SimHost:
             old, new = np.asarray(present), np.asarray(state[key])
             if new.dtype != old.dtype or (new.shape != old.shape and "waiting/" not in key):
                 legal = f"of dtype {old.dtype}, shape {old.shape}"
-                fail("SimHost.load_state_dict", f"state[{key!r}]", legal, f"{new.dtype} {new.shape}")
+                fail(
+                    "SimHost.load_state_dict", f"state[{key!r}]", legal, f"{new.dtype} {new.shape}"
+                )
         if len({np.asarray(state[f"waiting/{key}"]).shape for key in _WAITING}) != 1:
             fail("SimHost.load_state_dict", "waiting/*", "of one length", "several")
         self.theta_D = np.array(state["theta"])

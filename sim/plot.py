@@ -10,7 +10,8 @@ import numpy as np
 from sim.analysis import load_curves
 from sim.settings import REFERENCE, Settings
 
-# Okabe and Ito's palette, distinguishable with any colour vision; yellow left out, too pale on white.
+# Okabe and Ito's palette, distinguishable with any colour vision; yellow left out, too pale on
+# white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", "-.", ":")
 

@@ -1,9 +1,9 @@
 """What a simulated policy is: pure functions of its parameters, no state of its own.
 
 A rollout of a prompt is one integer, its *answer*; whether an answer is right is the policy's
-``is_right``. Parameters are a flat vector ``theta_D`` that the host owns and passes in, so a policy is a
-frozen description and one object serves every arm. Updates see sampled answers and rewards only; the
-closed-form success rates are for evaluation and tests.
+``is_right``. Parameters are a flat vector ``theta_D`` that the host owns and passes in, so a
+policy is a frozen description and one object serves every arm. Updates see sampled answers and
+rewards only; the closed-form success rates are for evaluation and tests.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ IntMatrix = NDArray[np.int64]
 class Policy(Protocol):
     """The functions a host and a test need of a policy.
 
-    ``prompt_B`` and ``prompt_R`` are int64 ids, possibly repeated. Extra axis suffixes: ``_D`` policy
-    parameters, ``_L`` coordinates of one prompt's score.
+    ``prompt_B`` and ``prompt_R`` are int64 ids, possibly repeated. Extra axis suffixes: ``_D``
+    policy parameters, ``_L`` coordinates of one prompt's score.
     """
 
     @property

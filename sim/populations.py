@@ -1,10 +1,10 @@
 """Prompts to train on: named laws of the initial success rate, built for each policy, from a seed.
 
 A population is a policy, its initial parameters, a pool of training prompts (ids 0 ... N-1) and a
-held-out set (ids N ...) drawn from the same law, learnable prompts only. Some laws hold unlearnable
-prompts, whose reward does not depend on the answer: ``never`` (always 0), ``always`` (always 1),
-``coin`` (a fair coin, as a broken verifier gives). Their answers have scores like any other, so coin
-flips put noise into the gradient; nothing can be gained on them.
+held-out set (ids N ...) drawn from the same law, learnable prompts only. Some laws hold
+unlearnable prompts, whose reward does not depend on the answer: ``never`` (always 0), ``always``
+(always 1), ``coin`` (a fair coin, as a broken verifier gives). Their answers have scores like any
+other, so coin flips put noise into the gradient; nothing can be gained on them.
 """
 
 from __future__ import annotations
@@ -77,7 +77,12 @@ class Population:
 
 
 def make_population(
-    name: str, policy: str = "skills", *, num_pool: int = 4000, num_held_out: int = 512, seed: int = 0
+    name: str,
+    policy: str = "skills",
+    *,
+    num_pool: int = 4000,
+    num_held_out: int = 512,
+    seed: int = 0,
 ) -> Population:
     """Build a named population.
 
@@ -145,7 +150,7 @@ def _skills(
 def _item_response(
     size: int, rate: FloatArray | None, generator: np.random.Generator
 ) -> tuple[Policy, FloatArray]:
-    """32 abilities; loadings share a direction and scatter, so prompts help and hinder each other."""
+    """32 abilities; loadings share a direction and scatter: prompts help and hinder each other."""
     assert rate is not None
     width = 32
     loading = (0.5 + generator.standard_normal((size, width))) / np.sqrt(width)

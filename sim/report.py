@@ -31,8 +31,9 @@ def show(settings: Settings, comparison: dict[str, Any], root: Path, console: Co
         console.print("No targets: uniform did not improve on the development seeds.")
     console.print(
         f"(a, b out): runs of {seeds} of uniform and of the arm that never arrived; the ratio is "
-        "then a bound where a median rests on them. wasted: share of trained rollouts with advantage 0; used: share of generated rollouts with "
-        "any other. Pilots are also trained, discarded or missing.",
+        "then a bound where a median rests on them. wasted: share of trained rollouts with "
+        "advantage 0; used: share of generated rollouts with any other. Pilots are also trained, "
+        "discarded or missing.",
         style="dim",
     )
     if seeds < 6:

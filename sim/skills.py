@@ -1,16 +1,15 @@
-"""Chain-of-skills policy: a prompt is a sequence of steps, each passed or failed by one shared skill.
+"""Chain-of-skills policy: a prompt is a sequence of steps, each on one shared skill.
 
-Step j of prompt i is passed with probability :math:`q_{ij} = 1 / (1 + e^{-(\\theta_{k(i,j)} - b_i)})`,
-independently; the rollout stops at the first failed step and is right iff it passes all, so
-:math:`p_i = \\prod_j q_{ij}`. A rollout is the number of steps it passed; its length in tokens is the
-number of steps it tried. Training a prompt helps every prompt, held-out ones too, that uses its skills,
-and a prompt whose chain contains one hopeless skill teaches only the steps before it, as in long
-reasoning.
+Step j of prompt i is passed with probability :math:`q_{ij} = \\sigma(\\theta_{k(i,j)} - b_i)`, independently; the rollout stops at the first failed step and is right iff it passes all,
+so :math:`p_i = \\prod_j q_{ij}`. A rollout is the number of steps it passed; its length in tokens
+is the number of steps it tried. Training a prompt helps every prompt, held-out ones too, that uses
+its skills, and a prompt whose chain contains one hopeless skill teaches only the steps before it,
+as in long reasoning.
 
-Parameters need not be aligned with skills: with a rotation, skill strengths are ``rotation @ theta``.
-Nothing changes for plain gradient ascent; but an optimiser that scales every parameter by itself, as
-Adam does, then spreads the noise of every skill over all of them, as in a network, and a learning rate
-can be too large.
+Parameters need not be aligned with skills: with a rotation, skill strengths are ``rotation @
+theta``. Nothing changes for plain gradient ascent; but an optimiser that scales every parameter by
+itself, as Adam does, then spreads the noise of every skill over all of them, as in a network, and
+a learning rate can be too large.
 """
 
 from __future__ import annotations
@@ -159,7 +158,7 @@ def _check_orthogonal(rotation: FloatMatrix, size: int) -> None:
 def threshold_for_success_rate(
     skill_K: FloatArray, chain_N_L: IntMatrix, length_N: IntArray, success_rate_N: FloatArray
 ) -> FloatArray:
-    """Thresholds b at which each chain has the wanted success rate with skills ``skill_K``, by bisection.
+    """Thresholds b at which each chain has the wanted success rate, by bisection.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Tabular softmax policy: K answers per prompt, any of them right. The setting of the paper's bounds.
+"""Tabular softmax policy: K answers per prompt, any of them right, as in the paper's bounds.
 
 Without features every prompt has K logits of its own and nothing transfers: the policy for which
-Eq. (11) holds with equality. With features the logits are ``offset_i + features_i . W`` with shared W.
-Gradient, Fisher matrix and KL divergence are exact.
+Eq. (11) holds with equality. With features the logits are ``offset_i + features_i . W`` with
+shared W. Gradient, Fisher matrix and KL divergence are exact.
 """
 
 from __future__ import annotations
@@ -37,7 +37,12 @@ class Tabular:
     def __post_init__(self) -> None:
         right = np.asarray(self.is_right_N_K)
         if right.ndim != 2 or right.dtype.kind != "b" or right.shape[1] < 2:
-            fail("Tabular", "is_right_N_K", "bool, of shape (N, K >= 2)", f"{right.dtype} {right.shape}")
+            fail(
+                "Tabular",
+                "is_right_N_K",
+                "bool, of shape (N, K >= 2)",
+                f"{right.dtype} {right.shape}",
+            )
         n, k = right.shape
         features, offset = self.features_N_F, self.offset_N_K
         if features is not None and (features.ndim != 2 or features.shape[0] != n):
@@ -79,10 +84,12 @@ class Tabular:
 
     def success_rate(self, theta_D: FloatArray, prompt_B: IntArray) -> FloatArray:
         """Total chance of the right answers."""
-        return np.asarray((self.probability(theta_D, prompt_B) * self.is_right_N_K[prompt_B]).sum(1))
+        return np.asarray(
+            (self.probability(theta_D, prompt_B) * self.is_right_N_K[prompt_B]).sum(1)
+        )
 
     def logit_gradient(self, theta_D: FloatArray, prompt_B: IntArray) -> FloatMatrix:
-        """Gradient of each success rate in its own K logits: ``pi_k (right_k - p)``, shape (B, K)."""
+        """Gradient of each success rate in its own logits: ``pi_k (right_k - p)``, (B, K)."""
         pi = self.probability(theta_D, prompt_B)
         right = self.is_right_N_K[prompt_B]
         p = (pi * right).sum(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """Run arms in one process or several; the number of processes changes nothing but the time.
 
-A worker whose parent was killed notices at its next update and leaves, so that a second start of the
-same command never waits long for a folder.
+A worker whose parent was killed notices at its next update and leaves, so that a second start of
+the same command never waits long for a folder.
 """
 
 from __future__ import annotations
@@ -50,11 +50,8 @@ def run_arms(
     if jobs == 1:
         for position, task in enumerate(tasks):
             run_arm(
-                settings,
-                task,
-                root,
-                checkpoint_every_s=checkpoint_every_s,
-                on_progress=lambda generated, at=position: on_progress(at, generated),  # type: ignore[misc]
+                settings, task, root, checkpoint_every_s=checkpoint_every_s, on_progress=lambda
+                generated, at=position: on_progress(at, generated),  # type: ignore[misc]
             )
         return
     context = multiprocessing.get_context("spawn")

@@ -52,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         ),
         epilog=f"what CONFIG may hold:\n\n{config_module.describe()}\n\n"
         "Further keys of [scheduler] go to the scheduler; a table [scheduler.NAME] holds options\n"
-        "for the scheduler of that name only, so that one file serves several.\n\n" + EXAMPLES,
+        "for the scheduler of that name only, so that one file serves several. The value \"host\"\n"
+        "asks for the trainer's own array (category_N, features_N_D, ...).\n\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("config", type=Path, help="TOML file")
@@ -93,7 +94,7 @@ def _run(options: argparse.Namespace) -> int:
             summary = train(config, folder, progress)
     except KeyboardInterrupt:
         command = " ".join(["python -m train run", *_again(options, folder)])
-        console.print(f"\nstopped; every finished update is kept in {folder}", highlight=False)
+        console.print(f"\nstopped; {_where_it_stopped(folder)}", highlight=False)
         console.print(f"to go on: {command}", highlight=False, soft_wrap=True)
         return 130
     console.print(
@@ -103,6 +104,15 @@ def _run(options: argparse.Namespace) -> int:
         highlight=False,
     )
     return 0
+
+
+def _where_it_stopped(folder: Path) -> str:
+    from train.checkpoint import latest_position
+
+    position = latest_position(folder / "checkpoint")
+    if position is None:
+        return "no checkpoint was written yet"
+    return f"kept in {folder}: {position.updates} updates, {position.generated} rollouts"
 
 
 def _again(options: argparse.Namespace, folder: Path) -> list[str]:

@@ -70,6 +70,22 @@ def save(root: Path, checkpoint: Checkpoint) -> None:
     _prune(root, name)
 
 
+def latest_position(root: Path) -> Position | None:
+    """Where the latest checkpoint under ``root`` stands, or None if none was ever completed."""
+    if not (root / "latest.json").exists():
+        return None
+    folder = root / str(read_json(root / "latest.json")["folder"])
+    position = read_json(folder / "position.json")
+    found = position.pop("format", None)
+    if found != FORMAT:
+        fail("checkpoint", f"format of {folder}", str(FORMAT), found)
+    return Position(
+        as_int("checkpoint", "updates", position["updates"], 0),
+        as_int("checkpoint", "generated", position["generated"], 0),
+        {str(k): as_int("checkpoint", k, v, 0) for k, v in position["log_bytes"].items()},
+    )
+
+
 def load(root: Path) -> Checkpoint | None:
     """The latest checkpoint under ``root``, or None if none was ever completed.
 
@@ -78,28 +94,17 @@ def load(root: Path) -> Checkpoint | None:
     ValueError
         If it is damaged or of another format; the message names the file.
     """
-    if not (root / "latest.json").exists():
+    position = latest_position(root)
+    if position is None:
         return None
-    folder = root / str(read_json(root / "latest.json")["folder"])
-    position = read_json(folder / "position.json")
-    if position.pop("format", None) != FORMAT:
-        fail("checkpoint.load", f"format of {folder}", str(FORMAT), "another")
+    folder = root / f"{position.updates:08d}"
     try:
         tensors = load_file(folder / "host.safetensors")
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"checkpoint.load: {folder / 'host.safetensors'} is damaged: {error}"
         ) from error
-    logs = {str(k): as_int("checkpoint.load", k, v, 0) for k, v in position["log_bytes"].items()}
-    return Checkpoint(
-        Position(
-            as_int("checkpoint.load", "updates", position["updates"], 0),
-            as_int("checkpoint.load", "generated", position["generated"], 0),
-            logs,
-        ),
-        tensors,
-        load_state(folder / "scheduler.npz"),
-    )
+    return Checkpoint(position, tensors, load_state(folder / "scheduler.npz"))
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from cures.advantage import AGGREGATIONS, ESTIMATORS
 from cures.checks import as_bool, as_choice, as_float, as_int, fail
+from cures.schedulers import list_schedulers, scheduler_settings
 
 FAMILIES = ("add", "sub", "mul", "dig")
 MAX_SEED = 2**63 - 1
@@ -195,13 +196,29 @@ class SchedulerConfig(Section):
     """Which scheduler, and its options.
 
     Every further key of ``[scheduler]`` is an option for the scheduler, whichever it is; a sub-table
-    ``[scheduler.NAME]`` holds options that apply when ``name = NAME`` and win over the former.
+    ``[scheduler.NAME]`` holds options that apply when ``name = NAME`` and win over the former. The
+    value ``"host"`` asks for the host's own array: ``category_N``, ``features_N_D``, ...
     """
 
-    name: str = _option("see cures.list_schedulers()", "text", "uniform")
+    name: str = _option(
+        "who decides", "choice", "uniform", choices=tuple(list_schedulers())
+    )
     batch_size: int = _option("groups per update", "int", low=1)
     budget: int = _option("rollouts per update", "int", low=1)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.options, Mapping):
+            fail("[scheduler]", "options", "a table", self.options)
+        for key, value in self.options.items():
+            if not isinstance(value, Mapping):
+                continue
+            as_choice("[scheduler]", "name of a table", key, tuple(list_schedulers()))
+            legal = sorted(scheduler_settings(key))
+            for keyword in value:
+                if keyword not in legal:
+                    fail(f"[scheduler.{key}]", "key", f"one of {legal}", keyword)
 
     def resolved_options(self) -> dict[str, Any]:
         """Keyword arguments for this scheduler beyond the named fields."""
@@ -354,7 +371,9 @@ def describe() -> str:
             if f.metadata:
                 required = f.default is dataclasses.MISSING
                 default = "required" if required else f"default {_toml(f.default)}"
-                lines.append(f"  {f.name:<20} {f.metadata['help']} ({default})")
+                choices = f.metadata["limits"].get("choices")
+                legal = "" if choices is None else f"; of {', '.join(map(str, choices))}"
+                lines.append(f"  {f.name:<18} {f.metadata['help']} ({default}{legal})")
     return "\n".join(lines)
 
 

@@ -64,7 +64,9 @@ def gradient_moments(
         model, prompt_R_L, rollouts, decode_temperature=decode_temperature, micro_batch=micro_batch
     )
     reward_R = rollouts.reward_R.numpy()
-    size_B = np.array([(rollouts.group_R.numpy() == g).sum() for g in group_B], dtype=np.int64)
+    order = np.argsort(group_B, kind="stable")
+    slot_R = order[np.searchsorted(group_B[order], rollouts.group_R.numpy())]
+    size_B = np.bincount(slot_R, minlength=group_B.size)
     start_B = np.cumsum(size_B) - size_B
     columns: dict[str, FloatArray] = {
         f.name: np.full(group_B.size, np.nan) for f in fields(Moments)

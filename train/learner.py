@@ -24,7 +24,7 @@ from train.seeds import Stream, numpy_generator
 
 
 class TrainingDiverged(RuntimeError):
-    """Loss or gradient is not finite; the weights were not changed by the failing step."""
+    """A loss, gradient or weight is not finite; the last checkpoint is from before that."""
 
 
 class Learner:
@@ -160,6 +160,11 @@ class Learner:
                 "try a smaller learning_rate or max_grad_norm"
             )
         self.optimizer.step()
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise TrainingDiverged(
+                f"update {update_step}: a weight is not finite after the step; "
+                "try a smaller learning_rate"
+            )
         return norm
 
     def state_tensors(self) -> dict[str, Tensor]:

@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import Any
 
 from cures.checks import fail
-from cures.ledger import Ledger
 from cures.loop import UpdateRecord
 from cures.records import outcome_rows
+from cures.sampling import effective_sample_size
+from cures.schedulers import Scheduler
 from cures.storage import JsonlLog
 
 LOGS = ("metrics", "outcomes", "evaluation", "timing")
@@ -64,8 +65,11 @@ class RunLogs:
                 self._logs["outcomes"].append(row)
 
 
-def metrics_row(record: UpdateRecord, ledger: Ledger, held_out: float | None) -> dict[str, Any]:
+def metrics_row(
+    record: UpdateRecord, scheduler: Scheduler, held_out: float | None
+) -> dict[str, Any]:
     """A line of ``metrics.jsonl``; null where there was nothing to measure."""
+    ledger = scheduler.ledger
     trials = sum(int(outcome.trial_B.sum()) for outcome in record.outcomes)
     successes = sum(int(outcome.success_B.sum()) for outcome in record.outcomes)
     return {
@@ -78,5 +82,12 @@ def metrics_row(record: UpdateRecord, ledger: Ledger, held_out: float | None) ->
         "rollouts": trials,  # since the previous update, for any purpose
         "success": successes / trials if trials else None,
         "held_out": held_out,
+        "effective_sample_size": _effective_sample_size(scheduler),
         **{name: record.metrics.get(name) for name in MEASURED},
     }
+
+
+def _effective_sample_size(scheduler: Scheduler) -> float | None:
+    """Prompts that the scheduler's distribution amounts to, for those that have one."""
+    distribution = getattr(scheduler, "sampling_distribution", None)  # not part of the protocol
+    return None if distribution is None else float(effective_sample_size(distribution()))

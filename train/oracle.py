@@ -10,61 +10,64 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cures.checks import FloatArray
-from cures.ledger import Ledger
+from cures.checks import BoolArray, FloatArray
+from cures.schedulers import Scheduler
 from train.config import Config
 from train.evaluation import success_rate
 from train.host import LanguageModelHost
 from train.seeds import Stream, torch_generator
-from train.tasks import ALWAYS, COIN, NATURAL, NEVER
+from train.tasks import ALWAYS, COIN, NATURAL, NEVER, Task
 
 
 class SuccessProbe:
     """Callable that gives the pool's success rates, measured anew every ``oracle_every`` updates.
 
-    Attributes
-    ----------
-    ledger : Ledger or None
-        Where the cost is booked: the scheduler's, once there is one.
+    The scheduler that calls it exists before the host, so the two are attached afterwards.
     """
 
-    def __init__(self, config: Config, host: LanguageModelHost) -> None:
+    def __init__(self, config: Config, task: Task) -> None:
         self.config = config
-        self.host = host
-        self.ledger: Ledger | None = None
+        self.task = task
+        self._host: LanguageModelHost | None = None
+        self._scheduler: Scheduler | None = None
         self._rate_N: FloatArray | None = None
         self._measured_at = 0
 
+    def attach(self, host: LanguageModelHost, scheduler: Scheduler) -> None:
+        """Whose policy to measure, and in whose ledger to book the rollouts."""
+        self._host, self._scheduler = host, scheduler
+
     def __call__(self) -> FloatArray:
         """Success rate of every pool prompt under the current or a recent policy, shape (N,)."""
-        age = self.host.updates - self._measured_at
+        if self._host is None or self._scheduler is None:
+            raise RuntimeError("SuccessProbe: called before attach")
+        age = self._host.updates - self._measured_at
         if self._rate_N is None or age >= self.config.evaluation.oracle_every:
-            self._rate_N = self._measure()
-            self._measured_at = self.host.updates
+            self._rate_N = self._measure(self._host, self._scheduler)
+            self._measured_at = self._host.updates
         return self._rate_N
 
-    def is_learnable(self) -> np.ndarray:
-        """Prompts whose reward depends on what the model says, bool, shape (N,)."""
-        return np.asarray(self.host.task.kind_N == NATURAL)
+    @property
+    def learnable_N(self) -> BoolArray:
+        """Prompts whose reward depends on what the model says, shape (N,)."""
+        return np.asarray(self.task.kind_N == NATURAL)
 
-    def _measure(self) -> FloatArray:
-        task, samples = self.host.task, self.config.evaluation.oracle_rollouts
-        natural = np.flatnonzero(task.kind_N == NATURAL)
+    def _measure(self, host: LanguageModelHost, scheduler: Scheduler) -> FloatArray:
+        task, samples = self.task, self.config.evaluation.oracle_rollouts
         rate_N = np.zeros(task.kind_N.size)
-        rate_N[task.kind_N == NEVER] = 0.0
-        rate_N[task.kind_N == ALWAYS] = 1.0
-        rate_N[task.kind_N == COIN] = 0.5
+        for kind, rate in ((NEVER, 0.0), (ALWAYS, 1.0), (COIN, 0.5)):
+            rate_N[task.kind_N == kind] = rate
+        natural = np.flatnonzero(task.kind_N == NATURAL)
         rate_N[natural] = success_rate(
-            self.host.model,
+            host.model,
             torch.from_numpy(task.prompt_N_L[natural]),
             task.answer_N_A[natural],
             samples=samples,
             max_new_tokens=task.max_new_tokens,
             rollout=self.config.rollout,
-            generator=torch_generator(self.config.run.seed, Stream.ORACLE, self.host.updates),
+            generator=torch_generator(self.config.run.seed, Stream.ORACLE, host.updates),
         )
-        if self.ledger is not None:
-            self.ledger.add("oracle", "generated", natural.size * samples)
+        scheduler.ledger.add("oracle", "generated", natural.size * samples)
         return rate_N
 
     def state_tensors(self) -> dict[str, Tensor]:

@@ -15,10 +15,8 @@ What differs from the paper's algorithm, beside the scheduler chosen:
 
 from __future__ import annotations
 
-import fcntl
+import inspect
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,28 +27,28 @@ import torch
 import cures
 from cures.checks import FloatArray, fail
 from cures.loop import UpdateRecord
-from cures.schedulers.driver import Scheduler
 from cures.storage import read_json, read_jsonl, write_json
 from train import checkpoint
-from train.config import Config, differences, from_dict
+from train.config import Config, from_dict
 from train.curve import draw_curve
 from train.evaluation import held_out_success
+from train.folder import check_environment, claim, locked
 from train.host import LanguageModelHost
 from train.logs import RunLogs, metrics_row
 from train.oracle import SuccessProbe
 from train.progress import TrainingProgress
 from train.tasks import Task
-from train.warm_start import warm_start
+from train.warm_start import untrained_model, warm_start
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Run:
     """The parts of a run that is going on."""
 
     config: Config
     folder: Path
     host: LanguageModelHost
-    scheduler: Scheduler
+    scheduler: cures.Scheduler
     probe: SuccessProbe
     logs: RunLogs
     progress: TrainingProgress
@@ -69,26 +67,34 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
     Raises
     ------
     ValueError
-        If ``folder`` belongs to a run with another configuration, naming what differs.
+        If the configuration contradicts itself, or ``folder`` belongs to another one.
     RuntimeError
         If another process works in ``folder``; if training diverges.
     """
-    _claim(config, folder)
-    with _locked(folder):
-        fix_numerics(config)
-        task = Task(config.task)
-        model = warm_start(config, task, report=progress.warm_start_step).model
+    fix_numerics(config)
+    task = Task(config.task)
+    probe = SuccessProbe(config, task)
+    scheduler = build_scheduler(config, task, probe)  # before the warm start: it checks its options
+    claim(config, folder)
+    with locked(folder), RunLogs(folder) as logs:
+        for change in check_environment(folder):
+            progress.console.print(f"warning: {change}; a resumed run may differ in the last bits")
+        saved = checkpoint.load(folder / "checkpoint")
+        if saved is None:
+            model = warm_start(config, task, report=progress.warm_start_step).model
+        else:
+            model = untrained_model(config, task)
         host = LanguageModelHost(config, task, model)
-        probe = SuccessProbe(config, host)
-        scheduler = build_scheduler(config, task, probe)
-        with RunLogs(folder) as logs:
-            run = _Run(config, folder, host, scheduler, probe, logs, progress)
-            _resume(run)
-            progress.start(host.generated, config.run.rollouts)
-            for record in cures.loop.run(scheduler, host, rollouts=config.run.rollouts):
-                _after_update(run, record)
-            _finish(run)
-    return dict(read_json(folder / "summary.json"))
+        probe.attach(host, scheduler)
+        run = _Run(config, folder, host, scheduler, probe, logs, progress)
+        if saved is None:
+            _start(run)
+        else:
+            _resume(run, saved)
+        progress.start(host.generated, config.run.rollouts)
+        for record in cures.loop.run(scheduler, host, rollouts=config.run.rollouts):
+            _after_update(run, record)
+        return _finish(run)
 
 
 def fix_numerics(config: Config) -> None:
@@ -97,27 +103,34 @@ def fix_numerics(config: Config) -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def build_scheduler(config: Config, task: Task, probe: SuccessProbe) -> Scheduler:
-    """The scheduler of ``[scheduler]``, given what only this host knows."""
+def build_scheduler(config: Config, task: Task, probe: SuccessProbe) -> cures.Scheduler:
+    """The scheduler of ``[scheduler]``; keywords it requires and this host knows are filled in."""
     chosen = config.scheduler
-    given_by_host: dict[str, dict[str, Any]] = {
-        "staged": {
-            "prior_success_rate_N": task.prior_success_rate_N,
-            "total_rollouts": config.run.rollouts,
-        },
-        "oracle": {"true_success_rate": probe},
+    known_to_host = {
+        "category_N": task.category_N,
+        "features_N_D": task.features_N_D,
+        "prior_success_rate_N": task.prior_success_rate_N,
+        "total_rollouts": config.run.rollouts,
+        "true_success_rate": probe,
     }
-    options = {"seed": config.run.seed, **given_by_host.get(chosen.name, {})}
-    scheduler = cures.make_scheduler(
+    options: dict[str, Any] = {"seed": config.run.seed}
+    for keyword, default in cures.scheduler_settings(chosen.name).items():
+        if default is inspect.Parameter.empty and keyword in known_to_host:
+            options[keyword] = known_to_host[keyword]
+    for keyword, value in chosen.resolved_options().items():
+        if isinstance(value, str) and value == "host":
+            if keyword not in known_to_host:
+                fail("[scheduler]", f"{keyword} = 'host'", f"one of {list(known_to_host)}", keyword)
+            value = known_to_host[keyword]
+        options[keyword] = value
+    return cures.make_scheduler(
         chosen.name,
         num_prompts=config.task.pool_size,
         batch_size=chosen.batch_size,
         budget=chosen.budget,
         estimator=config.learner.estimator,
-        **{**options, **chosen.resolved_options()},
+        **options,
     )
-    probe.ledger = scheduler.ledger
-    return scheduler
 
 
 def load_run(folder: Path) -> tuple[Config, Task, LanguageModelHost]:
@@ -136,49 +149,20 @@ def load_run(folder: Path) -> tuple[Config, Task, LanguageModelHost]:
         fail("load_run", "folder", "a run folder with a checkpoint", str(folder))
     fix_numerics(config)
     task = Task(config.task)
-    host = LanguageModelHost(config, task, warm_start(config, task).model)
-    _load_host(host, None, saved)
+    host = LanguageModelHost(config, task, untrained_model(config, task))
+    _load(host, SuccessProbe(config, task), saved)
     return config, task, host
 
 
-def _claim(config: Config, folder: Path) -> None:
-    """Write the configuration into a new folder, or check that it is the one already there."""
-    plain = config.as_dict()
-    if (folder / "config.json").exists():
-        found = differences(read_json(folder / "config.json"), plain)
-        if found:
-            raise ValueError(
-                f"train: {folder} holds a run with another configuration: {'; '.join(found)}. "
-                "Give another --out, or the old values"
-            )
-        return
-    if folder.exists() and any(folder.iterdir()):
-        fail("train", "--out", "a new folder, an empty one or a run folder", str(folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", plain)
+def _start(run: _Run) -> None:
+    """Empty logs and the evaluation of the warm start."""
+    run.logs.cut(dict.fromkeys(run.logs.positions(), 0))
+    _evaluate(run, 0, 0)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process per run folder; the lock dies with the process."""
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RuntimeError(f"train: another process is training in {folder}") from error
-        yield
-
-
-def _resume(run: _Run) -> None:
-    """Go on from the latest checkpoint, or start at step 0 with an evaluation."""
-    saved = checkpoint.load(run.folder / "checkpoint")
-    if saved is None:
-        run.logs.cut(dict.fromkeys(run.logs.positions(), 0))
-        _evaluate(run, 0, 0)
-        return
-    _load_host(run.host, run.probe, saved)
+def _resume(run: _Run, saved: checkpoint.Checkpoint) -> None:
+    _load(run.host, run.probe, saved)
     run.scheduler.load_state_dict(saved.scheduler_state)
-    run.probe.ledger = run.scheduler.ledger
     run.logs.cut(saved.position.log_bytes)
     run.progress.console.print(
         f"resumed after update {saved.position.updates} ({saved.position.generated} rollouts)",
@@ -186,14 +170,12 @@ def _resume(run: _Run) -> None:
     )
 
 
-def _load_host(
-    host: LanguageModelHost, probe: SuccessProbe | None, saved: checkpoint.Checkpoint
-) -> None:
-    oracle = {k: v for k, v in saved.host_tensors.items() if k.startswith("oracle/")}
+def _load(host: LanguageModelHost, probe: SuccessProbe, saved: checkpoint.Checkpoint) -> None:
+    prefix = "oracle/"
+    oracle = {k: v for k, v in saved.host_tensors.items() if k.startswith(prefix)}
     rest = {k: v for k, v in saved.host_tensors.items() if k not in oracle}
     host.load_state(rest, generated=saved.position.generated, updates=saved.position.updates)
-    if probe is not None:
-        probe.load_state_tensors({k.removeprefix("oracle/"): v for k, v in oracle.items()})
+    probe.load_state_tensors({k.removeprefix(prefix): v for k, v in oracle.items()})
 
 
 def _after_update(run: _Run, record: UpdateRecord) -> None:
@@ -201,7 +183,7 @@ def _after_update(run: _Run, record: UpdateRecord) -> None:
     before = record.generated - sum(plan.num_rollouts for plan in record.plans)
     is_due = before // every < record.generated // every  # the grid that all arms share
     held_out = _evaluate(run, record.step, record.generated) if is_due else None
-    row = metrics_row(record, run.scheduler.ledger, held_out)
+    row = metrics_row(record, run.scheduler, held_out)
     run.logs.append("metrics", row)
     run.logs.append_outcomes(record)
     timing = {f"{k}_cpu_time_s": v for k, v in run.host.cpu_time_s.items()}
@@ -216,16 +198,14 @@ def _evaluate(run: _Run, step: int, generated: int) -> float:
         run.host.model, run.host.task, run.config.evaluation, run.config.rollout
     )
     success = float(rate_N.mean())
-    run.logs.append(
-        "evaluation",
-        {
-            "step": step,
-            "generated": generated,
-            "held_out": success,
-            "standard_error": standard_error(rate_N),
-            "cells": _by_cell(rate_N, run.host.task),
-        },
-    )
+    row = {
+        "step": step,
+        "generated": generated,
+        "held_out": success,
+        "standard_error": standard_error(rate_N),
+        "cells": _by_cell(rate_N, run.host.task),
+    }
+    run.logs.append("evaluation", row)
     run.progress.held_out(step, generated, success)
     return success
 
@@ -255,30 +235,28 @@ def _save(run: _Run) -> None:
     )
 
 
-def _finish(run: _Run) -> None:
-    """Last checkpoint and evaluation, summary and picture."""
-    saved = checkpoint.load(run.folder / "checkpoint")
-    if saved is None or saved.position.updates < run.scheduler.update_step:
+def _finish(run: _Run) -> dict[str, Any]:
+    """Last checkpoint and evaluation, picture and summary."""
+    scheduler, folder = run.scheduler, run.folder
+    saved = checkpoint.latest_position(folder / "checkpoint")
+    if saved is None or saved.updates < scheduler.update_step:
         _save(run)
     run.logs.positions()  # puts every line on disk before it is read back
-    rows = read_jsonl(run.folder / "evaluation.jsonl")
-    if rows[-1]["step"] != run.scheduler.update_step:
-        _evaluate(run, run.scheduler.update_step, run.scheduler.ledger.generated)
+    if read_jsonl(folder / "evaluation.jsonl")[-1]["step"] != scheduler.update_step:
+        _evaluate(run, scheduler.update_step, scheduler.ledger.generated)
         run.logs.positions()
-        rows = read_jsonl(run.folder / "evaluation.jsonl")
-    metric_rows = read_jsonl(run.folder / "metrics.jsonl")
-    name = run.config.scheduler.name
-    draw_curve(run.folder / "curve.png", rows, metric_rows, f"{name}, seed {run.config.run.seed}")
-    write_json(
-        run.folder / "summary.json",
-        {
-            "scheduler": name,
-            "updates": run.scheduler.update_step,
-            "held_out_start": rows[0]["held_out"],
-            "held_out_end": rows[-1]["held_out"],
-            "standard_error": rows[-1]["standard_error"],
-            "generated": run.scheduler.ledger.generated,
-            "ledger": run.scheduler.ledger.as_dict(),
-            "counters": dict(sorted(run.scheduler.counters.items())),
-        },
-    )
+    evaluations = read_jsonl(folder / "evaluation.jsonl")
+    title = f"{scheduler.name}, seed {run.config.run.seed}"
+    draw_curve(folder / "curve.png", evaluations, read_jsonl(folder / "metrics.jsonl"), title)
+    summary = {
+        "scheduler": scheduler.name,
+        "updates": scheduler.update_step,
+        "generated": scheduler.ledger.generated,
+        "held_out_start": evaluations[0]["held_out"],
+        "held_out_end": evaluations[-1]["held_out"],
+        "standard_error": evaluations[-1]["standard_error"],
+        "ledger": scheduler.ledger.as_dict(),
+        "counters": dict(sorted(scheduler.counters.items())),
+    }
+    write_json(folder / "summary.json", summary)
+    return summary

@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cures.checks import FloatArray, IntArray, fail
 from train.config import TaskConfig
@@ -182,6 +183,19 @@ class Task:
         """A teacher's guess for hand-made curricula, shape (N,): more digits, less success."""
         digits_N = np.array([self.cells[c].digits for c in self.pool.cell_N], dtype=np.float64)
         return 1.0 / (1.0 + digits_N)
+
+    @property
+    def category_N(self) -> IntArray:
+        """Cell of each pool prompt, shape (N,)."""
+        return self.pool.cell_N
+
+    @property
+    def features_N_D(self) -> NDArray[np.float64]:
+        """What can be said of a prompt before any rollout: its family (one-hot) and its digits."""
+        families = list(self.config.families)
+        family_N = np.array([families.index(self.cells[c].family) for c in self.pool.cell_N])
+        digits_N = np.array([self.cells[c].digits for c in self.pool.cell_N])
+        return np.column_stack([np.eye(len(families))[family_N], digits_N / self.width])
 
     def worked_examples(self, size: int, generator: np.random.Generator) -> Problems:
         """``size`` distinct problems from which the held-out ones are left out."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 import time
@@ -69,14 +70,17 @@ def warm_start(
         Called with (step, steps) while training.
     """
     folder = Path(config.run.cache) / fingerprint(config)
-    length = task.prompt_N_L.shape[1] + task.max_new_tokens
-    model = build_model(config.model, max_length=length, seed=config.warm_start.seed)
+    model = untrained_model(config, task)
     if folder.is_dir():
         about = read_json(folder / "about.json")
         model.load_state_dict(load_file(folder / "model.safetensors"))
         return WarmStart(model, about["steps"], about["final_loss"], was_cached=True)
     started = time.process_time()
     steps, final_loss = _train(model, task, config, report)
+    if final_loss is not None and not math.isfinite(final_loss):
+        raise RuntimeError(
+            f"warm_start: loss is {final_loss} after {steps} steps; lower adamw_lr or muon_lr"
+        )
     about = {
         "depends_on": _dependencies(config),
         "steps": steps,
@@ -85,6 +89,12 @@ def warm_start(
     }
     _store(folder, model, about)
     return WarmStart(model, steps, final_loss, was_cached=False)
+
+
+def untrained_model(config: Config, task: Task) -> Qwen2ForCausalLM:
+    """The model before any step: also the shell that a checkpoint's weights are loaded into."""
+    length = task.prompt_N_L.shape[1] + task.max_new_tokens
+    return build_model(config.model, max_length=length, seed=config.warm_start.seed)
 
 
 def fingerprint(config: Config) -> str:

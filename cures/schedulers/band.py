@@ -30,8 +30,9 @@ class Band(RefillScheduler):
     Notes
     -----
     The paper refills asynchronously to a fixed batch; here a plan asks for as many prompts as are
-    missing, so with one plan open at a time nothing that was kept is thrown away. The band of the paper's best run was not
-    read at the source; 0.2 to 0.8 is the band of an independent re-implementation.
+    missing, so with one plan open at a time nothing that was kept is thrown away. The band of the
+    paper's best run was not read at the source; 0.2 to 0.8 is that of an independent
+    re-implementation.
 
     References
     ----------

@@ -94,7 +94,7 @@ class Scheduler(ABC):
 
     # -- hooks of a rule -----------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> None:  # noqa: B027  (optional hook)
         """Called before a draft: move to the next phase if this one is over."""
 
     @abstractmethod
@@ -109,7 +109,7 @@ class Scheduler(ABC):
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         """The (possibly cut) plan goes out: advance queues and positions."""
 
-    def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
+    def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:  # noqa: B027  (optional hook)
         """Evidence about ``plan.prompt_B[at]``: rows of ``outcome`` in the same order."""
 
     def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
@@ -119,7 +119,7 @@ class Scheduler(ABC):
             return self._select_when_full()
         return self._select(plan.group_B)
 
-    def _updated(self) -> None:
+    def _updated(self) -> None:  # noqa: B027  (optional hook)
         """An update was selected: advance what counts updates."""
 
     @abstractmethod

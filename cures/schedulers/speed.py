@@ -133,22 +133,25 @@ class Speed(Scheduler):
         self.live.stage[rows[stage == CONTINUING]] = COMPLETE
         self.live.stage[rows[is_screened & is_mixed]] = ACCEPTED
         rejected = plan.group_B[is_screened & ~is_mixed]
-        return self._select_or_wait(rejected, is_streamed)
-
-    def _select_or_wait(self, rejected: IntArray, is_streamed: bool) -> Selection:
-        complete = self.live.in_stage(COMPLETE)
-        if complete.size >= self.batch_size:
-            return self._select(complete[: self.batch_size], rejected)
-        max_plans = self.max_plans_per_update * (self.screening_batch if is_streamed else 1)
-        if self._plans_since_update >= max_plans:
-            self._count("partial_batch" if complete.size else "empty_batch")
-            if complete.size == 0:
-                self._plans_since_update = 0
-            return self._select(complete, rejected)
+        chosen = self._chosen(is_streamed)
         waiting = self.live.group[(self.live.stage == ACCEPTED) | (self.live.stage == COMPLETE)]
+        waiting = np.setdiff1d(waiting, chosen, assume_unique=True)
         excess = max(waiting.size - self.max_live_groups, 0)
         self._count("buffer_overflow", excess)
-        return Selection.empty(np.concatenate([rejected, waiting[:excess]]))
+        return self._select(chosen, np.concatenate([rejected, waiting[:excess]]))
+
+    def _chosen(self, is_streamed: bool) -> IntArray:
+        """Finished groups to train on now: a full batch, or what there is after too many plans."""
+        complete = self.live.in_stage(COMPLETE)
+        if complete.size >= self.batch_size:
+            return complete[: self.batch_size]
+        max_plans = self.max_plans_per_update * (self.screening_batch if is_streamed else 1)
+        if self._plans_since_update < max_plans:
+            return complete[:0]
+        self._count("partial_batch" if complete.size else "empty_batch")
+        if complete.size == 0:
+            self._plans_since_update = 0
+        return complete
 
     def _config(self) -> dict[str, StateValue]:
         return {

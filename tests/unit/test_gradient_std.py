@@ -127,7 +127,8 @@ def test_negative_control_estimators_are_told_apart_by_the_enumeration():
         for other in RULES:
             sigma = gradient_std_surrogate(0.25, estimator=name, n=4)
             expected = enumerated_mean_square(Fraction(1, 4), 4, RULES[other])
-            assert (sigma**2 == pytest.approx(expected, rel=1e-6)) is (name == other)
+            is_equal = bool(np.isclose(float(sigma) ** 2, expected, rtol=1e-6, atol=0.0))
+            assert is_equal is (name == other)
 
 
 def test_surrogate_of_the_true_advantage_is_the_potential_and_broadcasts_over_n():
@@ -143,7 +144,7 @@ def test_surrogate_refuses_unknown_estimators_and_bad_group_sizes():
         gradient_std_surrogate(0.5, estimator="grpo")
     with pytest.raises(ValueError, match="n must be None when estimator is None, got 4"):
         gradient_std_surrogate(0.5, n=4)
-    with pytest.raises(ValueError, match=r"n must be in \[2, inf\], got 1"):
+    with pytest.raises(ValueError, match=r"n must be in \[2, inf\), got '?1"):
         gradient_std_surrogate(0.5, estimator="rloo", n=1)
 
 
