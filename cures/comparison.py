@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import isotonic_regression
-from scipy.stats import binomtest, norm, t
+from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
+from scipy.stats import binomtest, norm, t  # type: ignore[import-untyped]
 
 from cures.checks import BoolArray, FloatArray, as_float, as_float_array, as_int, fail
 

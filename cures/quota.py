@@ -243,9 +243,9 @@ def round_to_total(weight: ArrayLike, total: int) -> IntArray:
 
     Notes
     -----
-    Every share is rounded to nearest; then the entries that were rounded furthest in the wrong
-    direction move by one (ties: lowest index). Unlike :func:`allocate` this is neither optimal nor
-    monotone in ``total``; it is there for published rules that round.
+    Largest remainders: every share is rounded down, then the largest remainders get one more (ties:
+    lowest index). Unlike :func:`allocate` this is neither optimal nor monotone in ``total``; it is
+    there for published rules that round.
 
     Examples
     --------
@@ -262,13 +262,13 @@ def round_to_total(weight: ArrayLike, total: int) -> IntArray:
         return np.zeros(weight_B.size, dtype=np.int64)
     scaled_B = weight_B / largest
     share_B = scaled_B / math.fsum(scaled_B) * goal
-    rounded_B = np.rint(share_B)
-    quota_B = rounded_B.astype(np.int64)
+    quota_B = np.floor(share_B).astype(np.int64)
+    remainder_B = share_B - quota_B
     missing = goal - int(quota_B.sum())
     while missing:  # once, but for totals so large that the shares themselves are rounded
         sign = 1 if missing > 0 else -1
         movable = np.flatnonzero((weight_B > 0.0) & (quota_B + sign >= 0))
-        furthest = np.argsort(-sign * (share_B - rounded_B)[movable], kind="stable")
-        quota_B[movable[furthest[: abs(missing)]]] += sign
+        first = np.lexsort((sign * movable, -sign * remainder_B[movable]))
+        quota_B[movable[first[: abs(missing)]]] += sign
         missing = goal - int(quota_B.sum())
     return quota_B

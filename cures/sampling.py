@@ -283,7 +283,8 @@ def inclusion_probability(prob_N: ArrayLike, size: int) -> FloatArray:
     tail = (outside + np.cumsum(top))[::-1]
     capped = np.arange(size)
     k = int(np.argmax((size - capped) * top[::-1] <= tail))
-    return np.asarray(np.minimum((size - k) * (prob_N / tail[k]), 1.0))
+    with np.errstate(over="ignore"):  # only for capped ones, far above the mass of the others
+        return np.asarray(np.minimum((size - k) * (prob_N / tail[k]), 1.0))
 
 
 def draw_without_replacement(inclusion_N: ArrayLike, generator: Generator) -> IntArray:

@@ -94,7 +94,7 @@ def load_state(path: str | os.PathLike[str]) -> State:
     """
     state: State = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             for key in archive.files:
                 array = archive[key]
                 state[key] = array.item() if array.ndim == 0 else array

@@ -72,10 +72,8 @@ class Tabular:
     def logits(self, theta_D: FloatArray, prompt_B: IntArray) -> FloatMatrix:
         """Shape (B, K)."""
         weight = theta_D.reshape(-1, self.num_answers)
-        if self.features_N_F is None:
-            logits = weight[prompt_B]
-        else:
-            logits = self.features_N_F[prompt_B] @ weight
+        features = self.features_N_F
+        logits = weight[prompt_B] if features is None else features[prompt_B] @ weight
         return logits if self.offset_N_K is None else logits + self.offset_N_K[prompt_B]
 
     def probability(self, theta_D: FloatArray, prompt_B: IntArray) -> FloatMatrix:

@@ -180,15 +180,14 @@ def test_drop_serves_the_largest_sigmas_whose_minima_fit():
     assert allocate([0.3, 0.4], 4, infeasible="drop").tolist() == [2, 2]  # feasible: nobody dropped
     # Minima 4 (sigma .5) + 4 (sigma .3) do not fit into 7: only the first is served, with all 7.
     assert allocate([0.3, 0.5, 0.1], 7, min_quota=4, infeasible="drop").tolist() == [0, 7, 0]
-    huge = allocate([0.3, 0.5], 3, min_quota=[1, 2**52], infeasible="drop", max_quota=None)
-    assert huge.tolist() == [0, 0] if huge.sum() == 0 else True
 
 
 def test_drop_refuses_what_the_served_prompts_cannot_take():
     with pytest.raises(ValueError, match=r"budget must be in \[4, 5\] for 1 served prompts"):
         allocate([0.3, 0.5], 7, min_quota=4, max_quota=5, infeasible="drop")
-    with pytest.raises(ValueError, match=r"budget must be in \[0, 0\] for 0 served prompts"):
-        allocate([0.3, 0.5], 1, infeasible="drop")
+    for low in (2, [1, 2**52]):  # the prompt of largest sigma does not fit, and none is skipped
+        with pytest.raises(ValueError, match=r"budget must be in \[0, 0\] for 0 served prompts"):
+            allocate([0.3, 0.5], 1, min_quota=low, infeasible="drop")
 
 
 def test_input_arrays_are_left_alone():
@@ -237,7 +236,9 @@ def test_values_that_are_not_concave_are_refused_because_greedy_would_lose():
 
     assert total((4, 4, 2)) == pytest.approx(best_value(value, P, 10, 2))
     assert total((5, 3, 2)) < total((4, 4, 2))  # what greedy from n = 2 arrives at
-    with pytest.raises(ValueError, match=r"marginal_value\(n_B\) must be at most .* group 0 at n = 3"):
+    with pytest.raises(
+        ValueError, match=r"marginal_value\(n_B\) must be at most .* group 0 at n = 3"
+    ):
         allocate_by_value(
             lambda n: value(P, n + 1.0) - value(P, n * 1.0),
             10,
@@ -292,13 +293,14 @@ def test_by_value_refuses_bad_calls():
 
 
 def test_largest_remainder_rounding_of_worked_examples():
-    # 10 * (6, 6, 2) / 14 = 4.29, 4.29, 1.43 -> 4, 4, 1, and the largest residual is the last
+    # 10 * (6, 6, 2) / 14 = 4.29, 4.29, 1.43 -> 4, 4, 1, and the last remainder is the largest
     assert round_to_total([6, 6, 2], 10).tolist() == [4, 4, 2]
     assert round_to_total([6, 6, 2], 11).tolist() == [5, 5, 1]  # not monotone in the total
-    assert round_to_total([1, 1, 1], 2).tolist() == [1, 1, 0]  # .67 each: one too many, the last loses
+    assert round_to_total([1, 1, 1], 2).tolist() == [1, 1, 0]  # remainders .67 each
     assert round_to_total([0.0, 3.0, 0.0], 7).tolist() == [0, 7, 0]
     assert round_to_total([1e-300, 1e300], 5).tolist() == [0, 5]
-    assert round_to_total([], 0).tolist() == round_to_total([0.0], 0).tolist()[:0]
+    assert round_to_total([], 0).size == 0
+    assert round_to_total([1.0, 1.0, 1.0], 2**52).sum() == 2**52
 
 
 def test_rounding_refuses_bad_calls():

@@ -1,0 +1,86 @@
+"""Who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Top-level packages (and cures submodules) that a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def files(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found, folder
+    return found
+
+
+def test_import_cures_is_light():
+    code = (
+        "import json, sys, time, numpy, scipy.special, scipy.optimize\n"
+        "before = set(sys.modules); import cures\n"
+        "print(json.dumps(sorted(m.split('.')[0] for m in set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    heavy = {"torch", "sympy", "matplotlib", "transformers", "vllm", "rich", "pandas"}
+    assert not loaded & heavy
+
+
+@pytest.mark.parametrize("path", files("cures"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_core_needs_numpy_and_scipy_alone(path):
+    third_party = {
+        name.split(".")[0] for name in imports_of(path) if name.split(".")[0] not in ("cures",)
+    } - set(sys.stdlib_module_names)
+    assert third_party <= {"numpy", "scipy"}
+
+
+@pytest.mark.parametrize("folder", ["sim", "train"])
+def test_hosts_do_not_import_each_other_or_the_figures(folder):
+    others = {"sim", "train", "figures", "theory"} - {folder}
+    for path in files(folder):
+        tops = {name.split(".")[0] for name in imports_of(path)}
+        assert not tops & others, path
+
+
+@pytest.mark.parametrize("folder", ["sim", "train"])
+def test_hosts_use_none_of_the_pieces_a_scheduler_is_made_of(folder):
+    # `effective_sample_size` is a diagnostic that hosts may log; the rest decides, and only
+    # schedulers decide.
+    pieces = {
+        "BetaPosterior", "allocate", "allocate_by_value", "draw_with_replacement",
+        "draw_without_replacement", "expected_mixed", "expected_potential", "expected_variance",
+        "gradient_std", "gradient_std_surrogate", "gradient_variance", "inclusion_probability",
+        "potential", "round_to_total", "sampling_distribution",
+    }  # fmt: skip
+    for path in files(folder):
+        tree = ast.parse(path.read_text())
+        from_cures = {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cures")
+            for alias in node.names
+        }
+        through_cures = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "cures"
+        }
+        assert not (from_cures | through_cures) & pieces, path

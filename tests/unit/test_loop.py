@@ -1,0 +1,64 @@
+"""The one loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import cures
+from cures.schedulers.draft import Draft
+from cures.schedulers.uniform import Uniform
+from tests.scripted import ScriptedHost, small_scheduler
+
+
+def test_records_hold_everything_since_the_previous_update():
+    scheduler, host = small_scheduler("dapo"), ScriptedHost(np.linspace(0, 1, 48))
+    seen: list[int] = []
+    for record in cures.loop.run(scheduler, host, rollouts=4000):
+        assert len(record.plans) == len(record.outcomes)
+        seen += [plan.plan_id for plan in record.plans]
+        assert record.step == host.updates == scheduler.update_step
+        assert record.generated == scheduler.ledger.generated
+    assert seen == list(range(len(seen)))
+
+
+def test_resumed_runs_count_what_was_spent():
+    scheduler, host = small_scheduler("uniform"), ScriptedHost(np.full(48, 0.5))
+    list(cures.loop.run(scheduler, host, rollouts=320))
+    assert list(cures.loop.run(scheduler, host, rollouts=320)) == []
+    more = list(cures.loop.run(scheduler, host, rollouts=352))
+    assert [record.step for record in more] == [11]
+
+
+def test_another_estimator_is_refused():
+    host = ScriptedHost(np.full(48, 0.5), estimator="rloo")
+    with pytest.raises(ValueError, match="host.estimator must be the scheduler's, 'grpo', got 'rloo'"):
+        list(cures.loop.run(small_scheduler("uniform"), host, rollouts=100))
+
+
+def test_bad_budget():
+    with pytest.raises(ValueError, match="rollouts must be an int"):
+        list(
+            cures.loop.run(
+                small_scheduler("uniform"), ScriptedHost(np.full(48, 0.5)), rollouts=10.5
+            )
+        )
+
+
+def test_two_empty_plans_in_a_row_are_an_error_of_the_scheduler():
+    class Broken(Uniform):
+        name = "broken"
+
+        def _draft(self, generator):
+            return Draft.nothing()
+
+    with pytest.raises(RuntimeError, match="'broken' proposed two empty plans"):
+        list(cures.loop.run(Broken(8, 4, 16), ScriptedHost(np.full(8, 0.5)), rollouts=100))
+
+
+def test_surplus_groups_are_trained_on_after_the_budget_is_spent():
+    # speed with easy acceptance has more finished groups than one update takes
+    scheduler = cures.make_scheduler("speed", num_prompts=100, batch_size=2, budget=12)
+    host = ScriptedHost(np.full(100, 0.5))
+    list(cures.loop.run(scheduler, host, rollouts=500))
+    assert not scheduler.has_update_ready
