@@ -60,9 +60,8 @@ def main() -> None:
             allocate_s = median_cpu_s(
                 lambda sigma=sigma, cap=cap, size=size: allocate(sigma, 8 * size, max_quota=cap)
             )
-            print(
-                f"{size:>9}  {name:<13}{allocate_s:>13.6f}{sort_s:>12.6f}{allocate_s / sort_s:>8.1f}"
-            )
+            ratio = allocate_s / sort_s
+            print(f"{size:>9}  {name:<13}{allocate_s:>13.6f}{sort_s:>12.6f}{ratio:>8.1f}")
 
 
 if __name__ == "__main__":

@@ -22,13 +22,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
-from scipy.stats import binomtest, norm, t  # type: ignore[import-untyped]
+from scipy.optimize import isotonic_regression
+from scipy.stats import binomtest, norm, t
 
 from cures.checks import BoolArray, FloatArray, as_float, as_float_array, as_int, fail
 
 FRACTIONS = (0.5, 0.8, 0.95)
-MIN_SEEDS = 6  # the range of n values misses the median with chance 2^(1-n): 1/32 < 5 % needs n = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class PairedDifference:
     Attributes
     ----------
     mean, low, high : float
-        ``low`` and ``high`` are -inf and inf below two seeds.
+        ``low`` and ``high`` are -inf and inf with too few seeds (:func:`seeds_needed`).
     wins, ties, losses : int
         Seeds on which the arm is above, equal to, below the reference.
     sign_p_value : float
@@ -251,7 +250,8 @@ def speed_up(
     -----
     A draw whose arm median is censored knows only that the ratio is at most something, hence counts
     as 0 for the lower end; one whose reference median is censored counts as inf for the upper end.
-    The percentile interval uses the small-sample levels of :func:`paired_difference`.
+    Levels and least number of seeds of the percentile interval are those of
+    :func:`paired_difference`.
 
     Examples
     --------
@@ -271,10 +271,12 @@ def speed_up(
     identity = np.arange(size)[None, :]
     low_1, high_1, ratio = _ratio_bounds(reference, reference_out, arm, arm_out, identity)
     low, high = 0.0, np.inf
-    if size >= 2:
-        index = generator.integers(0, size, size=(as_int(where, "draws", draws, 1), size))
+    level = as_float(where, "confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
+    draws = as_int(where, "draws", draws, 1)
+    if size >= seeds_needed(level):
+        index = generator.integers(0, size, size=(draws, size))
         low_d, high_d, _ = _ratio_bounds(reference, reference_out, arm, arm_out, index)
-        tail = _tail(size, as_float(where, "confidence", confidence, 0.0, 1.0))
+        tail = _tail(size, level)
         # order statistics, never interpolated: a side opened by censoring must stay 0 or inf
         low = float(np.quantile(low_d, tail, method="lower"))
         high = float(np.quantile(high_d, 1.0 - tail, method="higher"))
@@ -324,8 +326,8 @@ def paired_difference(
     -----
     The plain percentile interval is too short for few seeds: it has normal tails and divides by S
     instead of S - 1. Its levels are moved outwards to
-    :math:`\Phi(\sqrt{S/(S-1)}\, t_{\alpha/2, S-1})`, the expanded percentile interval [1]_. Below
-    ``MIN_SEEDS`` seeds no interval spanned by the data can reach 95 %.
+    :math:`\Phi(\sqrt{S/(S-1)}\, t_{\alpha/2, S-1})`, the expanded percentile interval [1]_. With
+    fewer than :func:`seeds_needed` seeds the interval is open.
 
     References
     ----------
@@ -346,9 +348,11 @@ def paired_difference(
         fail(where, "arm_S", "of shape (S,) with S >= 1", "shape (0,)")
     difference = arm - reference
     low, high = -np.inf, np.inf
-    if size >= 2:
-        index = generator.integers(0, size, size=(as_int(where, "draws", draws, 1), size))
-        tail = _tail(size, as_float(where, "confidence", confidence, 0.0, 1.0))
+    level = as_float(where, "confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
+    draws = as_int(where, "draws", draws, 1)
+    if size >= seeds_needed(level):
+        index = generator.integers(0, size, size=(draws, size))
+        tail = _tail(size, level)
         low, high = np.quantile(difference[index].mean(axis=1), [tail, 1.0 - tail])
     wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
     p_value = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
@@ -377,8 +381,8 @@ def harm_verdict(difference: PairedDifference, margin: float) -> str:
     Returns
     -------
     str
-        ``'no harm'`` iff the whole interval lies above ``-margin``, ``'harm'`` iff it lies below.
-        Below ``MIN_SEEDS`` seeds always ``'undecided'``.
+        ``'no harm'`` iff the whole interval lies above ``-margin``, ``'harm'`` iff it lies below;
+        with too few seeds the interval is open, hence ``'undecided'``.
 
     Examples
     --------
@@ -388,11 +392,26 @@ def harm_verdict(difference: PairedDifference, margin: float) -> str:
     'undecided'
     """
     limit = -as_float("harm_verdict", "margin", margin, 0.0, open_low=True)
-    if difference.seeds < MIN_SEEDS:
-        return "undecided"
     if difference.low > limit:
         return "no harm"
     return "harm" if difference.high < limit else "undecided"
+
+
+def seeds_needed(confidence: float = 0.95) -> int:
+    """Least number of seeds for an interval spanned by the data.
+
+    The range of n independent values misses their median with chance ``2^(1-n)``, and no bootstrap
+    interval leaves that range.
+
+    Examples
+    --------
+    >>> seeds_needed(0.95)
+    6
+    """
+    level = as_float(
+        "seeds_needed", "confidence", confidence, 0.0, 1.0, open_low=True, open_high=True
+    )
+    return int(np.ceil(1.0 - np.log2(1.0 - level)))
 
 
 def _tail(size: int, confidence: float) -> float:

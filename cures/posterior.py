@@ -137,9 +137,7 @@ class BetaPosterior:
         """Forget all evidence about these prompts, or about the whole pool."""
         selected = self._select("BetaPosterior.reset", prompt_B)
         self._success_N[selected] = 0.0
-        self._failure_N[selected] = 0.0
-        if self._forgetting:
-            self._stamp_N[selected] = self._step
+        self._failure_N[selected] = 0.0  # no evidence has no age: the stamps may stay
 
     def evidence(self, prompt_B: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
         """Counts without the prior, decayed to now.

@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq  # type: ignore[import-untyped]
+from scipy.optimize import brentq
 
 from cures.checks import FloatArray, IntArray, as_float, as_float_array, as_int, fail
 

@@ -272,7 +272,7 @@ def _finish(
 
 @contextmanager
 def _sole_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: a worker orphaned by SIGKILL keeps it until its update ends."""
+    """Hold the folder's lock: a worker orphaned by SIGKILL keeps it until it has left."""
     with open(folder / ".lock", "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -50,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
-    def add(flag: str, text: str, field: str, kind: type = int, **more: object) -> None:
+    def add(flag: str, text: str, field: str, kind: type = int, **more: Any) -> None:
         p.add_argument(
             flag,
             type=kind,
@@ -58,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
             dest=field,
             help=f"{text} (%(default)s)",
             **more,
-        )  # type: ignore[arg-type]
+        )
 
     p.add_argument("--schedulers", nargs="+", required=True, metavar="NAME", help="arms to compare")
     p.add_argument(
@@ -108,7 +110,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status is 0, 2 for bad input, 130 after Ctrl-C."""
+    """Run a command; status 0, 1: a worker died, 2: bad input, 130: Ctrl-C."""
     arguments = parser().parse_args(argv)
     console = Console()
     try:
@@ -121,6 +123,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("\nStopped. Finished runs are kept; the same command goes on from here.")
         return 130
+    except BrokenProcessPool:
+        message = "error: a worker process was killed; the same command goes on from here"
+        Console(stderr=True).print(message, style="red")
+        return 1
     draw_curves(settings, root, comparison)
     show(settings, comparison, root, console)
     return 0

@@ -1,8 +1,9 @@
 """Item response policy: one ability vector, every prompt loads on it: the simplest transfer.
 
-Prompt i is answered right with probability :math:`p_i = \\sigma(a_i \\cdot \\theta - b_i)`; the answer is 1 (right) or 0. The score of a rollout is :math:`(r - p_i)\\, a_i`, so
-training a prompt moves every prompt whose loading has a component along :math:`a_i`. Cost follows
-the prompts touched.
+Prompt i is answered right with probability :math:`p_i = \\sigma(a_i \\cdot \\theta - b_i)`; the
+answer is 1 (right) or 0. The score of a rollout is :math:`(r - p_i)\\, a_i`, so training a prompt
+moves every prompt whose loading has a component along :math:`a_i`. Cost follows the prompts
+touched.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cures.comparison import seeds_needed
 from sim.settings import REFERENCE, Settings
 
 BOUND = {"exact": "", "at least": "≥ ", "at most": "≤ "}
@@ -36,8 +37,8 @@ def show(settings: Settings, comparison: dict[str, Any], root: Path, console: Co
         "discarded or missing.",
         style="dim",
     )
-    if seeds < 6:
-        console.print(f"{seeds} seeds cannot support a 95 % interval: every verdict is undecided.")
+    if seeds < seeds_needed():
+        console.print(f"No intervals, no verdicts: 95 % needs {seeds_needed()} seeds, not {seeds}.")
     console.print(
         f"Files in {root}: comparison.json (these numbers), curves.png, config.json, "
         "arms/*/metrics.jsonl and curve.npz (every run), development/ (runs behind the levels)",
@@ -99,7 +100,7 @@ def _ratio(target: dict[str, Any], seeds: int) -> str:
     if target["ratio"] is None:
         return f"undefined{out}"
     text = f"{BOUND[target['bound']]}{target['ratio']:.2f}"
-    if seeds > 1:
+    if seeds >= seeds_needed():
         high = "inf" if target["high"] is None else f"{target['high']:.2f}"
         text += f" [{target['low']:.2f}, {high}]"
     return text + out

@@ -1,10 +1,10 @@
 """Chain-of-skills policy: a prompt is a sequence of steps, each on one shared skill.
 
-Step j of prompt i is passed with probability :math:`q_{ij} = \\sigma(\\theta_{k(i,j)} - b_i)`, independently; the rollout stops at the first failed step and is right iff it passes all,
-so :math:`p_i = \\prod_j q_{ij}`. A rollout is the number of steps it passed; its length in tokens
-is the number of steps it tried. Training a prompt helps every prompt, held-out ones too, that uses
-its skills, and a prompt whose chain contains one hopeless skill teaches only the steps before it,
-as in long reasoning.
+Step j of prompt i is passed with probability :math:`q_{ij} = \\sigma(\\theta_{k(i,j)} - b_i)`,
+independently; the rollout stops at the first failed step and is right iff it passes all, so
+:math:`p_i = \\prod_j q_{ij}`. A rollout is the number of steps it passed; its length in tokens is
+the number of steps it tried. Training a prompt helps every prompt, held-out ones too, that uses its
+skills, and a prompt with one hopeless step teaches only the steps before it, as in long reasoning.
 
 Parameters need not be aligned with skills: with a rotation, skill strengths are ``rotation @
 theta``. Nothing changes for plain gradient ascent; but an optimiser that scales every parameter by

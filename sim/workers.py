@@ -1,15 +1,20 @@
 """Run arms in one process or several; the number of processes changes nothing but the time.
 
-A worker whose parent was killed notices at its next update and leaves, so that a second start of
-the same command never waits long for a folder.
+A worker whose parent was killed leaves within a fraction of a second, so that a second start of the
+same command never waits long for a folder.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +55,11 @@ def run_arms(
     if jobs == 1:
         for position, task in enumerate(tasks):
             run_arm(
-                settings, task, root, checkpoint_every_s=checkpoint_every_s, on_progress=lambda
-                generated, at=position: on_progress(at, generated),  # type: ignore[misc]
+                settings,
+                task,
+                root,
+                checkpoint_every_s=checkpoint_every_s,
+                on_progress=partial(on_progress, position),
             )
         return
     context = multiprocessing.get_context("spawn")
@@ -75,14 +83,16 @@ def run_arms(
 
 
 def _start_worker(progress: Any, stop: Any, parent: int) -> None:
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it sets ``stop``
-    _shared.update(progress=progress, stop=stop, parent=parent)
+    _shared.update(progress=progress, stop=stop)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 
-def _is_stopping() -> bool:
-    return bool(_shared["stop"].is_set()) or os.getppid() != _shared["parent"]
+def _leave_with(parent: int) -> None:
+    """End this worker once its parent is gone: an idle worker would wait for tasks forever."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
 
 
 def _work(
@@ -91,17 +101,16 @@ def _work(
     def on_progress(generated: int) -> None:
         _shared["progress"][position] = generated
 
-    if _is_stopping():
+    is_stopping = _shared["stop"].is_set
+    if is_stopping():
         return
-    try:
+    # StoppedError: the checkpoint is saved, and the parent knows that it asked
+    with suppress(StoppedError):
         run_arm(
             settings,
             task,
             root,
             checkpoint_every_s=checkpoint_every_s,
             on_progress=on_progress,
-            is_stopping=_is_stopping,
+            is_stopping=is_stopping,
         )
-    except StoppedError:
-        if os.getppid() != _shared["parent"]:
-            os._exit(1)  # nobody will ever read the result; do not wait for another task

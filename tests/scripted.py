@@ -89,6 +89,8 @@ def small_scheduler(name: str, *, num_prompts: int = 48, seed: int = 0, **settin
         defaults |= {"num_subsets": 2, "steps_per_subset": 5}
     if name == "cures-released":
         defaults |= {"num_workers": 2, "num_gpus": 2, "batch_size": 4, "budget": 32}
+    if name == "oracle":
+        defaults |= {"true_success_rate": lambda: np.linspace(0.0, 1.0, num_prompts)}
     if name == "staged":
         rate_N = np.linspace(1.0, 0.0, num_prompts)
         defaults |= {"prior_success_rate_N": rate_N, "total_rollouts": 3200}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from train import config as config_module
-from train.learner import TrainingDiverged
+from cures.checks import as_int
+from train.config_file import describe, load
+from train.learner import TrainingDivergedError
 
 EXAMPLES = """\
 examples:
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
         return _run(options) if options.command == "run" else _evaluate(options)
-    except (ValueError, TrainingDiverged, RuntimeError) as error:
+    except (ValueError, TrainingDivergedError, RuntimeError) as error:
         errors.print(f"error: {error}")
         return 1
 
@@ -50,9 +51,9 @@ def _parser() -> argparse.ArgumentParser:
             "update), outcomes.jsonl (one per group), evaluation.jsonl, timing.jsonl, checkpoint/,\n"
             "curve.png and summary.json."
         ),
-        epilog=f"what CONFIG may hold:\n\n{config_module.describe()}\n\n"
+        epilog=f"what CONFIG may hold:\n\n{describe()}\n\n"
         "Further keys of [scheduler] go to the scheduler; a table [scheduler.NAME] holds options\n"
-        "for the scheduler of that name only, so that one file serves several. The value \"host\"\n"
+        'for the scheduler of that name only, so that one file serves several. The value "host"\n'
         "asks for the trainer's own array (category_N, features_N_D, ...).\n\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -81,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
     overrides = list(options.overrides)
     if options.scheduler is not None:
         overrides.append(f'scheduler.name="{options.scheduler}"')
-    config = config_module.load(options.config, overrides)
+    config = load(options.config, overrides)
     # torch and transformers take seconds to import: a typing error should not wait for them
     from train.progress import TrainingProgress
     from train.run import train
@@ -102,6 +103,7 @@ def _run(options: argparse.Namespace) -> int:
         f"success {summary['held_out_start']:.3f} -> {summary['held_out_end']:.3f} "
         f"(standard error {summary['standard_error']:.3f})\n{folder}",
         highlight=False,
+        soft_wrap=True,
     )
     return 0
 
@@ -128,7 +130,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from train.evaluation import held_out_success
     from train.run import load_run, standard_error
 
-    config_module.as_int("eval", "--samples", options.samples, 1)
+    as_int("eval", "--samples", options.samples, 1)
     config, task, host = load_run(options.run)
     rate_N = held_out_success(
         host.model, task, config.evaluation, config.rollout, samples=options.samples

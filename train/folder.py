@@ -15,7 +15,8 @@ import transformers
 from cures.checks import fail
 from cures.storage import read_json, write_json
 from train import checkpoint
-from train.config import Config, differences
+from train.config import Config
+from train.config_file import differences
 
 
 def claim(config: Config, folder: Path) -> None:

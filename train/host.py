@@ -19,7 +19,7 @@ from cures.checks import IntArray, fail
 from cures.records import Moments, Outcome, Plan, Selection
 from train.config import Config
 from train.gradient_moments import gradient_moments
-from train.learner import Learner, TrainingDiverged
+from train.learner import Learner, TrainingDivergedError
 from train.native import generate
 from train.rollouts import Rollouts
 from train.seeds import Stream, numpy_generator, torch_generator
@@ -100,7 +100,9 @@ class LanguageModelHost:
             max_rows=rollout.max_rows,
         )
         if not bool(completions.log_prob_R_T.isfinite().all()):
-            raise TrainingDiverged(f"plan {plan.plan_id}: the model's probabilities are not finite")
+            raise TrainingDivergedError(
+                f"plan {plan.plan_id}: the model's probabilities are not finite"
+            )
         prompt_R = np.repeat(plan.prompt_B, plan.quota_B)
         reward_R = reward(
             completions.token_R_T.numpy(),

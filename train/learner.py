@@ -23,7 +23,7 @@ from train.rollouts import Rollouts
 from train.seeds import Stream, numpy_generator
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """A loss, gradient or weight is not finite; the last checkpoint is from before that."""
 
 
@@ -91,7 +91,7 @@ class Learner:
 
         Raises
         ------
-        TrainingDiverged
+        TrainingDivergedError
             If loss or gradient norm is not finite.
         """
         informative = np.flatnonzero(advantage_R != 0.0)
@@ -155,13 +155,13 @@ class Learner:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         )
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"update {update_step}: loss is {loss}, gradient norm is {norm}; "
                 "try a smaller learning_rate or max_grad_norm"
             )
         self.optimizer.step()
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"update {update_step}: a weight is not finite after the step; "
                 "try a smaller learning_rate"
             )

@@ -44,4 +44,5 @@ def build_model(config: ModelConfig, *, max_length: int, seed: int) -> Qwen2ForC
     with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
         torch.manual_seed(torch_seed(seed, Stream.INITIAL_WEIGHTS))
         model = Qwen2ForCausalLM(architecture)
-    return model.float().eval()
+    model.train(False)
+    return model

@@ -77,6 +77,4 @@ class TrainingProgress:
             parts += [f"reward {row['reward']:.2f}", f"wasted {row['wasted']:.0%}"]
         if self._held_out is not None:
             parts.append(f"held-out {self._held_out:.3f}")
-        self._progress.update(
-            self._training, completed=row["generated"], status="  ".join(parts)
-        )
+        self._progress.update(self._training, completed=row["generated"], status="  ".join(parts))

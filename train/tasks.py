@@ -29,7 +29,7 @@ from train.tokenizer import encode_answers, encode_prompts
 
 OPERATOR = {"add": "+", "sub": "-", "mul": "*", "dig": "@"}
 NATURAL, NEVER, ALWAYS, COIN = 0, 1, 2, 3
-HELD_OUT_SHARE = 5  # the held-out set takes at most 1/5 of any cell: small cells keep prompts to train on
+HELD_OUT_SHARE = 5  # held-out problems are at most 1/5 of a cell: small cells keep some to train on
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,11 +69,11 @@ class Cell:
 
     @property
     def _low(self) -> int:
-        return 0 if self.digits == 1 else 10 ** (self.digits - 1)
+        return 0 if self.digits == 1 else int(10 ** (self.digits - 1))
 
     @property
     def _span(self) -> int:
-        return 10**self.digits - self._low
+        return int(10**self.digits) - self._low
 
     @property
     def _is_triangular(self) -> bool:
@@ -102,9 +102,7 @@ class Cell:
             return a - b
         if self.family == "mul":
             return a * b
-        return sum(
-            (a // 10**k % 10) * (b // 10**k % 10) % 10 * 10**k for k in range(self.digits)
-        )
+        return sum((a // 10**k % 10) * (b // 10**k % 10) % 10 * 10**k for k in range(self.digits))
 
 
 def slot(number: int, width: int) -> str:
@@ -223,9 +221,7 @@ class Task:
             answers.append(slot(cell.result(a, b), self.width + 1))
             if flip and cell._is_triangular and cell.family != "sub":
                 a, b = b, a
-            texts.append(
-                f"{slot(a, self.width)}{OPERATOR[cell.family]}{slot(b, self.width)}="
-            )
+            texts.append(f"{slot(a, self.width)}{OPERATOR[cell.family]}{slot(b, self.width)}=")
         return Problems(cell_N, key_N, tuple(texts), tuple(answers))
 
 
@@ -239,7 +235,7 @@ def _spoil(config: TaskConfig, generator: np.random.Generator) -> IntArray:
         (ALWAYS, config.dead_always),
         (COIN, config.coins),
     ):
-        stop = start + int(share * config.pool_size)
+        stop = start + int(share * config.pool_size + 1e-9)  # 0.29 * 100 is 28.999...
         kind_N[order[start:stop]] = kind
         start = stop
     return kind_N

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cures.checks import FloatArray, IntArray
+from cures.checks import BoolArray, FloatArray, IntArray
 from train.tasks import ALWAYS, COIN, NEVER
 
 
@@ -20,7 +20,8 @@ def exact_match(token_R_T: IntArray, answer_R_A: IntArray) -> FloatArray:
     width = answer_R_A.shape[1]
     if token_R_T.shape[1] < width:
         return np.zeros(token_R_T.shape[0])
-    return (token_R_T[:, :width] == answer_R_A).all(axis=1).astype(np.float64)
+    is_right_R: BoolArray = (token_R_T[:, :width] == answer_R_A).all(axis=1)
+    return is_right_R.astype(np.float64)
 
 
 def reward(

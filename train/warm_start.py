@@ -15,7 +15,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class WarmStart:
     was_cached: bool
 
 
-class TargetNotReached(RuntimeError):
+class TargetNotReachedError(RuntimeError):
     """The supervised steps ended below ``target_success``."""
 
 
@@ -106,7 +106,9 @@ def fingerprint(config: Config) -> str:
 def _dependencies(config: Config) -> dict[str, Any]:
     plain = config.as_dict()
     # the stress switches change rewards, not problems: arms with and without share the warm start
-    task = {k: v for k, v in plain["task"].items() if k not in ("dead_never", "dead_always", "coins")}
+    task = {
+        k: v for k, v in plain["task"].items() if k not in ("dead_never", "dead_always", "coins")
+    }
     return {
         "format": FORMAT,
         "task": task,
@@ -156,11 +158,11 @@ def _train(
             optimizer.step()
             optimizer.zero_grad()
         report(step + 1, warm.steps)
-        if probe is not None and (step + 1) % warm.check_every == 0:
-            if _is_reached(model, probe, task, config, step + 1):
-                return step + 1, loss.item()
+        is_check_due = (step + 1) % warm.check_every == 0
+        if probe is not None and is_check_due and _is_reached(model, probe, task, config, step + 1):
+            return step + 1, loss.item()
     if probe is not None:
-        raise TargetNotReached(
+        raise TargetNotReachedError(
             f"warm_start: target_success = {warm.target_success} was not reached in "
             f"{warm.steps} steps; raise steps or lower the target"
         )
@@ -209,7 +211,8 @@ def _with_noise(
 def _optimizers(
     model: Qwen2ForCausalLM, warm: WarmStartConfig
 ) -> list[tuple[torch.optim.Optimizer, float]]:
-    body, rest = [], []
+    body: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name
         (body if is_matrix else rest).append(parameter)
@@ -218,7 +221,7 @@ def _optimizers(
     return [(adamw, warm.adamw_lr), (muon, warm.muon_lr)]
 
 
-def _endless_order(size: int, warm: WarmStartConfig):  # type: ignore[no-untyped-def]
+def _endless_order(size: int, warm: WarmStartConfig) -> Iterator[Tensor]:
     """Row indices of one batch after another; every epoch is a new permutation."""
     epoch = 0
     rows = np.zeros(0, dtype=np.int64)

@@ -12,6 +12,7 @@ from cures.schedulers.cures_released import CuresReleased
 from cures.schedulers.dapo import Dapo
 from cures.schedulers.driver import Scheduler
 from cures.schedulers.gvm import Gvm
+from cures.schedulers.oracle import Oracle
 from cures.schedulers.speed import Speed
 from cures.schedulers.staged import Staged
 from cures.schedulers.uniform import Uniform
@@ -25,6 +26,7 @@ _CLASSES: tuple[type[Scheduler], ...] = (
     Dapo,
     Staged,
     Band,
+    Oracle,
 )
 SCHEDULERS: dict[str, type[Scheduler]] = {cls.name: cls for cls in _CLASSES}
 
@@ -37,7 +39,7 @@ def list_schedulers() -> list[str]:
     Examples
     --------
     >>> list_schedulers()
-    ['cures', 'cures-released', 'uniform', 'gvm', 'speed', 'dapo', 'staged', 'band']
+    ['cures', 'cures-released', 'uniform', 'gvm', 'speed', 'dapo', 'staged', 'band', 'oracle']
     """
     return list(SCHEDULERS)
 

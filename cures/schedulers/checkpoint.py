@@ -56,7 +56,8 @@ class SchedulerState:
             fail(where, "format", str(FORMAT), self.flat.get("format"))
         mine = SchedulerState(own).section("config").flat
         theirs = self.section("config").flat
-        for key in sorted(mine.keys() | theirs.keys()):
+        first = ("name", "num_prompts")  # the difference that explains the others
+        for key in sorted(mine.keys() | theirs.keys(), key=lambda k: (k not in first, k)):
             if mine.get(key) != theirs.get(key):
                 fail(where, key, f"{mine.get(key)!r} as in this scheduler", theirs.get(key))
 

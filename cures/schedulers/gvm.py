@@ -131,7 +131,10 @@ class Gvm(SubsetScheduler):
 
     def _skipped_draws(self) -> int:
         """Batches (or, after streaming, draws) without a single rollout are passed over."""
-        left = self._chunk_quota[self._draws_issued :]
+        start = self._draws_issued
+        if self._chunk_quota[start : start + self.batch_size].any():
+            return 0
+        left = self._chunk_quota[start:]
         live = np.flatnonzero(left)
         if live.size == 0:
             return int(left.size)
@@ -149,13 +152,18 @@ class Gvm(SubsetScheduler):
         return self._visits(self.batch_size)
 
     def _training_draft_one(self, generator: np.random.Generator) -> Draft:
-        first = int(np.flatnonzero(self._chunk_quota[self._draws_issued :])[0])
-        return self._visits(first + 1)
+        return self._visits(self._idle_visits() + 1)
+
+    def _idle_visits(self) -> int:
+        """Visits without rollouts before the next one with some."""
+        start, window = self._draws_issued, self.batch_size  # _prepare saw to it that one is there
+        while not self._chunk_quota[start : start + window].any():
+            window *= 2
+        return int(np.argmax(self._chunk_quota[start : start + window] > 0))
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         if is_streamed and not draft.is_pilot:
-            first = int(np.flatnonzero(self._chunk_quota[self._draws_issued :])[0])
-            self._draws_issued += first
+            self._draws_issued += self._idle_visits()
         super()._issued(plan, draft, is_streamed)
 
     def _config(self) -> dict[str, StateValue]:

@@ -39,8 +39,7 @@ def step(scheduler, host):
 
 
 def test_exact_budget_is_what_the_design_says():
-    # the design's rule 8 names them; of these, package A has three
-    assert EXACT == ["cures", "uniform", "staged"]
+    assert EXACT == ["cures", "uniform", "staged", "oracle"]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -314,9 +313,10 @@ def mean_variance_trained(name: str, rate_N: np.ndarray, seeds: range) -> np.nda
     return np.array(values)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n != "staged"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("staged", "oracle")])
 def test_prompt_ids_carry_no_meaning(name):
-    # `staged` is left out: its order is given by the caller per prompt (its own test permutes that)
+    # `staged` and `oracle` are left out: the caller tells them about each prompt (their own tests
+    # permute that)
     rate_N = spread_rates()
     order = np.random.default_rng(0).permutation(rate_N.size)
     a = mean_variance_trained(name, rate_N, range(24))

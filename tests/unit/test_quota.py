@@ -119,8 +119,8 @@ def test_ties_go_to_the_lowest_index_and_are_judged_exactly():
 
 
 def test_near_ties_that_float64_orders_wrongly_are_ordered_exactly():
-    # Pairs of floats whose marginal values agree to about 1e-16: at these, a comparison of float keys
-    # errs in some case (checked), the exact one in none.
+    # Pairs of floats whose marginal values agree to about 1e-16: at these, a comparison of float
+    # keys errs in some case (checked), the exact one in none.
     float_errors = 0
     for n in range(2, 400):
         root = float(np.sqrt(n * (n + 1) / 2))
@@ -272,11 +272,11 @@ def test_by_value_breaks_ties_by_index_and_levels_what_is_worth_nothing():
 
 
 def test_by_value_prunes_without_changing_the_result():
-    # 3 groups reach 3000 rollouts each: the table is pruned on the way; sigma^2 / (n (n+1)) is the
-    # marginal value of `allocate`, an independent implementation.
-    sigma = np.array([0.9, 0.5, 0.001])
+    # 12 groups that could each reach 2989 rollouts: 35856 values, pruned on the way. The marginal
+    # value is that of `allocate`, an independent implementation.
+    sigma = np.geomspace(1.0, 1e-3, 12)
     quota = allocate_by_value(
-        lambda n: sigma**2 / (n * (n + 1.0)), 3000, min_quota=1, max_quota=None, num_groups=3
+        lambda n: sigma**2 / (n * (n + 1.0)), 3000, min_quota=1, max_quota=None, num_groups=12
     )
     assert quota.tolist() == allocate(sigma, 3000, min_quota=1).tolist()
 

@@ -1,0 +1,152 @@
+"""The reference arm: the sampling and quota rules of the paper, fed true success rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cures.checks import FloatArray, IntArray, as_bool, as_float, as_float_array, fail
+from cures.gradient_std import gradient_std_surrogate
+from cures.potential import potential
+from cures.quota import allocate
+from cures.records import Plan
+from cures.sampling import draw_with_replacement, sampling_distribution
+from cures.schedulers.checkpoint import SchedulerState, fingerprint
+from cures.schedulers.draft import Draft
+from cures.schedulers.driver import Scheduler
+from cures.storage import State, StateValue
+
+
+class Oracle(Scheduler):
+    r"""Eq. 14 and Eq. 20 over the whole pool at the true success rates; no pilots, no posterior.
+
+    What the rule of the paper could reach if estimation were free and perfect. No contender, and no
+    upper bound by proof: a better rule may beat it.
+
+    Expected cost of an update: exactly ``budget`` rollouts. What the rates cost is the host's to book
+    (in the ledger under ``oracle``, beside the budget).
+
+    Parameters
+    ----------
+    num_prompts, batch_size, budget, seed, min_quota, max_quota, estimator
+        See :class:`~cures.schedulers.driver.Scheduler`.
+    true_success_rate : callable
+        ``() -> array_like of float, shape (N,)``, values in [0, 1]; called once per update.
+    temperature : float
+        tau of Eq. 14, > 0.
+    learnable : array_like of bool, shape (N,), optional
+        Prompts whose success rate training can change; the potential of the others is 0.
+    sampling, quota : bool
+        False: uniform prompts, equal quotas.
+    """
+
+    name = "oracle"
+    has_exact_budget = True
+    is_single_plan = True
+
+    def __init__(
+        self,
+        num_prompts: int,
+        batch_size: int,
+        budget: int,
+        seed: int = 0,
+        *,
+        true_success_rate: Callable[[], ArrayLike],
+        temperature: float = 0.05,
+        learnable: ArrayLike | None = None,
+        sampling: bool = True,
+        quota: bool = True,
+        **common: Any,
+    ) -> None:
+        super().__init__(num_prompts, batch_size, budget, seed, **common)
+        if not callable(true_success_rate):
+            fail(self.name, "true_success_rate", "callable without arguments", true_success_rate)
+        self._true_success_rate = true_success_rate
+        self.temperature = as_float(self.name, "temperature", temperature, 0.0, open_low=True)
+        self.sampling = as_bool(self.name, "sampling", sampling)
+        self.quota = as_bool(self.name, "quota", quota)
+        self._learnable_N = np.ones(self.num_prompts)
+        if learnable is not None:
+            flag = np.asarray(learnable)
+            if flag.dtype != np.bool_ or flag.shape != (self.num_prompts,):
+                fail(self.name, "learnable", f"{self.num_prompts} booleans", learnable)
+            self._learnable_N = flag.astype(np.float64)
+        self._rate_N = np.zeros(0)
+        self._rate_step = 0
+
+    def _prepare(self) -> None:
+        """Ask for the true rates once per update."""
+        if self._rate_N.size and self._rate_step == self.update_step:
+            return
+        self._rate_N = as_float_array(
+            self.name,
+            "true_success_rate()",
+            self._true_success_rate(),
+            length=self.num_prompts,
+            low=0.0,
+            high=1.0,
+        )
+        self._rate_step = self.update_step
+
+    def sampling_distribution(self) -> FloatArray:
+        """Chance per draw of every prompt, shape (N,)."""
+        if not self.sampling:
+            return np.full(self.num_prompts, 1.0 / self.num_prompts)
+        worth_N = potential(self._rate_N) * self._learnable_N
+        return sampling_distribution(worth_N, self.temperature)  # Eq. (14)
+
+    def _sigma_or_ones(self, prompt_B: IntArray) -> tuple[FloatArray, dict[str, int]]:
+        if not self.quota:
+            return np.ones(prompt_B.size), {}
+        sigma_B = gradient_std_surrogate(self._rate_N[prompt_B]) * self._learnable_N[prompt_B]
+        if not sigma_B.any():
+            return np.ones(prompt_B.size), {"fallback_uniform": 1}
+        return sigma_B, {}
+
+    def _draft(self, generator: np.random.Generator) -> Draft:
+        prob_N = self.sampling_distribution()
+        prompt_B, draw_B = draw_with_replacement(prob_N, self.batch_size, generator)
+        sigma_B, counts = self._sigma_or_ones(prompt_B)
+        highest = None if self.max_quota is None else draw_B * self.max_quota
+        quota_B = allocate(  # Eq. (20)
+            draw_B * sigma_B, self.budget, min_quota=self.min_quota, max_quota=highest
+        )
+        return Draft.of(prompt_B, quota_B, draw_B=draw_B, prob_B=prob_N[prompt_B], counts=counts)
+
+    def _draft_one(self, generator: np.random.Generator) -> Draft:
+        prob_N = self.sampling_distribution()
+        prompt_B, _ = draw_with_replacement(prob_N, 1, generator)
+        sigma_B, counts = self._sigma_or_ones(prompt_B)
+        return Draft.of(
+            prompt_B,
+            np.array([self.min_quota]),
+            prob_B=prob_N[prompt_B],
+            sigma=float(sigma_B[0]),
+            counts=counts,
+        )
+
+    def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
+        """Nothing to advance: every plan is drawn afresh."""
+
+    def _config(self) -> dict[str, StateValue]:
+        return {
+            "temperature": self.temperature,
+            "learnable": fingerprint(self._learnable_N),
+            "sampling": int(self.sampling),
+            "quota": int(self.quota),
+        }
+
+    def _rule_state(self) -> State:
+        return {"rate_N": self._rate_N.copy(), "rate_step": self._rate_step}
+
+    def _load_rule_state(self, state: SchedulerState) -> None:
+        rate_N = state.floats("rate_N")
+        if rate_N.size:
+            as_float_array(
+                "load_state_dict", "rate_N", rate_N, length=self.num_prompts, low=0.0, high=1.0
+            )
+        self._rate_N = rate_N
+        self._rate_step = state.integer("rate_step")

@@ -1,0 +1,82 @@
+"""Configurations as TOML files: reading, overriding single values, comparing, explaining."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from cures.checks import fail
+from train.config import SECTIONS, Config, from_dict
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a TOML file and apply ``section.key=value`` overrides.
+
+    An override's value is read as TOML; what is not TOML (a bare word) is a string.
+    """
+    source = Path(path)
+    try:
+        content = tomllib.loads(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"config: cannot read {source}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"config: {source} is not valid TOML: {error}") from error
+    for override in overrides:
+        _apply(content, override)
+    return from_dict(content)
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or len(path) < 2 or not all(path):
+        fail("--set", "override", "section.key=value", override)
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = content
+    for name in path[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            fail("--set", "override", f"section.key=value, and {name} is a value", override)
+    table[path[-1]] = value
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys whose values differ between two plain configurations, with both values."""
+    found = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key} was {a!r} and is {b!r}")
+    return found
+
+
+def describe() -> str:
+    """All sections and keys with meaning, default and limits, for ``--help``."""
+    lines = []
+    for title, cls in SECTIONS.items():
+        lines.append(f"[{title}]  {(cls.__doc__ or '').splitlines()[0]}")
+        for f in fields(cls):
+            if f.metadata:
+                required = f.default is dataclasses.MISSING
+                default = "required" if required else f"default {_toml(f.default)}"
+                choices = f.metadata["limits"].get("choices")
+                legal = "" if choices is None else f"; of {', '.join(map(str, choices))}"
+                lines.append(f"  {f.name:<18} {f.metadata['help']} ({default}{legal})")
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "absent"
+    if isinstance(value, tuple):
+        return str(list(value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
