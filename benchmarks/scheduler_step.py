@@ -66,7 +66,9 @@ def main() -> None:
     rate_N = generator.beta(0.6, 0.6, arguments.prompts)
     prob_N = cures.sampling_distribution(cures.potential(rate_N), 0.05)
     print(f"{platform.processor() or platform.machine()}, numpy {np.__version__}")
-    print(f"N = {arguments.prompts}, batch {BATCH}, budget {BUDGET}; medians of {arguments.repeats}")
+    print(
+        f"N = {arguments.prompts}, batch {BATCH}, budget {BUDGET}; medians of {arguments.repeats}"
+    )
     print(f"{'scheduler':<16}{'step, ms':>10}{'choice, ms':>12}{'ratio':>8}")
     for name in cures.list_schedulers():
         scheduler = ready_scheduler(name, arguments.prompts, rate_N)

@@ -6,11 +6,17 @@ Reading order: :mod:`cures.records`, :mod:`cures.loop`, one concept (:mod:`cures
 
 from cures import loop
 from cures.advantage import advantages, rollout_weights
-from cures.gradient_std import gradient_std, gradient_std_surrogate, gradient_variance
+from cures.gradient_std import (
+    NegativeVarianceWarning,
+    gradient_std,
+    gradient_std_released,
+    gradient_std_surrogate,
+    gradient_variance,
+)
 from cures.ledger import Ledger
 from cures.posterior import BetaPosterior, expected_mixed, expected_potential, expected_variance
 from cures.potential import potential, prob_mixed
-from cures.quota import allocate, allocate_by_value
+from cures.quota import allocate, allocate_by_value, round_to_total
 from cures.records import Moments, Outcome, Plan, Selection
 from cures.sampling import (
     draw_with_replacement,
@@ -29,6 +35,7 @@ __all__ = [
     "BetaPosterior",
     "Ledger",
     "Moments",
+    "NegativeVarianceWarning",
     "Outcome",
     "Plan",
     "Scheduler",
@@ -43,6 +50,7 @@ __all__ = [
     "expected_potential",
     "expected_variance",
     "gradient_std",
+    "gradient_std_released",
     "gradient_std_surrogate",
     "gradient_variance",
     "inclusion_probability",
@@ -53,6 +61,7 @@ __all__ = [
     "potential",
     "prob_mixed",
     "rollout_weights",
+    "round_to_total",
     "sampling_distribution",
     "save_state",
     "scheduler_settings",

@@ -112,6 +112,7 @@ def build_scheduler(config: Config, task: Task, probe: SuccessProbe) -> cures.Sc
         "prior_success_rate_N": task.prior_success_rate_N,
         "total_rollouts": config.run.rollouts,
         "true_success_rate": probe,
+        "learnable": probe.learnable_N,
     }
     options: dict[str, Any] = {"seed": config.run.seed}
     for keyword, default in cures.scheduler_settings(chosen.name).items():

@@ -48,7 +48,9 @@ def test_fractions_are_in_the_half_open_unit_interval(fraction):
 
 def test_on_grid_is_a_step_function_that_credits_nothing_before_its_update():
     # the first update comes at 10 (pilots before it): 9.99 still reads the start
-    read = on_grid([10.0, 20.0, 20.0], [0.5, 0.7, 0.8], [0.0, 9.99, 10.0, 19.0, 20.0, 99.0], start=0.1)
+    read = on_grid(
+        [10.0, 20.0, 20.0], [0.5, 0.7, 0.8], [0.0, 9.99, 10.0, 19.0, 20.0, 99.0], start=0.1
+    )
     assert read.tolist() == [0.1, 0.1, 0.5, 0.5, 0.8, 0.8]
 
 

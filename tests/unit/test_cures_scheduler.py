@@ -208,7 +208,9 @@ def test_relabelling_the_prompts_relabels_everything_exactly():
     back = np.searchsorted(plain.members, original)
     assert np.array_equal(plain.members[back], original)
     assert np.array_equal(plain.success_rate()[back], moved.success_rate())
-    assert np.allclose(plain.sampling_distribution()[back], moved.sampling_distribution(), rtol=1e-15)
+    assert np.allclose(
+        plain.sampling_distribution()[back], moved.sampling_distribution(), rtol=1e-15
+    )
     slots = np.arange(10)
     assert np.array_equal(plain.gradient_std(back)[0], moved.gradient_std(slots)[0])
     sigma, moved_sigma = plain.gradient_std(slots)[0], moved.gradient_std(slots)[0]
@@ -248,7 +250,10 @@ def test_bounds_scale_with_the_draws_and_stay_feasible():
         ({"max_quota": 7}, r"max_quota must be an int in \[8, inf\), got 7"),
         ({"estimator": "ppo"}, "estimator must be one of .* got 'ppo'"),
         ({"sampling": 1}, "sampling must be True or False, got 1"),
-        ({"subset_N": [0] * 30}, "subset_N must be without empty subsets, got 'nothing in subset 1'"),
+        (
+            {"subset_N": [0] * 30},
+            "subset_N must be without empty subsets, got 'nothing in subset 1'",
+        ),
         ({"subset_N": [0, 1, 2]}, r"subset_N must be of shape \(30,\)"),
         ({"seed": -1}, r"seed must be an int in \[0, inf\), got -1"),
         ({"prior": (0.0, 1.0)}, "prior"),

@@ -32,7 +32,9 @@ def test_resumed_runs_count_what_was_spent():
 
 def test_another_estimator_is_refused():
     host = ScriptedHost(np.full(48, 0.5), estimator="rloo")
-    with pytest.raises(ValueError, match="host.estimator must be the scheduler's, 'grpo', got 'rloo'"):
+    with pytest.raises(
+        ValueError, match="host.estimator must be the scheduler's, 'grpo', got 'rloo'"
+    ):
         list(cures.loop.run(small_scheduler("uniform"), host, rollouts=100))
 
 

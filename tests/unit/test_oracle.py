@@ -38,7 +38,9 @@ def test_rates_are_asked_for_once_per_update():
 
 
 def test_draws_follow_equation_14_of_the_learnable_prompts():
-    learnable_N = np.array([True] * 4 + [False] + [True] * 3)  # one of the two coins cannot be learned
+    learnable_N = np.array(
+        [True] * 4 + [False] + [True] * 3
+    )  # one of the two coins cannot be learned
     counts = np.zeros(8)
     for seed in range(300):
         plan = make(seed=seed, temperature=0.2, learnable=learnable_N).propose()
