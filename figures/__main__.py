@@ -1,0 +1,57 @@
+"""Command line: ``python -m figures demo``, ``python -m figures all``, ``python -m figures NAME RUN...``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from figures import learning_curves, quota_by_success_rate
+from figures.demo import ARMS, SEEDS, demo, draw_all, run_folder
+from figures.style import save
+
+FIGURES = {"learning_curves": learning_curves, "quota_by_success_rate": quota_by_success_rate}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if it worked, 1 on bad input, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "demo":
+            demo(options.out, quick=options.quick)
+        elif options.command == "all":
+            folders = [run_folder(options.out / "train", a, s) for s in SEEDS for a in ARMS]
+            for path in draw_all(folders, options.out):
+                print(path)
+        else:
+            module = FIGURES[options.command]
+            print(save(module.draw(module.compute(options.runs)), options.out))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("demo", help="simulate, train, compare, draw (make demo)")
+    run.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (runs/demo)")
+    run.add_argument(
+        "--quick", action="store_true", help="seconds instead of minutes; proves nothing"
+    )
+    everything = commands.add_parser("all", help="redraw the demo's figures from its run folders")
+    everything.add_argument("--out", type=Path, default=Path("runs/demo"), help="(runs/demo)")
+    for name, module in FIGURES.items():
+        one = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
+        one.add_argument("runs", type=Path, nargs="+", help="folders of python -m train run")
+        one.add_argument("--out", type=Path, default=Path(f"{name}.png"), help="PNG to write")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
