@@ -1,4 +1,4 @@
-"""Command line: ``python -m figures demo``, ``python -m figures all``, ``python -m figures NAME RUN...``."""
+"""Command line: ``python -m figures demo``, ``... all``, ``... NAME RUN...``."""
 
 from __future__ import annotations
 

@@ -18,21 +18,17 @@ def compute(folders: list[Path]) -> dict[str, Any]:
     Returns
     -------
     dict
-        arm -> ``{"generated_E": (E,), "held_out_S_E": (S, E)}``, the latest value at or before each
-        point of the grid that all runs of the comparison were evaluated on.
+        arm -> ``{"generated_S_E": ..., "held_out_S_E": ...}``, both (S, E): every evaluation at the
+        number of rollouts it was really made at. A run evaluates after the first update at or past
+        each point of its grid, so the points of two arms differ by less than an update.
     """
-    arms = by_arm(folders)
-    every = {run["config"]["evaluation"]["every"] for runs in arms.values() for run in runs}
-    last = min(run["summary"]["generated"] for runs in arms.values() for run in runs)
-    grid_E = np.append(np.arange(0, last, min(every)), last)
     curves: dict[str, Any] = {}
-    for arm, runs in arms.items():
-        rows = []
-        for run in runs:
-            generated = np.array([row["generated"] for row in run["evaluation"]])
-            held_out = np.array([row["held_out"] for row in run["evaluation"]])
-            rows.append(held_out[np.searchsorted(generated, grid_E, side="right") - 1])
-        curves[arm] = {"generated_E": grid_E, "held_out_S_E": np.array(rows)}
+    for arm, runs in by_arm(folders).items():
+        size = min(len(run["evaluation"]) for run in runs)
+        curves[arm] = {
+            f"{key}_S_E": np.array([[row[key] for row in run["evaluation"][:size]] for run in runs])
+            for key in ("generated", "held_out")
+        }
     return curves
 
 
@@ -43,10 +39,10 @@ def draw(arrays: dict[str, Any]) -> Figure:
     shades = colours(list(arrays))
     for arm, curve in arrays.items():
         held_out_S_E = curve["held_out_S_E"]
-        for held_out_E in held_out_S_E:
-            axes.plot(curve["generated_E"], held_out_E, color=shades[arm], lw=0.7, alpha=0.5)
+        for generated_E, held_out_E in zip(curve["generated_S_E"], held_out_S_E, strict=True):
+            axes.plot(generated_E, held_out_E, color=shades[arm], lw=0.7, alpha=0.5)
         axes.plot(
-            curve["generated_E"],
+            curve["generated_S_E"].mean(axis=0),
             held_out_S_E.mean(axis=0),
             color=shades[arm],
             lw=2,

@@ -22,7 +22,7 @@ def small_config(**sections: dict[str, Any]) -> Config:
     content: dict[str, dict[str, Any]] = {
         "task": {"families": ["add"], "digits": [1], "pool_size": 20, "held_out_size": 4},
         "model": {"hidden_size": 16, "layers": 1, "heads": 2, "kv_heads": 1, "ffn_size": 16},
-        "warm_start": {"steps": 0},
+        "warm_start": {"steps": 0, "examples": 40, "check_problems": 16},
         "learner": {"learning_rate": 1e-2},
         "scheduler": {"batch_size": 4, "budget": 16},
         "evaluation": {"every": 32, "samples": 2},

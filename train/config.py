@@ -19,6 +19,7 @@ from train.section import Section, option
 
 FAMILIES = ("add", "sub", "mul", "dig")
 MAX_SEED = 2**63 - 1
+SET_ELSEWHERE = ("num_prompts", "estimator")  # by task.pool_size and learner.estimator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,7 @@ class WarmStartConfig(Section):
         "float", None, low=0.0, high=1.0, is_optional=True,
     )  # fmt: skip
     check_every: int = option("steps between these measurements", "int", 20, low=1)
+    check_problems: int = option("fresh problems, answered once each", "int", 256, low=1)
     seed: int = option("seed of weights, examples, order", "int", 0, low=0, high=MAX_SEED)
 
 
@@ -169,9 +171,12 @@ class SchedulerConfig(Section):
             fail("[scheduler]", "options", "a table", self.options)
         for key, value in self.options.items():
             if not isinstance(value, Mapping):
+                if key in SET_ELSEWHERE:
+                    fail("[scheduler]", key, "left out, because other sections set it", value)
                 continue
             as_choice("[scheduler]", "name of a table", key, tuple(list_schedulers()))
-            legal = sorted(scheduler_settings(key))
+            elsewhere = {*SET_ELSEWHERE, "batch_size", "budget"}
+            legal = sorted(set(scheduler_settings(key)) - elsewhere)
             for keyword in value:
                 if keyword not in legal:
                     fail(f"[scheduler.{key}]", "key", f"one of {legal}", keyword)

@@ -101,7 +101,7 @@ def score_factors(
         )
     length, width = prompt_R_L.shape[1], rollouts.token_R_T.shape[1]
     hidden_parts, residual_parts = [], []
-    for rows in torch.arange(len(rollouts)).split(micro_batch):
+    for rows in torch.split(torch.arange(len(rollouts)), micro_batch):
         token_R_T = rollouts.token_R_T[rows]
         ids = torch.cat([prompt_R_L[rows], token_R_T[:, :-1]], dim=1)
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, length - 1 :]

@@ -129,7 +129,7 @@ class Learner:
         config = self.config
         loss, entropy, clipped = 0.0, 0.0, 0
         self.optimizer.zero_grad()
-        for rows in torch.arange(len(rollouts)).split(config.micro_batch):
+        for rows in torch.split(torch.arange(len(rollouts)), config.micro_batch):
             token_R_T = rollouts.token_R_T[rows]
             terms = policy_loss(
                 completion_log_policy(

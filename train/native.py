@@ -61,7 +61,7 @@ def generate(
     prompt_R = torch.repeat_interleave(torch.arange(quota_P.numel()), quota_P)
     parts = [
         _generate_rows(model, prompt_P_L, rows, max_new_tokens, decode_temperature, generator)
-        for rows in prompt_R.split(max_rows)
+        for rows in torch.split(prompt_R, max_rows)
     ]
     return Completions(
         torch.cat([p.token_R_T for p in parts]),

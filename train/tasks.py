@@ -116,16 +116,17 @@ def slot(number: int, width: int) -> str:
     return f"{number:0{width}d}"[::-1]
 
 
-def spread(total: int, capacity_C: IntArray) -> IntArray:
+def spread(total: int, capacity_C: IntArray, name: str) -> IntArray:
     """Split ``total`` over cells as evenly as their capacities allow, shape (C,).
 
     Examples
     --------
-    >>> spread(10, np.array([2, 9, 9]))
+    >>> spread(10, np.array([2, 9, 9]), "pool_size")
     array([2, 4, 4])
     """
     if total > capacity_C.sum():
-        fail("tasks", "pool_size, held_out_size and examples", f"at most {capacity_C.sum()}", total)
+        legal = f"at most {capacity_C.sum()} with these families, digits and held-out problems"
+        fail("tasks", name, legal, total)
     share_C = np.zeros(capacity_C.size, dtype=np.int64)
     for _ in range(total):  # totals are thousands: one unit at a time is exact and fast enough
         room = np.flatnonzero(share_C < capacity_C)
@@ -155,8 +156,8 @@ class Task:
         self.cells = [Cell(f, d) for f in config.families for d in config.digits]
         generator = numpy_generator(config.seed, Stream.PROBLEMS)
         size_C = np.array([cell.size for cell in self.cells])
-        held_C = spread(config.held_out_size, size_C // HELD_OUT_SHARE)
-        pool_C = spread(config.pool_size, size_C - held_C)
+        held_C = spread(config.held_out_size, size_C // HELD_OUT_SHARE, "held_out_size")
+        pool_C = spread(config.pool_size, size_C - held_C, "pool_size")
         keys_C = [
             generator.choice(int(n), size=int(h + p), replace=False)
             for n, h, p in zip(size_C, held_C, pool_C, strict=True)
@@ -202,7 +203,9 @@ class Task:
             [cell.size - held.size for cell, held in zip(self.cells, held_C, strict=True)]
         )
         keys_C = []
-        for cell, held, count in zip(self.cells, held_C, spread(size, capacity_C), strict=True):
+        for cell, held, count in zip(
+            self.cells, held_C, spread(size, capacity_C, "number of examples"), strict=True
+        ):
             keys = generator.choice(cell.size, size=int(count) + held.size, replace=False)
             keys_C.append(keys[~np.isin(keys, held)][:count])
         return self._write(keys_C, generator)

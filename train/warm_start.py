@@ -39,7 +39,6 @@ from train.tasks import Problems, Task
 from train.tokenizer import encode, encode_answers, encode_prompts
 
 FINAL_LR_SHARE = 0.1
-CHECK_PROBLEMS = 256  # fresh problems, neither held out nor examples by intent, sampled once each
 FORMAT = 1  # raise when a change here makes cached models differ from what would be trained now
 
 
@@ -109,11 +108,13 @@ def _dependencies(config: Config) -> dict[str, Any]:
     task = {
         k: v for k, v in plain["task"].items() if k not in ("dead_never", "dead_always", "coins")
     }
+    generation = plain["rollout"] if config.warm_start.target_success is not None else None
     return {
         "format": FORMAT,
         "task": task,
         "model": plain["model"],
         "warm_start": plain["warm_start"],
+        "rollout": generation,  # only the measurement of target_success generates anything
         "threads": config.run.threads,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
@@ -139,11 +140,13 @@ def _train(
     model: Qwen2ForCausalLM, task: Task, config: Config, report: Callable[[int, int], None]
 ) -> tuple[int, float | None]:
     warm = config.warm_start
+    if warm.steps == 0:
+        return 0, None
     prompt_N_L, answer_N_A = examples(task, warm)
     optimizers = _optimizers(model, warm)
     order = _endless_order(len(prompt_N_L), warm)
     probe = task.worked_examples(
-        CHECK_PROBLEMS, numpy_generator(warm.seed, Stream.WARM_START_CHECK)
+        warm.check_problems, numpy_generator(warm.seed, Stream.WARM_START_CHECK)
     ) if warm.target_success is not None else None  # fmt: skip
     loss = None
     for step in range(warm.steps):

@@ -178,15 +178,20 @@ def test_censoring_must_be_boolean():
 
 def test_bootstrap_equals_the_enumeration_of_all_resamples():
     # six seeds: all 6^6 = 46 656 equally likely resamples; quantiles of their means, one by one
-    difference = np.array([0.01, 0.05, -0.02, 0.03, 0.04, 0.0])
+    difference = np.array([0.0113, 0.0502, -0.0219, 0.0327, 0.0411, 0.0036])
     means = np.array([np.mean(c) for c in itertools.product(difference, repeat=6)])
     # expanded percentile levels, Hesterberg 2015, section 5.3
     tail = norm.cdf(np.sqrt(6 / 5) * t.ppf(0.025, 5))
     result = paired_difference(difference + 0.5, np.full(6, 0.5), generator=rng(), draws=200_000)
-    # a step of the mean is 0.01 / 6; Monte Carlo may land one atom away
-    assert result.low == pytest.approx(np.quantile(means, tail), abs=0.01 / 6)
-    assert result.high == pytest.approx(np.quantile(means, 1 - tail), abs=0.01 / 6)
-    assert result.mean == pytest.approx(0.11 / 6)
+    # 200 000 draws know a tail share to 4 sigma = 4 sqrt(tail / 200 000)
+    slack = 4 * np.sqrt(tail / 200_000)
+    near, far = np.quantile(means, [tail - slack, tail + slack])
+    assert near <= result.low <= far
+    near, far = np.quantile(means, [1 - tail - slack, 1 - tail + slack])
+    assert near <= result.high <= far
+    assert result.mean == pytest.approx(0.117 / 6)
+    # negative control: the unexpanded normal level lies outside
+    assert not near <= np.quantile(means, 0.975) <= far
 
 
 def test_sign_test_is_exact():
@@ -297,7 +302,7 @@ def one_comparison(generator, speed=1.0, seeds=16, use_budget=False):
 
 def test_an_arm_equal_to_the_reference_shows_no_effect():
     """Negative control: 200 comparisons of a method with itself; 1 is covered in about 95 %."""
-    generator = rng(11)
+    generator = rng(1)
     hits = np.zeros(4)
     for _ in range(200):
         ratios, difference = one_comparison(generator)
@@ -309,7 +314,7 @@ def test_an_arm_equal_to_the_reference_shows_no_effect():
 
 def test_letting_the_budget_stand_in_for_the_reference_fails_that_check():
     """The common wrong variant: the reference is timed by its budget, the arm by the level."""
-    generator = rng(11)
+    generator = rng(1)
     hits = 0
     for _ in range(60):
         ratios, _ = one_comparison(generator, use_budget=True)

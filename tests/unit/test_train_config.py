@@ -42,6 +42,8 @@ def test_shipped_configs_load(path):
         ("scheduler", {"name": "curse"}, "name must be one of .*'cures'.*, got 'curse'"),
         ("scheduler", {"curse": {"temperature": 1}}, "name of a table must be one of"),
         ("scheduler", {"cures": {"tau": 1.0}}, r"\[scheduler.cures\]: key must be one of"),
+        ("scheduler", {"estimator": "rloo"}, "estimator must be left out, because other sections"),
+        ("scheduler", {"cures": {"budget": 8}}, r"\[scheduler.cures\]: key must be one of"),
         ("evaluation", {"every": "often"}, "every must be an int .*, got 'often'"),
         ("run", {"threads": 0}, r"threads must be an int in \[1, inf\), got 0"),
         ("run", {"cache": ""}, "cache must be a non-empty string"),

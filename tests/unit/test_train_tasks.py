@@ -112,14 +112,14 @@ def test_canonical_numbering_at_the_far_end():
 
 
 def test_spread_is_even_within_capacities():
-    assert spread(10, np.array([2, 9, 9])).tolist() == [2, 4, 4]
-    assert spread(20, np.array([2, 9, 9])).tolist() == [2, 9, 9]
-    with pytest.raises(ValueError, match="must be at most 20, got 21"):
-        spread(21, np.array([2, 9, 9]))
+    assert spread(10, np.array([2, 9, 9]), "x").tolist() == [2, 4, 4]
+    assert spread(20, np.array([2, 9, 9]), "x").tolist() == [2, 9, 9]
+    with pytest.raises(ValueError, match=r"pool_size must be at most 20 with .*, got 21"):
+        spread(21, np.array([2, 9, 9]), "pool_size")
 
 
 def test_a_pool_larger_than_the_world_is_refused():
-    with pytest.raises(ValueError, match="pool_size"):
+    with pytest.raises(ValueError, match="pool_size must be at most 53 with"):
         Task(TaskConfig(families=["add"], digits=[1], pool_size=60, held_out_size=2))
 
 
@@ -176,5 +176,5 @@ def test_spoiled_rewards():
 
 def test_tokenizer_round_trip_and_refusal():
     assert decode([BOS, *encode("3210+9800="), EOS, *encode("7")]) == "3210+9800="
-    with pytest.raises(ValueError, match="text must be made of .*, got 'x'"):
+    with pytest.raises(ValueError, match=r"text must be made of .*, got 'x'"):
         encode("3x")

@@ -1,0 +1,187 @@
+"""Whole comparisons on the simulator: every scheduler, the files, the numbers in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cures
+from cures.comparison import rollouts_to_target
+from cures.storage import load_state, read_json, read_jsonl
+from sim.arm import ArmTask, StoppedError, run_arm
+from sim.cli import main
+from sim.compare import compare
+from sim.settings import Settings
+
+SMALL = {
+    "pool": 300,
+    "held_out": 40,
+    "rollouts": 6000,
+    "batch_size": 8,
+    "seeds": 2,
+    "dev_seeds": 2,
+    "grid_points": 13,
+    "learning_rate": 0.05,
+}
+
+
+def content(root: Path) -> dict[str, bytes]:
+    """Every file that a reader would open, by relative name."""
+    files = (p for p in sorted(root.rglob("*")) if p.is_file() and p.name != ".lock")
+    return {str(p.relative_to(root)): p.read_bytes() for p in files}
+
+
+@pytest.mark.parametrize("population", ["u_shaped", "dead"])
+@pytest.mark.parametrize("name", [n for n in cures.list_schedulers() if n != "uniform"])
+def test_every_scheduler_runs_and_its_books_agree_with_the_host(name, population, tmp_path):
+    settings = Settings(arms=(name,), population=population, missing_rate=0.05, **SMALL)
+    for arm in settings.arms:
+        task = ArmTask(arm, 0, False)
+        run_arm(settings, task, tmp_path)
+        summary = read_json(tmp_path / task.folder / "summary.json")
+        ledger = summary["ledger"]
+        # the budget of the protocol: generated lies in (R - min_quota, R]
+        assert 6000 - 2 < summary["generated"] <= 6000
+        # the host counted what it trained on, the scheduler what it said: two separate books
+        assert summary["trained"] == ledger["train/trained"] + ledger["pilot/trained"]
+        fates = ("trained", "discarded", "missing")
+        spent = sum(ledger[f"{p}/{f}"] for p in ("train", "pilot") for f in fates)
+        assert spent + ledger["pending"] == summary["generated"]
+        rows = read_jsonl(tmp_path / task.folder / "metrics.jsonl")
+        assert [row["step"] for row in rows] == list(range(1, ledger["steps"] + 1))
+        curve = load_state(tmp_path / task.folder / "curve.npz")
+        assert curve["held_out_U"].tolist() == [row["held_out"] for row in rows]
+        assert len(curve["held_out_E"]) == 13
+
+
+def test_a_comparison_learns_and_says_so(tmp_path):
+    settings = Settings(arms=("cures", "uniform@again"), **SMALL | {"seeds": 6})
+    result = compare(settings, tmp_path)
+    assert result == read_json(tmp_path / "comparison.json")
+    assert result["has_targets"]
+    assert result["arms"]["uniform"]["final"] > result["start"] + 0.05  # something was learned
+    for arm in ("cures", "uniform@again"):
+        row = result["arms"][arm]
+        # the difference is that of the curves at the last common point
+        finals = [
+            load_state(tmp_path / f"arms/{a}-{s}" / "curve.npz")["held_out_E"][-1]
+            for a in (arm, "uniform")
+            for s in range(6)
+        ]
+        mean = np.mean(finals[:6]) - np.mean(finals[6:])
+        assert row["difference"]["mean"] == pytest.approx(mean, abs=1e-12)
+        assert row["difference"]["low"] <= mean <= row["difference"]["high"]
+        assert [t["fraction"] for t in row["targets"]] == [0.5, 0.8, 0.95]
+    assert result["arms"]["uniform"]["shares"]["pilot"] == 0.0
+    assert result["arms"]["cures"]["shares"]["pilot"] > 0.0
+
+
+def test_targets_come_from_the_development_seeds_alone(tmp_path):
+    settings = Settings(arms=("uniform",), **SMALL)
+    result = compare(settings, tmp_path)
+    start, final = [], []
+    for seed in range(2):
+        held_out = load_state(tmp_path / f"development/uniform-{seed}" / "curve.npz")["held_out_E"]
+        start.append(held_out[0])
+        final.append(held_out[-1])
+    gain = np.mean(final) - np.mean(start)
+    for target in result["arms"]["uniform"]["targets"]:
+        assert target["gain"] == pytest.approx(target["fraction"] * gain)
+    # each compared seed is timed from its own start; other prompts than the development runs'
+    arms = [load_state(tmp_path / f"arms/uniform-{seed}" / "curve.npz") for seed in range(2)]
+    assert not {arm["start"] for arm in arms} & set(start)
+    curve = np.array([arm["held_out_E"] for arm in arms])
+    for target in result["arms"]["uniform"]["targets"]:
+        level = curve[:, 0] + target["gain"]
+        crossing, is_out = rollouts_to_target(arms[0]["grid_E"], curve, level)
+        assert target["median"] == pytest.approx(np.median(crossing))
+        assert target["censored"] == is_out.sum()
+
+
+def test_arms_of_a_seed_start_alike_and_seeds_do_not(tmp_path):
+    settings = Settings(arms=("speed",), **SMALL)
+    compare(settings, tmp_path)
+    start = {
+        (arm, seed): load_state(tmp_path / f"arms/{arm}-{seed}" / "curve.npz")["start"]
+        for arm in ("uniform", "speed")
+        for seed in range(2)
+    }
+    assert start["uniform", 0] == start["speed", 0]
+    assert start["uniform", 0] != start["uniform", 1]
+
+
+def test_two_workers_give_the_bytes_of_one(tmp_path):
+    settings = Settings(arms=("cures", "dapo"), has_outcomes=True, **SMALL)
+    compare(settings, tmp_path / "one", jobs=1)
+    compare(settings, tmp_path / "two", jobs=2, checkpoint_every_s=0.3)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_stopping_and_going_on_changes_nothing(tmp_path):
+    """In process, at several updates, with rollouts that wait in a buffer (speed)."""
+    settings = Settings(arms=("speed",), has_outcomes=True, missing_rate=0.1, **SMALL)
+    task = ArmTask("speed", 0, False)
+    run_arm(settings, task, tmp_path / "whole")
+    stops = 0
+    for updates in (1, 4, 2, 7):
+        left = iter(range(updates))
+        with pytest.raises(StoppedError):
+            run_arm(
+                settings,
+                task,
+                tmp_path / "parts",
+                is_stopping=lambda left=left: next(left, None) is None,
+            )
+        stops += 1
+        # what a kill leaves: lines past the checkpoint, the last one torn
+        with open(tmp_path / "parts" / task.folder / "metrics.jsonl", "ab") as log:
+            log.write(b'{"step": 99}\n{"st')
+        assert (tmp_path / "parts" / task.folder / "checkpoint.npz").exists()
+    run_arm(settings, task, tmp_path / "parts")
+    assert stops == 4
+    assert content(tmp_path / "whole") == content(tmp_path / "parts")
+
+
+def test_evidence_on_disk_adds_up(tmp_path):
+    settings = Settings(arms=("uniform",), has_outcomes=True, missing_rate=0.2, **SMALL)
+    task = ArmTask("uniform", 1, False)
+    run_arm(settings, task, tmp_path)
+    rows = read_jsonl(tmp_path / task.folder / "outcomes.jsonl")
+    summary = read_json(tmp_path / task.folder / "summary.json")
+    assert set(rows[0]) == {"prompt", "step", "success", "trial", "is_pilot"}
+    assert sum(row["trial"] for row in rows) == summary["trained"]
+    assert sum(row["trial"] for row in rows) + summary["ledger"]["train/missing"] == 6000
+
+
+def test_command_line_from_start_to_picture(tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["compare", "--schedulers", "uniform", "cures", "--out", str(out)]
+    command += ["--rollouts", "3000", "--batch-size", "8", "--pool", "200", "--held-out", "30"]
+    command += ["--seeds", "1", "--dev-seeds", "1", "--set", "cures.temperature=0.1"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "Held-out success at equal rollouts" in shown
+    assert "95 % needs 6 seeds" in shown
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    config = json.loads((out / "config.json").read_text())
+    assert config["options"] == {"cures": {"temperature": 0.1}}
+    before = content(out)
+    before.pop("curves.png")
+    assert main(command) == 0  # nothing is run again
+    after = content(out)
+    after.pop("curves.png")
+    assert after == before
+    # another configuration in the same folder is refused by name and touches nothing
+    assert main([*command, "--seeds", "2"]) == 2
+    assert "seeds must be 1 as in" in capsys.readouterr().err
+    assert content(out).keys() == {*before, "curves.png"}
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("do not touch")
+    with pytest.raises(ValueError, match="compare: out must be empty or a run folder"):
+        compare(Settings(arms=("uniform",), **SMALL), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]

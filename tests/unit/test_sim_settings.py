@@ -1,0 +1,103 @@
+"""Settings of a comparison: parsing, refusals, seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.cli import main, parser, settings_of
+from sim.settings import Seeds, Settings, check_same, parse_options
+
+
+def test_the_reference_is_always_among_the_arms():
+    assert Settings(arms=("cures",)).arms == ("uniform", "cures")
+    assert Settings(arms=("cures", "uniform")).arms == ("cures", "uniform")
+
+
+def test_command_line_and_settings_have_the_same_defaults():
+    arguments = parser().parse_args(["compare", "--schedulers", "cures"])
+    assert settings_of(arguments) == Settings(arms=("cures",))
+
+
+def test_options_are_json_or_strings():
+    options = parse_options(["cures.temperature=0.05", "a.b=[1, 2]", "a.c=linear", "a.d=null"])
+    assert options == {"cures": {"temperature": 0.05}, "a": {"b": [1, 2], "c": "linear", "d": None}}
+
+
+@pytest.mark.parametrize("entry", ["cures", "cures=1", "cures.temperature", ".a=1", "a.=1"])
+def test_malformed_options_are_refused(entry):
+    with pytest.raises(ValueError, match=r"compare: set must be ARM\.KEY=VALUE"):
+        parse_options([entry])
+
+
+def test_an_option_given_twice_is_refused():
+    with pytest.raises(ValueError, match="compare: set must be given once per key"):
+        parse_options(["a.b=1", "a.b=2"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arms": ("cures", "cures")}, "compare: schedulers must be named once each"),
+        ({"arms": ("cures@",)}, "compare: schedulers must be NAME or NAME@LABEL"),
+        ({"arms": ("../x",)}, "compare: schedulers must be NAME or NAME@LABEL"),
+        ({"options": {"speed": {}}}, r"compare: set must be one of \['uniform', 'cures'\]"),
+        ({"population": "easy"}, r"compare: population must be one of \['skills'"),
+        ({"policy": "tabular"}, "compare: policy must be 'skills' for population 'skills'"),
+        ({"seeds": 0}, r"compare: seeds must be an int in \[1, inf"),
+        ({"dev_seeds": 0}, r"compare: dev_seeds must be an int in \[1, inf"),
+        ({"group_size": 1}, r"compare: group_size must be an int in \[2, inf"),
+        ({"rollouts": 511}, r"compare: rollouts must be an int in \[512, inf"),
+        ({"estimator": "ppo"}, "compare: estimator must be one of"),
+        ({"optimiser": "lion"}, "compare: optimiser must be one of"),
+        ({"learning_rate": -1.0}, "compare: learning_rate must be"),
+        ({"missing_rate": 1.0}, "compare: missing_rate must be"),
+        ({"grid_points": 1}, "compare: grid_points must be"),
+        ({"margin": 0.0}, "compare: margin must be"),
+    ],
+)
+def test_bad_settings_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**{"arms": ("cures",), **change})
+
+
+def test_arms_of_a_seed_share_all_but_a_label():
+    one = Seeds.of(0, "uniform", 3, is_development=False)
+    assert one == Seeds.of(0, "cures", 3, is_development=False)
+    labelled = Seeds.of(0, "uniform@again", 3, is_development=False)
+    assert (labelled.population, labelled.host) == (one.population, one.host)
+    assert labelled.scheduler != one.scheduler
+    # development seeds, other indices and other roots share nothing; nor do the roots of one run
+    others = [
+        Seeds.of(0, "uniform", 3, is_development=True),
+        Seeds.of(0, "uniform", 4, is_development=False),
+        Seeds.of(1, "uniform", 3, is_development=False),
+    ]
+    words = [w for s in [one, *others] for w in (s.population, s.host, s.scheduler)]
+    assert len(set(words)) == 12
+
+
+def test_another_configuration_is_refused_by_name():
+    stored = Settings(arms=("cures",), seeds=4).as_json()
+    check_same(Settings(arms=("cures",), seeds=4), stored, "runs/x")
+    with pytest.raises(ValueError, match=r"compare: seeds must be 4 as in runs/x/config\.json"):
+        check_same(Settings(arms=("cures",), seeds=5), stored, "runs/x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--schedulers", "magic"], "schedulers must be among ['cures'"),
+        (["--schedulers", "cures", "--set", "cures.heat=1"], "must be one of ['batch_size'"),
+        (["--schedulers", "cures", "--set", "cures.temperature=-1"], "temperature must be"),
+        (["--schedulers", "cures", "--seeds", "0"], "seeds must be an int in [1, inf), got 0"),
+        (["--schedulers", "cures", "--jobs", "0"], "jobs must be an int in [1, inf), got 0"),
+        (["--schedulers", "cures", "--checkpoint-every", "-1"], "checkpoint_every must be"),
+    ],
+)
+def test_bad_commands_end_with_one_sentence(arguments, message, tmp_path, capsys):
+    status = main(["compare", *arguments, "--out", str(tmp_path / "run")])
+    assert status == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()  # nothing was claimed

@@ -1,0 +1,102 @@
+"""A process may die anywhere: the last completed checkpoint stays readable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cures.storage import write_json
+from train import checkpoint
+from train.checkpoint import Checkpoint, Position
+
+
+def checkpoint_of(updates):
+    return Checkpoint(
+        Position(updates, 16 * updates, {"metrics": 100 * updates}),
+        {"model/weight": torch.full((2, 3), float(updates))},
+        {"plans": updates, "alpha": np.arange(4.0)},
+    )
+
+
+def assert_is(found, updates):
+    assert found.position == Position(updates, 16 * updates, {"metrics": 100 * updates})
+    assert torch.equal(found.host_tensors["model/weight"], torch.full((2, 3), float(updates)))
+    assert found.scheduler_state["plans"] == updates
+
+
+def test_round_trip_keeps_the_last_two(tmp_path):
+    assert checkpoint.load(tmp_path) is None
+    for updates in (1, 2, 3):
+        checkpoint.save(tmp_path, checkpoint_of(updates))
+        assert_is(checkpoint.load(tmp_path), updates)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["00000002", "00000003", "latest.json"]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+@pytest.mark.parametrize(
+    "victim", ["save_file", "save_state", "write_json", "os.rename", "_sync", "_prune"]
+)
+@pytest.mark.parametrize("is_done", [False, True])
+def test_killed_anywhere_during_a_write(tmp_path, monkeypatch, victim, is_done):
+    """Die just before or just after every call that touches the disk; then go on as if resumed."""
+    checkpoint.save(tmp_path, checkpoint_of(1))
+    owner, name = (checkpoint.os, "rename") if "." in victim else (checkpoint, victim)
+    original = getattr(owner, name)
+
+    def dies(*arguments):
+        if is_done:
+            original(*arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, dies)
+        with pytest.raises(Killed):
+            checkpoint.save(tmp_path, checkpoint_of(2))
+    survivor = checkpoint.load(tmp_path)
+    assert_is(survivor, 2 if survivor.position.updates == 2 else 1)
+    assert survivor.position.updates == (2 if victim == "_prune" else 1)
+    for updates in range(survivor.position.updates + 1, 5):
+        checkpoint.save(tmp_path, checkpoint_of(updates))
+    assert_is(checkpoint.load(tmp_path), 4)
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_killed_when_only_the_pointer_is_missing(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, checkpoint_of(1))
+
+    def dies_at_pointer(path, content):
+        if path.name == "latest.json":
+            raise Killed
+        write_json(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_json", dies_at_pointer)
+        with pytest.raises(Killed):
+            checkpoint.save(tmp_path, checkpoint_of(2))
+    assert (tmp_path / "00000002").exists()
+    assert_is(checkpoint.load(tmp_path), 1)
+    checkpoint.save(tmp_path, checkpoint_of(2))
+    assert_is(checkpoint.load(tmp_path), 2)
+
+
+def test_saving_an_update_twice_is_refused(tmp_path):
+    checkpoint.save(tmp_path, checkpoint_of(1))
+    with pytest.raises(ValueError, match="updates must be greater than that of the latest"):
+        checkpoint.save(tmp_path, checkpoint_of(1))
+    assert_is(checkpoint.load(tmp_path), 1)
+
+
+def test_damage_is_named(tmp_path):
+    checkpoint.save(tmp_path, checkpoint_of(1))
+    file = tmp_path / "00000001" / "host.safetensors"
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(ValueError, match=r"host.safetensors is damaged"):
+        checkpoint.load(tmp_path)
+    write_json(tmp_path / "00000001" / "position.json", {"format": 99})
+    with pytest.raises(ValueError, match=r"format of .*00000001 must be 1, got 99"):
+        checkpoint.load(tmp_path)
