@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from cures.checks import as_int
 from train.config_file import describe, load
-from train.learner import TrainingDivergedError
+from train.errors import TrainError
 
 EXAMPLES = """\
 examples:
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
         return _run(options) if options.command == "run" else _evaluate(options)
-    except (ValueError, TrainingDivergedError, RuntimeError) as error:
+    except (ValueError, TrainError) as error:
         errors.print(f"error: {error}")
         return 1
 
@@ -83,20 +84,20 @@ def _run(options: argparse.Namespace) -> int:
     if options.scheduler is not None:
         overrides.append(f'scheduler.name="{options.scheduler}"')
     config = load(options.config, overrides)
-    # torch and transformers take seconds to import: a typing error should not wait for them
-    from train.progress import TrainingProgress
-    from train.run import train
-
     default = f"{options.config.stem}-{config.scheduler.name}-seed{config.run.seed}"
     folder = options.out if options.out is not None else Path("runs") / default
     console = Console()
     try:
+        # torch and transformers take seconds to import: a typing error should not wait for them
+        from train.progress import TrainingProgress
+        from train.run import train
+
         with TrainingProgress(console) as progress:
             summary = train(config, folder, progress)
     except KeyboardInterrupt:
-        command = " ".join(["python -m train run", *_again(options, folder)])
-        console.print(f"\nstopped; {_where_it_stopped(folder)}", highlight=False)
-        console.print(f"to go on: {command}", highlight=False, soft_wrap=True)
+        command = shlex.join(["python", "-m", "train", "run", *_again(options, folder)])
+        console.print(f"\nstopped; {_where_it_stopped(folder)}", highlight=False, soft_wrap=True)
+        console.print(f"to go on: {command}", highlight=False, soft_wrap=True, markup=False)
         return 130
     console.print(
         f"{summary['updates']} updates, {summary['generated']} rollouts: held-out "

@@ -17,6 +17,7 @@ from cures.storage import read_json, write_json
 from train import checkpoint
 from train.config import Config
 from train.config_file import differences
+from train.errors import FolderInUseError
 
 
 def claim(config: Config, folder: Path) -> None:
@@ -49,7 +50,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RuntimeError(f"train: another process is training in {folder}") from error
+            raise FolderInUseError(f"train: another process is training in {folder}") from error
         yield
 
 

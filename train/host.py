@@ -18,8 +18,9 @@ import cures
 from cures.checks import IntArray, fail
 from cures.records import Moments, Outcome, Plan, Selection
 from train.config import Config
+from train.errors import TrainingDivergedError
 from train.gradient_moments import gradient_moments
-from train.learner import Learner, TrainingDivergedError
+from train.learner import Learner
 from train.native import generate
 from train.rollouts import Rollouts
 from train.seeds import Stream, numpy_generator, torch_generator

@@ -17,14 +17,11 @@ from transformers import PreTrainedModel
 
 from cures.checks import FloatArray, fail
 from train.config import LearnerConfig
+from train.errors import TrainingDivergedError
 from train.loss import policy_loss
 from train.policy import completion_log_policy
 from train.rollouts import Rollouts
 from train.seeds import Stream, numpy_generator
-
-
-class TrainingDivergedError(RuntimeError):
-    """A loss, gradient or weight is not finite; the last checkpoint is from before that."""
 
 
 class Learner:

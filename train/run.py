@@ -68,7 +68,7 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
     ------
     ValueError
         If the configuration contradicts itself, or ``folder`` belongs to another one.
-    RuntimeError
+    TrainError
         If another process works in ``folder``; if training diverges.
     """
     fix_numerics(config)

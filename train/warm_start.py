@@ -31,6 +31,7 @@ from transformers import Qwen2ForCausalLM
 from cures.checks import IntArray
 from cures.storage import read_json, write_json
 from train.config import Config, WarmStartConfig
+from train.errors import TargetNotReachedError, TrainingDivergedError
 from train.evaluation import success_rate
 from train.model import build_model
 from train.policy import completion_log_policy
@@ -50,10 +51,6 @@ class WarmStart:
     steps: int
     final_loss: float | None  # of the last supervised step, nats per token; None without steps
     was_cached: bool
-
-
-class TargetNotReachedError(RuntimeError):
-    """The supervised steps ended below ``target_success``."""
 
 
 def warm_start(
@@ -77,7 +74,7 @@ def warm_start(
     started = time.process_time()
     steps, final_loss = _train(model, task, config, report)
     if final_loss is not None and not math.isfinite(final_loss):
-        raise RuntimeError(
+        raise TrainingDivergedError(
             f"warm_start: loss is {final_loss} after {steps} steps; lower adamw_lr or muon_lr"
         )
     about = {

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from cures.storage import load_state, read_json
 from train.__main__ import main
+from train.errors import FolderInUseError
 from train.folder import locked
 
 ROOT = Path(__file__).parents[2]
@@ -138,7 +139,7 @@ def test_killed_and_resumed_equals_left_alone(scheduler, is_interrupted_too, tmp
 
 def test_one_process_per_folder(tmp_path):
     second = locked(tmp_path)
-    with locked(tmp_path), pytest.raises(RuntimeError, match="another process is training"):
+    with locked(tmp_path), pytest.raises(FolderInUseError, match="another process is training"):
         second.__enter__()
     with locked(tmp_path):  # free again
         pass

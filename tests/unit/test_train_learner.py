@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.train_cases import plan_of, small_host, with_rewards
-from train.learner import TrainingDivergedError
+from train.errors import TrainingDivergedError
 from train.policy import completion_log_policy, token_log_prob, token_mask
 
 REWARD = [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]

@@ -9,12 +9,12 @@ from torch.nn.functional import nll_loss
 
 from cures.storage import read_json
 from tests.train_cases import small_config
+from train.errors import TargetNotReachedError
 from train.policy import completion_log_policy
 from train.run import fix_numerics
 from train.tasks import Task
 from train.tokenizer import EOS, decode, encode_answers
 from train.warm_start import (
-    TargetNotReachedError,
     examples,
     fingerprint,
     untrained_model,
