@@ -29,6 +29,7 @@ ARMS = ("uniform", "cures")
 SEEDS = (0, 1)
 MARGIN = 0.01  # largest loss of held-out success that counts as no harm on a real model
 CONFIG = "configs/tiny_cpu.toml"
+QUICK = ("run.rollouts=2048", "evaluation.every=1024", "warm_start.steps=100")
 
 
 def demo(root: Path, *, quick: bool = False) -> None:
@@ -46,9 +47,10 @@ def demo(root: Path, *, quick: bool = False) -> None:
     console.rule("1. simulator: chain of skills, known success rates")
     simulate(root / "sim", quick=quick)
     console.rule("2. a real language model on this CPU")
-    train_all(root / "train", console, quick=quick)
+    seeds = SEEDS[:1] if quick else SEEDS
+    train_all(root / "train", seeds, console, quick=quick)
     console.rule("3. what came out")
-    folders = [run_folder(root / "train", arm, seed) for seed in SEEDS for arm in ARMS]
+    folders = [run_folder(root / "train", arm, seed) for seed in seeds for arm in ARMS]
     console.print(table(folders))
     console.print(verdict(folders))
     paths = [root / "sim" / "curves.png", *draw_all(folders, root)]
@@ -57,7 +59,7 @@ def demo(root: Path, *, quick: bool = False) -> None:
         console.print(f"  {path}", soft_wrap=True)
     console.print(
         f"Run folders: {root}/sim, {root}/train/*  ({time.monotonic() - started:.0f} s)\n"
-        "Two seeds are a demonstration, not evidence: see docs/results for the measured comparisons."
+        "So few seeds are a demonstration, not evidence: docs/results has the measured comparisons."
     )
 
 
@@ -81,15 +83,15 @@ def training_command(root: Path, arm: str, seed: int, *, quick: bool) -> list[st
     """One training run; both arms of a seed share everything but the scheduler."""
     command = [sys.executable, "-m", "train", "run", "configs/smoke.toml" if quick else CONFIG]
     command += ["--scheduler", arm, "--out", str(run_folder(root, arm, seed))]
-    command += ["--set", f"run.seed={seed}", "--set", f"run.cache={root / 'warm_start'}"]
-    return command
+    settings = [f"run.seed={seed}", f"run.cache={root / 'warm_start'}", *(QUICK if quick else ())]
+    return command + [part for setting in settings for part in ("--set", setting)]
 
 
-def train_all(root: Path, console: Console, *, quick: bool) -> None:
+def train_all(root: Path, seeds: tuple[int, ...], console: Console, *, quick: bool) -> None:
     """The arms of a seed side by side, one process and one thread each."""
     root.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for seed in SEEDS:
+    for seed in seeds:
         running: list[subprocess.Popen[bytes]] = []
         try:
             for arm in ARMS:
@@ -165,7 +167,7 @@ def verdict(folders: list[Path]) -> str:
     difference = paired_difference(end["cures"], end["uniform"], generator=np.random.default_rng(0))
     return (
         f"cures minus uniform: {difference.mean:+.3f} in held-out success at equal rollouts "
-        f"({difference.seeds} paired seeds: {harm_verdict(difference, MARGIN)}). "
+        f"({difference.seeds} paired seed{'s' if difference.seeds > 1 else ''}: {harm_verdict(difference, MARGIN)}). "
         "wasted: share of the trained rollouts whose advantage is 0."
     )
 

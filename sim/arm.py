@@ -122,6 +122,8 @@ def build(settings: Settings, task: ArmTask) -> tuple[Scheduler, SimHost]:
         **_gifts(name, settings, population, host),
         **settings.options.get(task.arm, {}),
     }
+    if arguments.get("learnable") is True:  # an array has no place on a command line
+        arguments["learnable"] = population.is_learnable_N
     return make_scheduler(name, **arguments), host
 
 

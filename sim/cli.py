@@ -36,7 +36,7 @@ EPILOG = f"""\
 schedulers: {", ".join(list_schedulers())}
   NAME@LABEL is a further arm of the same scheduler, with options and draws of its own:
   python -m sim compare --schedulers cures cures@cold --set cures@cold.temperature=0.02
-populations: {", ".join(POPULATIONS)}
+  --set oracle.learnable=true also tells the oracle which prompts can be learned
 """
 
 

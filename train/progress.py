@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class TrainingProgress:
@@ -22,18 +22,15 @@ class TrainingProgress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=6),  # everything fits into 80 columns
             TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
             TextColumn("{task.fields[status]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             console=console,
             disable=not console.is_terminal,
         )
         self._warm_start = self._progress.add_task(
-            "warm start", unit="steps", status="", total=1, visible=False
+            "warm start", unit="steps of warm start", status="", total=1, visible=False
         )
         self._training = self._progress.add_task(
             "training", unit="rollouts", status="", total=1, visible=False
@@ -77,4 +74,4 @@ class TrainingProgress:
             parts += [f"reward {row['reward']:.2f}", f"wasted {row['wasted']:.0%}"]
         if self._held_out is not None:
             parts.append(f"held-out {self._held_out:.3f}")
-        self._progress.update(self._training, completed=row["generated"], status="  ".join(parts))
+        self._progress.update(self._training, completed=row["generated"], status=" ".join(parts))

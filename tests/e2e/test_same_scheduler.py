@@ -38,7 +38,9 @@ def make(name):
 
 
 def sim_host():
-    return SimHost(make_population("skills", "skills", num_pool=POOL, num_held_out=20, seed=0), seed=1)
+    return SimHost(
+        make_population("skills", "skills", num_pool=POOL, num_held_out=20, seed=0), seed=1
+    )
 
 
 def language_model_host():

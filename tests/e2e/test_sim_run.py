@@ -11,7 +11,7 @@ import pytest
 import cures
 from cures.comparison import rollouts_to_target
 from cures.storage import load_state, read_json, read_jsonl
-from sim.arm import ArmTask, StoppedError, run_arm
+from sim.arm import ArmTask, StoppedError, build, run_arm
 from sim.cli import main
 from sim.compare import compare
 from sim.settings import Settings
@@ -143,6 +143,30 @@ def test_stopping_and_going_on_changes_nothing(tmp_path):
     run_arm(settings, task, tmp_path / "parts")
     assert stops == 4
     assert content(tmp_path / "whole") == content(tmp_path / "parts")
+
+
+def test_an_oracle_can_be_told_what_is_learnable(tmp_path):
+    settings = Settings(
+        arms=("oracle",),
+        options={"oracle": {"learnable": True}},
+        population="coins",
+        has_outcomes=True,
+        **SMALL,
+    )
+    told, blind = ArmTask("oracle", 0, False), ArmTask("oracle", 1, False)
+    population = build(settings, told)[1].population
+    run_arm(settings, told, tmp_path)
+    rows = read_jsonl(tmp_path / told.folder / "outcomes.jsonl")
+    share = np.mean([population.is_learnable_N[row["prompt"]] for row in rows])
+    # Eq. (14) at temperature .05: potential 0 against 1/2 is a factor e^-10 per draw
+    assert share > 0.99
+    without = Settings(**{**settings.as_json(), "arms": ("oracle",), "options": {}})
+    population = build(without, blind)[1].population
+    run_arm(without, blind, tmp_path)
+    rows = read_jsonl(tmp_path / blind.folder / "outcomes.jsonl")
+    share = np.mean([population.is_learnable_N[row["prompt"]] for row in rows])
+    # negative control: 20 % of the pool are coins, and look like the best prompts
+    assert share < 0.8
 
 
 def test_evidence_on_disk_adds_up(tmp_path):

@@ -120,11 +120,18 @@ def interrupt_a_little_later(config, folder, scheduler):
     assert again in output.replace("\n", " ")
 
 
-@pytest.mark.parametrize(("scheduler", "is_interrupted_too"), [("cures", True), ("speed", False)])
-def test_killed_and_resumed_equals_left_alone(scheduler, is_interrupted_too, tmp_path):
+@pytest.mark.parametrize(
+    ("scheduler", "checkpoint_every", "is_interrupted_too"),
+    [("cures", 1, True), ("speed", 3, False)],
+)
+def test_killed_and_resumed_equals_left_alone(
+    scheduler, checkpoint_every, is_interrupted_too, tmp_path
+):
     config = tmp_path / "config.toml"
     # one cache for all: its path is part of the configuration
-    config.write_text(CONFIG + f'cache = "{tmp_path / "cache"}"\n')
+    config.write_text(
+        CONFIG + f'cache = "{tmp_path / "cache"}"\ncheckpoint_every = {checkpoint_every}\n'
+    )
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     assert main(["run", str(config), "--out", str(alone), "--scheduler", scheduler]) == 0
     chance = random.Random()  # unseeded on purpose: every run of this test dies somewhere else
