@@ -165,9 +165,10 @@ def verdict(folders: list[Path]) -> str:
     arms = by_arm(folders)
     end = {arm: [run["summary"]["held_out_end"] for run in runs] for arm, runs in arms.items()}
     difference = paired_difference(end["cures"], end["uniform"], generator=np.random.default_rng(0))
+    seeds = "1 paired seed" if difference.seeds == 1 else f"{difference.seeds} paired seeds"
     return (
         f"cures minus uniform: {difference.mean:+.3f} in held-out success at equal rollouts "
-        f"({difference.seeds} paired seed{'s' if difference.seeds > 1 else ''}: {harm_verdict(difference, MARGIN)}). "
+        f"({seeds}: {harm_verdict(difference, MARGIN)}). "
         "wasted: share of the trained rollouts whose advantage is 0."
     )
 

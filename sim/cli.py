@@ -117,6 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = settings_of(arguments)
         root = arguments.out or Path("runs") / f"sim-{settings.population}"
         comparison = _compare_with_progress(settings, root, arguments, console)
+        draw_curves(settings, root, comparison)
+        show(settings, comparison, root, console)
     except ValueError as error:
         Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return 2
@@ -127,8 +129,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = "error: a worker process was killed; the same command goes on from here"
         Console(stderr=True).print(message, style="red")
         return 1
-    draw_curves(settings, root, comparison)
-    show(settings, comparison, root, console)
     return 0
 
 

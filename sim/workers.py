@@ -11,9 +11,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,11 @@ def run_arms(
     progress, stop = context.Array("q", len(tasks), lock=False), context.Event()
     pool = ProcessPoolExecutor(jobs, context, _start_worker, (progress, stop, os.getpid()))
     try:
-        futures = [
-            pool.submit(_work, settings, task, root, checkpoint_every_s, position)
-            for position, task in enumerate(tasks)
-        ]
+        with _without_ctrl_c():  # the first submit starts the workers, which inherit the mask
+            futures = [
+                pool.submit(_work, settings, task, root, checkpoint_every_s, position)
+                for position, task in enumerate(tasks)
+            ]
         left = set(futures)
         while left:
             done, left = wait(left, timeout=0.2, return_when=FIRST_EXCEPTION)
@@ -82,8 +83,17 @@ def run_arms(
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Hold SIGINT back. Ctrl-C is the parent's business, also while a worker is still importing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(progress: Any, stop: Any, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it sets ``stop``
     _shared.update(progress=progress, stop=stop)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 

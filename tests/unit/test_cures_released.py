@@ -46,7 +46,7 @@ def test_point_1_scores_are_nearly_uniform_and_prefer_fewer_right_answers():
     assert np.allclose(scheduler.sampling_distribution(), score / score.sum(), rtol=1e-14)
     assert score.min() > 1.0
     assert score.max() < 1.0051  # "uniform to half a percent"
-    by_success = [score[PILOTS == s][0] for s in range(5)]
+    by_success = [score[s == PILOTS][0] for s in range(5)]
     assert by_success == sorted(by_success, reverse=True)
     # the paper's Eq. 14, which `cures` follows, is nowhere near uniform on the same evidence
     paper = np.exp(np.sqrt(p * (1 - p)) / 0.05)
@@ -169,7 +169,7 @@ def test_cost_of_a_step_is_what_the_docstring_says():
     # rollouts_per_copy x num_workers x batch / S x budget = 4 x 2 x 4 / 16 x 32 = 64 rollouts
     costs = []
     for seed in range(300):
-        scheduler, plan = piloted(np.full(16, 2), seed=seed, num_gpus=1)
+        _scheduler, plan = piloted(np.full(16, 2), seed=seed, num_gpus=1)
         costs.append(plan.num_rollouts)
         assert ScriptedHost(np.full(16, 0.5)).outcome(plan).trial_B.sum() == plan.num_rollouts
     assert np.mean(costs) == pytest.approx(64, abs=1e-12)  # equal sigma: no variance at all
