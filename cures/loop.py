@@ -6,7 +6,7 @@ own. What a run costs is read from the scheduler's ledger, never from a step cou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -68,7 +68,13 @@ class UpdateRecord:
     metrics: Mapping[str, float]
 
 
-def run(scheduler: Scheduler, host: Host, *, rollouts: int) -> Iterator[UpdateRecord]:
+def run(
+    scheduler: Scheduler,
+    host: Host,
+    *,
+    rollouts: int,
+    on_outcome: Callable[[Plan, Outcome], None] | None = None,
+) -> Iterator[UpdateRecord]:
     """Train until ``rollouts`` rollouts were generated in all; yield a record per update.
 
     Parameters
@@ -79,6 +85,9 @@ def run(scheduler: Scheduler, host: Host, *, rollouts: int) -> Iterator[UpdateRe
     rollouts : int
         Total budget R, pilots and every discarded rollout included. The number generated ends in
         ``(R - min_quota, R]``.
+    on_outcome : callable, optional
+        Called with every plan and its outcome once they are observed, those after the last update
+        included: the place to write ``outcomes.jsonl``.
 
     Yields
     ------
@@ -108,6 +117,8 @@ def run(scheduler: Scheduler, host: Host, *, rollouts: int) -> Iterator[UpdateRe
         plan = scheduler.propose(limit=max(left, scheduler.min_quota))
         outcome = host.rollout(plan) if len(plan) else Outcome.of(plan, [])
         selection = scheduler.observe(outcome)
+        if on_outcome is not None:
+            on_outcome(plan, outcome)
         plans.append(plan)
         outcomes.append(outcome)
         if selection.is_update:

@@ -204,10 +204,8 @@ def allocate_by_value(
     where = "allocate_by_value"
     if num_groups is None and np.ndim(min_quota) == 0:
         fail(where, "num_groups", "given when min_quota is a single number", num_groups)
-    if num_groups is None:
-        size = int(np.size(min_quota))
-    else:
-        size = as_int(where, "num_groups", num_groups, 0)
+    groups = np.size(min_quota) if num_groups is None else num_groups
+    size = as_int(where, "num_groups", groups, 0)
     total = as_int(where, "budget", budget, 0, LARGEST_BUDGET)
     low_B, high_B = _as_bounds(where, size, total, min_quota, max_quota)
     _check_feasible(where, total, low_B, high_B)

@@ -327,7 +327,8 @@ def binary_rewards(where: str, reward_R: ArrayLike, threshold: float | None) -> 
 def outcome_rows(plan: Plan, outcome: Outcome, step: int) -> Iterator[dict[str, Any]]:
     """Lines of ``outcomes.jsonl``, the evidence every host writes and calibration reads.
 
-    Groups with no returned rollout are left out: they carry no evidence.
+    ``step`` counts the updates of the policy that generated the rollouts. Groups with no returned
+    rollout are left out: they carry no evidence.
     """
     position = {int(g): i for i, g in enumerate(plan.group_B)}
     for group, success, trial in zip(

@@ -23,7 +23,7 @@ import numpy as np
 
 from cures import loop
 from cures.comparison import on_grid
-from cures.records import outcome_rows
+from cures.records import Outcome, Plan, outcome_rows
 from cures.schedulers import make_scheduler
 from cures.schedulers.driver import Scheduler
 from cures.storage import JsonlLog, State, load_state, save_state, write_json
@@ -182,12 +182,19 @@ def run_arm(
                 logs = {"metrics": metrics, "outcomes": outcomes}
                 trace = _resume(folder, scheduler, host, logs)
                 saved_at = time.monotonic()
-                for record in loop.run(scheduler, host, rollouts=settings.rollouts):
+
+                def log_outcome(plan: Plan, outcome: Outcome) -> None:
+                    if settings.has_outcomes:
+                        for row in outcome_rows(plan, outcome, outcome.policy_step or 0):
+                            outcomes.append(row)
+
+                records = loop.run(
+                    scheduler, host, rollouts=settings.rollouts, on_outcome=log_outcome
+                )
+                for record in records:
                     held_out = host.held_out_success()
                     trace.add(record, held_out)
                     metrics.append(_row(record, scheduler, held_out))
-                    if settings.has_outcomes:
-                        _log_outcomes(record, outcomes)
                     on_progress(record.generated)
                     stop = is_stopping()
                     if stop or time.monotonic() - saved_at >= checkpoint_every_s:
@@ -198,12 +205,6 @@ def run_arm(
             _finish(folder, settings, scheduler, start, trace)
         (folder / "checkpoint.npz").unlink(missing_ok=True)
     on_progress(settings.rollouts)
-
-
-def _log_outcomes(record: loop.UpdateRecord, log: JsonlLog) -> None:
-    for plan, outcome in zip(record.plans, record.outcomes, strict=True):
-        for row in outcome_rows(plan, outcome, record.step):
-            log.append(row)
 
 
 def _row(record: loop.UpdateRecord, scheduler: Scheduler, held_out: float) -> dict[str, Any]:

@@ -64,3 +64,14 @@ def test_surplus_groups_are_trained_on_after_the_budget_is_spent():
     host = ScriptedHost(np.full(100, 0.5))
     list(cures.loop.run(scheduler, host, rollouts=500))
     assert not scheduler.has_update_ready
+
+
+def test_every_outcome_is_reported_also_after_the_last_update():
+    scheduler, host = small_scheduler("gvm"), ScriptedHost(np.linspace(0, 1, 48))
+    seen = []
+    # 24 prompts x 8 pilots and no rollouts left for a step: outcomes, but no update
+    records = list(
+        cures.loop.run(scheduler, host, rollouts=192, on_outcome=lambda p, o: seen.append((p, o)))
+    )
+    assert records == []
+    assert sum(int(outcome.trial_B.sum()) for _, outcome in seen) == 192

@@ -9,6 +9,8 @@ import torch
 from tests.train_cases import plan_of, small_host, with_rewards
 from train.gradient_moments import gradient_moments, moments_of_gram
 from train.policy import completion_log_policy, token_log_prob, token_mask
+from train.rollouts import Rollouts
+from train.tokenizer import EOS, PAD
 
 REWARD = [1, 0, 1, 0, 0, 1, 1, 0, 1, 1, 0, 0]  # groups of 5, 1 (wrong -> see below), 2 and 4
 
@@ -22,9 +24,20 @@ def case(request):
     )
     plan = plan_of([5, 1, 2, 4])
     host.rollout(plan)
-    rollouts = with_rewards(host.pending, [float(r) for r in REWARD])
+    rollouts = with_lengths(with_rewards(host.pending, [float(r) for r in REWARD]))
     scores = [head_score(host, rollouts.take(torch.tensor([i])), request.param) for i in range(12)]
     return host, plan, rollouts, np.stack(scores)
+
+
+def with_lengths(rollouts):
+    """The same rollouts with their ends after 1, 2, 3, 1, 2, ... tokens."""
+    columns = rollouts.as_dict()
+    length_R = torch.arange(len(rollouts)) % 3 + 1
+    position = torch.arange(3)
+    token_R_T = columns["token_R_T"].masked_fill(position == length_R[:, None] - 1, EOS)
+    columns["token_R_T"] = token_R_T.masked_fill(position >= length_R[:, None], PAD)
+    columns["length_R"] = length_R
+    return Rollouts(**columns)
 
 
 def head_score(host, rollout, decode_temperature):
