@@ -7,9 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from figures import learning_curves, quota_by_success_rate
+from figures import learning_curves, quota_by_success_rate, results, tiny_lm
 from figures.demo import ARMS, SEEDS, demo, draw_all, run_folder
-from figures.results import measure
 from figures.style import save
 
 FIGURES = {"learning_curves": learning_curves, "quota_by_success_rate": quota_by_success_rate}
@@ -26,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for path in draw_all(folders, options.out):
                 print(path)
         elif options.command == "results":
-            measure(options.runs, options.page, options.jobs)
+            results.measure(options.runs, options.page, options.jobs)
+        elif options.command == "tiny_lm":
+            tiny_lm.measure(options.runs, options.page, options.picture, options.jobs)
         else:
             module = FIGURES[options.command]
             print(save(module.draw(module.compute(options.runs)), options.out))
@@ -49,12 +50,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     everything = commands.add_parser("all", help="redraw the demo's figures from its run folders")
     everything.add_argument("--out", type=Path, default=Path("runs/demo"), help="(runs/demo)")
-    results = commands.add_parser(
-        "results", help="run the simulator comparisons of docs/results and write their page"
-    )
-    results.add_argument("--runs", type=Path, default=Path("runs/results"), help="(runs/results)")
-    results.add_argument("--page", type=Path, default=Path("docs/results/simulator.md"))
-    results.add_argument("--jobs", type=int, default=2, help="worker processes (2)")
+    pages = {
+        "results": ("simulator.md", "run the simulator comparisons of docs/results"),
+        "tiny_lm": ("tiny_lm.md", "run the language-model comparison of docs/results"),
+    }
+    for name, (page, text) in pages.items():
+        one = commands.add_parser(name, help=f"{text} and write {page}")
+        one.add_argument("--runs", type=Path, default=Path("runs") / name, help=f"(runs/{name})")
+        one.add_argument("--page", type=Path, default=Path("docs/results") / page)
+        one.add_argument("--jobs", type=int, default=2, help="worker processes (2)")
+    one.add_argument("--picture", type=Path, default=Path("docs/figures/tiny_lm.png"))
     for name, module in FIGURES.items():
         one = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
         one.add_argument("runs", type=Path, nargs="+", help="folders of python -m train run")

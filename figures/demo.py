@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -143,10 +144,7 @@ def table(folders: list[Path]) -> Table:
         ledgers = [run["summary"]["ledger"] for run in runs]
         generated = [run["summary"]["generated"] for run in runs]
         trained = [ledger["train/trained"] + ledger["pilot/trained"] for ledger in ledgers]
-        wasted = [
-            np.average([m["wasted"] for m in rows], weights=[m["trained"] for m in rows])
-            for rows in ([m for m in run["metrics"] if m["trained"]] for run in runs)
-        ]
+        wasted = [wasted_share(run) for run in runs]
         result.add_row(
             arm,
             f"{np.mean([run['summary']['held_out_start'] for run in runs]):.3f}",
@@ -158,6 +156,14 @@ def table(folders: list[Path]) -> Table:
             f"{np.mean(wasted):.0%}",
         )
     return result
+
+
+def wasted_share(run: dict[str, Any]) -> float:
+    """Share of a run's trained rollouts whose advantage is 0."""
+    rows = [row for row in run["metrics"] if row["trained"]]
+    return float(
+        np.average([row["wasted"] for row in rows], weights=[row["trained"] for row in rows])
+    )
 
 
 def verdict(folders: list[Path]) -> str:

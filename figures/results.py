@@ -34,28 +34,25 @@ SETTINGS = (
 HEADER = """\
 # Simulator: every scheduler at equal generated rollouts
 
-Chain-of-skills policy (success rates in closed form), 4000 prompts, batch 64 draws x 8 rollouts, GRPO
-advantages, 200 000 generated rollouts a run, pilots and every discarded rollout included; 16 paired seeds
-(same prompts, initial policy and held-out set), target levels fixed by uniform on 16 other seeds. Schedulers
-at their default settings (`cures`: T = 15, N' = 4, M = 10, temperature 0.05). Learning rates were chosen on
-uniform alone. Verdict: non-inferiority at a margin of 0.005 in held-out success.
+Chain-of-skills policy (success rates in closed form), 4000 prompts, batch 64 draws x 8 rollouts,
+GRPO advantages, 200 000 generated rollouts a run, pilots and every discarded rollout included; 16
+paired seeds (same prompts, initial policy and held-out set), target levels fixed by uniform on 16
+other seeds. Schedulers at their default settings (`cures`: T = 15, N' = 4, M = 10, temperature
+0.05). Learning rates were chosen on uniform alone. Verdict: non-inferiority at a margin of 0.005 in
+held-out success.
 
-`oracle` is the paper's rule fed the true success rates, for free; `oracle@learnable` is also told which
-prompts can be learned. They are references, not contenders.
+`oracle` is the paper's rule fed the true success rates, for free; `oracle@learnable` is also told
+which prompts can be learned. They are references, not contenders.
 
-What the tables say:
-
-- **Which arm wins depends on the optimiser.** Adam moves as far on one informative group as on a hundred, so
-  it rewards the number of updates; plain gradient ascent rewards the rollouts that carry an advantage.
-- Under Adam no contender beats uniform on a natural pool, and even the oracle is behind it.
-- Where most prompts are dead and the optimiser is plain gradient ascent, the rule of the paper wins clearly.
-- Dynamic sampling (`dapo`, 3x generation batches, surplus discarded, as published) pays for what it drops.
+Adam moves as far on one informative group as on a hundred, so it rewards the number of updates;
+plain gradient ascent (`sgd`) rewards the rollouts that carry an advantage. Both are shown, because
+which arm wins depends on it.
 """
 
 
 def measure(root: Path, page: Path, jobs: int) -> None:
     """Run (or resume) all comparisons under ``root`` and write ``page``."""
-    parts = [HEADER, provenance()]
+    parts = [HEADER, provenance("python -m figures results")]
     for population, optimiser in SETTINGS:
         folder = root / f"{population}-{optimiser}"
         command = [sys.executable, "-m", "sim", "compare", "--schedulers", *ARMS, *SIZE]
@@ -68,7 +65,7 @@ def measure(root: Path, page: Path, jobs: int) -> None:
     atomic_write(page, "\n".join(parts).encode())
 
 
-def provenance() -> str:
+def provenance(command: str) -> str:
     """Command, commit and machine."""
     git = ["git", "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
@@ -78,7 +75,7 @@ def provenance() -> str:
             model = line.split(":", 1)[1].strip()
             break
     return (
-        f"Command: `python -m figures results`. Commit: `{commit}`. Machine: {model}, "
+        f"Command: `{command}`. Commit: `{commit}`. Machine: {model}, "
         f"{os.cpu_count()} cores, Python {platform.python_version()}. The numbers do not depend on "
         "the machine's speed.\n"
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from cures.checks import fail
 from cures.loop import UpdateRecord
-from cures.records import outcome_rows
+from cures.records import Outcome, Plan, outcome_rows
 from cures.sampling import effective_sample_size
 from cures.schedulers import Scheduler
 from cures.storage import JsonlLog
@@ -58,11 +58,10 @@ class RunLogs:
         """One line to one log."""
         self._logs[name].append(row)
 
-    def append_outcomes(self, record: UpdateRecord) -> None:
-        """Evidence of every plan since the previous update; ``step`` counts the updates before it."""
-        for plan, outcome in zip(record.plans, record.outcomes, strict=True):
-            for row in outcome_rows(plan, outcome, record.step - 1):
-                self._logs["outcomes"].append(row)
+    def append_outcome(self, plan: Plan, outcome: Outcome) -> None:
+        """Evidence of one plan; ``step`` counts the updates its policy had seen."""
+        for row in outcome_rows(plan, outcome, outcome.policy_step or 0):
+            self._logs["outcomes"].append(row)
 
 
 def metrics_row(

@@ -92,7 +92,10 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
         else:
             _resume(run, saved)
         progress.start(host.generated, config.run.rollouts)
-        for record in cures.loop.run(scheduler, host, rollouts=config.run.rollouts):
+        records = cures.loop.run(
+            scheduler, host, rollouts=config.run.rollouts, on_outcome=logs.append_outcome
+        )
+        for record in records:
             _after_update(run, record)
         return _finish(run)
 
@@ -186,7 +189,6 @@ def _after_update(run: _Run, record: UpdateRecord) -> None:
     held_out = _evaluate(run, record.step, record.generated) if is_due else None
     row = metrics_row(record, run.scheduler, held_out)
     run.logs.append("metrics", row)
-    run.logs.append_outcomes(record)
     timing = {f"{k}_cpu_time_s": v for k, v in run.host.cpu_time_s.items()}
     run.logs.append("timing", {"step": record.step, **timing, "unix_time_s": time.time()})
     run.progress.update(row)
