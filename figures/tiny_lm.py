@@ -27,10 +27,11 @@ CONFIG = "configs/tiny_cpu.toml"
 HEADER = """\
 # Tiny language model: schedulers at equal generated rollouts
 
-A Qwen2 of 0.2 million parameters learns arithmetic by GRPO on a CPU (`configs/tiny_cpu.toml`: 4000 prompts,
-128 groups x 8 rollouts an update, AdamW, 61 440 generated rollouts, pilots and discarded ones included).
-Six paired seeds, each with a warm start of its own; held-out success is sampled on 500 unseen problems, 8
-answers each. Schedulers at their default settings. Verdict: non-inferiority at a margin of 0.01.
+A Qwen2 of 0.2 million parameters learns arithmetic by GRPO on a CPU (`configs/tiny_cpu.toml`: 4000
+prompts, 128 groups x 8 rollouts an update, AdamW, 61 440 generated rollouts, pilots and discarded
+ones included). Six paired seeds, each with a warm start of its own; held-out success is sampled on
+500 unseen problems, 8 answers each. Schedulers at their default settings. Verdict: non-inferiority
+at a margin of 0.01.
 
 ![learning curves](../figures/tiny_lm.png)
 """
