@@ -63,8 +63,9 @@ def advantages(
         Degrees of freedom taken off in a standard deviation; 1 as in torch.
     baseline_R : array_like of float, shape (R,), optional
         Takes the place of the mean that ``rloo`` (then without n/(n-1)), ``dr_grpo`` and the
-        ``reinforce++`` kinds subtract. Refused for ``grpo``: dividing by the spread of the group
-        explodes where a constant group meets another centre than its own.
+        ``reinforce++`` kinds subtract; where these then find no spread in the whole batch, they do
+        not divide. Refused for ``grpo``: dividing by the spread of the group explodes where a
+        constant group meets another centre than its own.
     threshold : float, optional
         Right iff ``reward >= threshold``.
 
@@ -115,6 +116,8 @@ def advantages(
     spread = centred - centred.mean()
     if not (centred != centred[0]).any():
         spread[:] = 0.0  # the mean of equal floats can differ from them in the last bit
+    if baseline is not None and not spread.any():
+        return centred
     std = float(np.sqrt((spread**2).sum() / max(reward.size - ddof, 1)))
     return np.asarray(centred / (std + eps))
 

@@ -61,7 +61,10 @@ def as_float(
     legal = f"a float in {interval(low, high, open_low=open_low, open_high=open_high)}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         fail(where, parameter, legal, value)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        fail(where, parameter, legal, value)
     below = low is not None and (number <= low if open_low else number < low)
     above = high is not None and (number >= high if open_high else number > high)
     if not math.isfinite(number) or below or above:
@@ -93,7 +96,10 @@ def as_int_array(
     high: int | None = None,
 ) -> IntArray:
     """A one-dimensional int64 copy; float, bool and object arrays are refused."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # ragged
+        fail(where, parameter, "a one-dimensional integer array", value)
     if array.size == 0 and array.ndim == 1:
         array = array.astype(np.int64)  # an empty list has dtype float64, and means no ids
     if array.dtype.kind not in "iu" or array.ndim != 1:
@@ -112,6 +118,11 @@ def as_int_array(
     return result
 
 
+def frozen(array: NDArray[Any]) -> None:
+    """Make an array of a record read-only: a record is a value."""
+    array.setflags(write=False)
+
+
 def as_float_array(
     where: str,
     parameter: str,
@@ -125,9 +136,12 @@ def as_float_array(
 ) -> FloatArray:
     """A one-dimensional finite float64 copy (NaN only where it means "not measured")."""
     try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+        given = np.asarray(value)
+    except ValueError:  # ragged
         fail(where, parameter, "a one-dimensional array of real numbers", value)
+    if given.dtype.kind not in "iuf":
+        fail(where, parameter, "an array of real numbers", f"dtype {given.dtype}")
+    array = given.astype(np.float64)  # astype copies: the caller's array is never aliased
     if array.ndim != 1:
         fail(where, parameter, "one-dimensional", f"shape {array.shape}")
     if length is not None and array.size != length:

@@ -80,7 +80,9 @@ def run(
     Parameters
     ----------
     scheduler : Scheduler
-        Possibly resumed: rollouts already in its ledger count.
+        Possibly resumed: rollouts already in its ledger count. Plans that are open when the run
+        starts (a killed process, a host that raised) are proposed again first; a host must have
+        dropped whatever it had of them.
     host : Host
     rollouts : int
         Total budget R, pilots and every discarded rollout included. The number generated ends in
@@ -97,7 +99,9 @@ def run(
     Raises
     ------
     ValueError
-        If the host trains with another estimator than the scheduler plans for.
+        If the host trains with another estimator than the scheduler plans for, if ``rollouts`` is
+        less than what is spent or planned already, or if an outcome is not the final one of the
+        plan just handed out.
     RuntimeError
         If the scheduler says twice in a row that an update is ready and then selects nothing.
     """
@@ -109,13 +113,30 @@ def run(
             f"the scheduler's, {scheduler.estimator!r}",
             host.estimator,
         )
+    scheduler.reissue_open_plans()
+    spent = scheduler.ledger.generated + scheduler.open_rollouts
+    if scheduler.open_rollouts and spent > total:
+        legal = f"at least {spent}, what is generated or planned already"
+        fail("loop.run", "rollouts", legal, total)
     plans: list[Plan] = []
     outcomes: list[Outcome] = []
     empty_in_a_row = 0
-    while scheduler.has_update_ready or total - scheduler.ledger.generated >= scheduler.min_quota:
-        left = total - scheduler.ledger.generated
-        plan = scheduler.propose(limit=max(left, scheduler.min_quota))
+    while True:
+        left = total - scheduler.ledger.generated - scheduler.open_rollouts
+        if scheduler.has_plan_to_reissue:
+            plan = scheduler.propose()  # counted in open_rollouts already
+        elif scheduler.has_update_ready or left >= scheduler.min_quota:
+            plan = scheduler.propose(limit=max(left, scheduler.min_quota))
+        else:
+            return
         outcome = host.rollout(plan) if len(plan) else Outcome.of(plan, [])
+        if outcome.plan_id != plan.plan_id or not outcome.is_final:
+            fail(
+                "loop.run",
+                "host.rollout(plan)",
+                f"the final outcome of plan {plan.plan_id}",
+                f"plan {outcome.plan_id}, is_final={outcome.is_final}",
+            )
         selection = scheduler.observe(outcome)
         if on_outcome is not None:
             on_outcome(plan, outcome)

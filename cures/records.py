@@ -32,6 +32,7 @@ from cures.checks import (
     as_int,
     as_int_array,
     fail,
+    frozen,
 )
 
 
@@ -72,6 +73,12 @@ class Plan:
     prob_B: FloatArray
     wants_moments: bool = False
 
+    def __post_init__(self) -> None:
+        for array in (self.group_B, self.prompt_B, self.quota_B, self.draw_B):
+            frozen(array)
+        frozen(self.is_pilot_B)
+        frozen(self.prob_B)
+
     def __len__(self) -> int:
         """Number of groups B."""
         return int(self.group_B.size)
@@ -104,6 +111,7 @@ class Moments:
             array = as_float_array(
                 "Moments", f.name, getattr(self, f.name), length=length, low=low, allow_nan=True
             )
+            frozen(array)
             object.__setattr__(self, f.name, array)
 
     def __len__(self) -> int:
@@ -172,8 +180,13 @@ class Outcome:
             set_(self, "token_B", as_int_array(where, "token_B", self.token_B, length=size, low=0))
         if self.policy_step is not None:
             set_(self, "policy_step", as_int(where, "policy_step", self.policy_step, 0))
-        if self.moments_B is not None and len(self.moments_B) != size:
-            fail(where, "moments_B", f"for {size} groups", f"moments of {len(self.moments_B)}")
+        if self.moments_B is not None:
+            if not isinstance(self.moments_B, Moments):
+                fail(where, "moments_B", "Moments or None", type(self.moments_B).__name__)
+            if len(self.moments_B) != size:
+                fail(where, "moments_B", f"for {size} groups", f"moments of {len(self.moments_B)}")
+        for array in (self.group_B, self.success_B, self.trial_B):
+            frozen(array)
 
     @classmethod
     def of(
@@ -291,7 +304,23 @@ class Selection:
             as_float_array(where, "weight_G", self.weight_G, length=size, low=0.0),
         )
         set_(self, "discard_G", as_int_array(where, "discard_G", self.discard_G, low=0))
-        as_float(where, "step_scale", self.step_scale, 0.0)
+        if np.unique(self.group_G).size != size:
+            fail(where, "group_G", "unique", self.group_G.tolist())
+        both = np.intersect1d(self.group_G, self.discard_G)
+        if both.size or np.unique(self.discard_G).size != self.discard_G.size:
+            fail(where, "discard_G", "unique and apart from group_G", self.discard_G.tolist())
+        if self.keep_G2 is not None:
+            keep = np.asarray(self.keep_G2)
+            if keep.dtype.kind not in "iu" or keep.shape != (size, 2) or (keep < 0).any():
+                fail(where, "keep_G2", f"counts of shape ({size}, 2)", self.keep_G2)
+            set_(self, "keep_G2", keep.astype(np.int64))
+        if self.baseline_G is not None:
+            baseline_G = as_float_array(where, "baseline_G", self.baseline_G, length=size)
+            set_(self, "baseline_G", baseline_G)
+        set_(self, "step_scale", as_float(where, "step_scale", self.step_scale, 0.0))
+        for array in (self.group_G, self.discard_G):
+            frozen(array)
+        frozen(self.weight_G)
 
     @classmethod
     def empty(cls, discard_G: ArrayLike = ()) -> Selection:
@@ -306,10 +335,12 @@ class Selection:
 
 def binary_rewards(where: str, reward_R: ArrayLike, threshold: float | None) -> FloatArray:
     """Rewards as exact 0.0 / 1.0, or an error that names the way out (``threshold=``)."""
-    reward = np.array(reward_R)
-    if reward.dtype.kind == "b":
-        reward = reward.astype(np.float64)
-    reward = as_float_array(where, "reward_R", reward)
+    given = np.asarray(reward_R)
+    if given.dtype.kind == "b":
+        given = given.astype(np.int64)
+    if given.size == 0 and given.ndim == 1:
+        given = given.astype(np.float64)
+    reward = as_float_array(where, "reward_R", given)
     if threshold is not None:
         cut = as_float(where, "threshold", threshold)
         return (reward >= cut).astype(np.float64)

@@ -67,6 +67,8 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, StateValue]) ->
     target = Path(path)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for key, value in state.items():
+        if not isinstance(key, str) or key in ("file", "allow_pickle"):  # np.savez's own arguments
+            fail("save_state", "key", "a string other than 'file' and 'allow_pickle'", key)
         array = np.asarray(value)
         scalar = isinstance(value, bool | int | float | str)
         if array.dtype.kind not in "biufU" or not (scalar or isinstance(value, np.ndarray)):
@@ -98,7 +100,7 @@ def load_state(path: str | os.PathLike[str]) -> State:
             for key in archive.files:
                 array = archive[key]
                 state[key] = array.item() if array.ndim == 0 else array
-    except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+    except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"load_state: {path} is not a readable state file: {error}") from error
     return state
 

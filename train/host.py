@@ -93,8 +93,8 @@ class LanguageModelHost:
         rollout, seed = self.config.rollout, self.config.run.seed
         completions = generate(
             self.model,
-            self.prompt_N_L[torch.from_numpy(plan.prompt_B)],
-            torch.from_numpy(plan.quota_B),
+            self.prompt_N_L[torch.tensor(plan.prompt_B)],
+            torch.tensor(plan.quota_B),
             max_new_tokens=self.task.max_new_tokens,
             decode_temperature=rollout.decode_temperature,
             generator=torch_generator(seed, Stream.GENERATION, plan.plan_id),

@@ -52,7 +52,7 @@ def scheduler_settings(name: str) -> dict[str, Any]:
     name : str
         One of :func:`list_schedulers`.
     """
-    if name not in SCHEDULERS:
+    if not isinstance(name, str) or name not in SCHEDULERS:
         fail("scheduler_settings", "name", f"one of {list_schedulers()}", name)
     settings: dict[str, Any] = {}
     for cls in reversed(SCHEDULERS[name].__mro__):  # a subclass's default wins
@@ -94,7 +94,7 @@ def make_scheduler(
     >>> make_scheduler("cures", num_prompts=50_000, batch_size=64, budget=512, temperature=0.05)
     <cures scheduler 'cures': num_prompts=50000, batch_size=64, budget=512, seed=0, step=0>
     """
-    if name not in SCHEDULERS:
+    if not isinstance(name, str) or name not in SCHEDULERS:
         fail("make_scheduler", "name", f"one of {list_schedulers()}", name)
     legal = scheduler_settings(name)
     for keyword in settings:

@@ -25,7 +25,7 @@ class Band(RefillScheduler):
     low, high : float
         Inclusive band, ``0 <= low <= high <= 1``.
     max_plans_per_update : int
-        Plans after which the update uses what is there.
+        Full batches of prompts after which the update uses what is there.
 
     Notes
     -----

@@ -58,7 +58,7 @@ class SchedulerState:
         theirs = self.section("config").flat
         first = ("name", "num_prompts")  # the difference that explains the others
         for key in sorted(mine.keys() | theirs.keys(), key=lambda k: (k not in first, k)):
-            if mine.get(key) != theirs.get(key):
+            if repr(mine.get(key)) != repr(theirs.get(key)):  # arrays have no truth value
                 fail(where, key, f"{mine.get(key)!r} as in this scheduler", theirs.get(key))
 
     def _value(self, key: str) -> StateValue:
@@ -66,20 +66,20 @@ class SchedulerState:
             fail("load_state_dict", "state", f"with an entry {key!r}", sorted(self.flat)[:8])
         return self.flat[key]
 
-    def integer(self, key: str) -> int:
+    def integer(self, key: str, high: int | None = None) -> int:
         """A count, >= 0."""
-        return as_int("load_state_dict", key, self._value(key), 0)
+        return as_int("load_state_dict", key, self._value(key), 0, high)
 
-    def real(self, key: str) -> float:
+    def real(self, key: str, low: float | None = None) -> float:
         """A finite float."""
-        return as_float("load_state_dict", key, self._value(key))
+        return as_float("load_state_dict", key, self._value(key), low)
 
-    def ints(self, key: str, length: int | None = None) -> IntArray:
+    def ints(self, key: str, length: int | None = None, high: int | None = None) -> IntArray:
         """An int64 array of counts or ids, >= 0."""
         value = self._value(key)
-        return as_int_array("load_state_dict", key, value, length=length, low=0)
+        return as_int_array("load_state_dict", key, value, length=length, low=0, high=high)
 
-    def floats(self, key: str, length: int | None = None) -> FloatArray:
+    def floats(self, key: str, length: int | None = None, low: float | None = None) -> FloatArray:
         """A float64 array; NaN means "not measured"."""
         value = self._value(key)
-        return as_float_array("load_state_dict", key, value, length=length, allow_nan=True)
+        return as_float_array("load_state_dict", key, value, length=length, low=low, allow_nan=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ from cures.checks import FloatArray, IntArray, as_bool, as_float
 from cures.gradient_std import gradient_std_surrogate, gradient_variance
 from cures.posterior import BetaPosterior
 from cures.potential import potential
-from cures.quota import allocate
 from cures.records import Moments, Outcome, Plan
-from cures.sampling import draw_with_replacement, sampling_distribution
+from cures.sampling import sampling_distribution
 from cures.schedulers.checkpoint import SchedulerState, fingerprint
 from cures.schedulers.draft import Draft
 from cures.schedulers.subsets import SubsetScheduler
+from cures.schedulers.weighted import WeightedDraw
 from cures.storage import State, StateValue
 
 
@@ -81,7 +82,8 @@ class Cures(SubsetScheduler):
         self.forgetting = as_float(self.name, "forgetting", forgetting, 0.0, 1.0, open_high=True)
         self.sampling = as_bool(self.name, "sampling", sampling)
         self.quota = as_bool(self.name, "quota", quota)
-        self._prior = prior
+        # private copies: a caller who edits an array later must not change the next subset's prior
+        self._prior = copy.deepcopy(prior)
         super().__init__(num_prompts, batch_size, budget, seed, **common)
 
     def _new_posterior(self) -> BetaPosterior:
@@ -102,7 +104,12 @@ class Cures(SubsetScheduler):
         return sampling_distribution(potential(self.success_rate()), self.temperature)  # Eq. (14)
 
     def gradient_std(self, slot: IntArray) -> tuple[FloatArray, int]:
-        """Sigma of the members at ``slot`` (Eq. 21), and how many variances were negative."""
+        """Sigma of the members at ``slot`` (Eq. 21), and how many variances were negative.
+
+        Ones under ``quota=False``.
+        """
+        if not self.quota:
+            return np.ones(slot.size), 0
         p = self.posterior.mean(self.members[slot])
         moment = [self._moments_or_mean(key) for key in ("sq_norm_correct", "sq_norm_wrong")]
         difference = self._moments_or_mean("sq_norm_difference")
@@ -112,42 +119,24 @@ class Cures(SubsetScheduler):
         variance = gradient_variance(p, correct[slot], wrong[slot], difference[slot])  # Eq. (21)
         return np.sqrt(np.maximum(variance, 0.0)), int((variance < 0.0).sum())
 
-    def _sigma_or_ones(self, slot_B: IntArray) -> tuple[FloatArray, dict[str, int]]:
-        """Sigma of the drawn prompts (ones where it says nothing), and what to count."""
-        if not self.quota:
-            return np.ones(slot_B.size), {}
-        sigma_B, negative = self.gradient_std(slot_B)
-        counts = {"negative_variance": negative} if negative else {}
-        if not sigma_B.any():
-            return np.ones(slot_B.size), {**counts, "fallback_uniform": 1}
-        return sigma_B, counts
+    def _draw(self) -> WeightedDraw:
+        return WeightedDraw(self.members, self.sampling_distribution(), self.gradient_std)
 
     def _training_draft(self, generator: np.random.Generator) -> Draft:
-        prob_S = self.sampling_distribution()
-        slot_B, draw_B = draw_with_replacement(prob_S, self.batch_size, generator)
-        sigma_B, counts = self._sigma_or_ones(slot_B)
-        highest = None if self.max_quota is None else draw_B * self.max_quota
-        quota_B = allocate(  # Eq. (20); a prompt drawn k times has k times the sigma
-            draw_B * sigma_B, self.budget, min_quota=self.min_quota, max_quota=highest
-        )
-        return Draft.of(
-            self.members[slot_B], quota_B, draw_B=draw_B, prob_B=prob_S[slot_B], counts=counts
+        return self._draw().batch(
+            generator,
+            self.batch_size,
+            self.budget,
+            min_quota=self.min_quota,
+            max_quota=self.max_quota,
         )
 
     def _training_draft_one(self, generator: np.random.Generator) -> Draft:
-        prob_S = self.sampling_distribution()
-        slot_B, _ = draw_with_replacement(prob_S, 1, generator)
-        sigma_B, counts = self._sigma_or_ones(slot_B)
-        return Draft.of(
-            self.members[slot_B],
-            np.array([self.min_quota]),
-            prob_B=prob_S[slot_B],
-            sigma=float(sigma_B[0]),
-            counts=counts,
-        )
+        return self._draw().one(generator)
 
     def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
         super()._learn(plan, at, outcome, moments)
+        # policy_step is not used: with forgetting, rollouts of an older policy count as fresh
         self.posterior.update(plan.prompt_B[at], outcome.success_B, outcome.trial_B)
 
     def _updated(self) -> None:

@@ -66,6 +66,7 @@ class CuresReleased(SubsetScheduler):
     """
 
     name = "cures-released"
+    needs_all_pilots = True
 
     def __init__(
         self,
@@ -97,7 +98,8 @@ class CuresReleased(SubsetScheduler):
 
     def _prepare(self) -> None:
         super()._prepare()
-        if self._pilots_issued == self.members.size and self._prob_S.size == 0:
+        is_known = self._pilots_issued == self.members.size and not self._has_open_pilots()
+        if is_known and self._prob_S.size == 0:
             self._prob_S = self.sampling_distribution()
             self._copies_S = self.copies()
 
@@ -179,5 +181,5 @@ class CuresReleased(SubsetScheduler):
 
     def _load_rule_state(self, state: SchedulerState) -> None:
         super()._load_rule_state(state)
-        self._prob_S = state.floats("prob_S")
+        self._prob_S = state.floats("prob_S", low=0.0)
         self._copies_S = state.ints("copies_S", self._prob_S.size)

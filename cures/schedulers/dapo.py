@@ -24,7 +24,8 @@ class Dapo(RefillScheduler):
     refill_size : int, optional
         G; default 3 x batch_size as published (1536 for 512), at most num_prompts.
     max_plans_per_update : int
-        Plans after which the update uses what is there; 10 as published.
+        Plans (or as many streamed prompts) after which the update uses what is there; 10 as
+        published.
 
     Notes
     -----
@@ -60,7 +61,7 @@ class Dapo(RefillScheduler):
     def _refill_size(self) -> int:
         return self.refill_size
 
-    def _refill_cap(self) -> int:
+    def _full_refill(self) -> int:
         return self.refill_size
 
     def _config(self) -> dict[str, StateValue]:

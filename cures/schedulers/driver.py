@@ -21,14 +21,19 @@ from cures.advantage import ESTIMATORS
 from cures.checks import IntArray, as_choice, as_int, fail
 from cures.ledger import Ledger
 from cures.posterior import BetaPosterior
+from cures.quota import LARGEST_BUDGET
 from cures.records import Moments, Outcome, Plan, Selection
+from cures.schedulers import persistence
+from cures.schedulers.books import Books
 from cures.schedulers.checkpoint import SchedulerState
 from cures.schedulers.draft import Draft, cut
 from cures.schedulers.groups import LiveGroups
 from cures.schedulers.open_plans import OpenPlan
 from cures.schedulers.randomness import PLAN_STREAM, derived_generator
+from cures.schedulers.streaming import StreamQuota
 from cures.storage import State, StateValue
 
+MAX_PROMPTS = 2**40  # beyond any pool; a typo should not ask for terabytes
 COMPLETE = 9  # stage of a live group that only waits to be selected
 
 
@@ -69,28 +74,26 @@ class Scheduler(ABC):
         estimator: str = "grpo",
     ) -> None:
         where = self.name
-        self.num_prompts = as_int(where, "num_prompts", num_prompts, 1)
+        self.num_prompts = as_int(where, "num_prompts", num_prompts, 1, MAX_PROMPTS)
         self.batch_size = as_int(where, "batch_size", batch_size, 1)
         self.min_quota = as_int(where, "min_quota", min_quota, 1)
-        self.budget = as_int(where, "budget", budget, self.batch_size * self.min_quota)
+        self.budget = as_int(
+            where, "budget", budget, self.batch_size * self.min_quota, LARGEST_BUDGET
+        )
         if max_quota is not None:
             fewest = max(self.min_quota, -(-self.budget // self.batch_size))
             max_quota = as_int(where, "max_quota", max_quota, fewest)
         self.max_quota = max_quota
-        self.seed = as_int(where, "seed", seed, 0)
+        self.seed = as_int(where, "seed", seed, 0, 2**63 - 1)
         self.estimator = as_choice(where, "estimator", estimator, ESTIMATORS)
         self.posterior: BetaPosterior | None = None
-        self.ledger = Ledger()
-        self.counters: dict[str, int] = {}
-        self.live = LiveGroups.empty()
+        self._books = Books()
         self._open: dict[int, OpenPlan] = {}
         self._reissue: deque[int] = deque()
         self._next_plan_id = 0
         self._next_group_id = 0
-        self._plans_since_update = 0
-        self._stream_sum_sigma = 0.0
-        self._stream_count = 0
-        self._stream_carry = 0.0
+        self._draws_since_update = 0
+        self._stream = StreamQuota()
 
     # -- hooks of a rule -----------------------------------------------------------------------------
 
@@ -109,6 +112,10 @@ class Scheduler(ABC):
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         """The (possibly cut) plan goes out: advance queues and positions."""
 
+    def _is_relevant(self, plan: Plan) -> bool:
+        """Whether outcomes of this plan still tell the rule something."""
+        return True
+
     def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:  # noqa: B027  (optional hook)
         """Evidence about ``plan.prompt_B[at]``: rows of ``outcome`` in the same order."""
 
@@ -117,7 +124,8 @@ class Scheduler(ABC):
         if is_streamed:
             self.live.stage[self.live.rows(plan.group_B)] = COMPLETE
             return self._select_when_full()
-        return self._select(plan.group_B)
+        # streamed groups that wait (a host that changed its mind) join the batch
+        return self._select(np.union1d(self.live.in_stage(COMPLETE), plan.group_B))
 
     def _updated(self) -> None:  # noqa: B027  (optional hook)
         """An update was selected: advance what counts updates."""
@@ -137,6 +145,21 @@ class Scheduler(ABC):
     # -- what hosts call -----------------------------------------------------------------------------
 
     @property
+    def ledger(self) -> Ledger:
+        """Every rollout of this run, by purpose and fate."""
+        return self._books.ledger
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Rare events so far: repeats, fall-backs, overflows."""
+        return self._books.counters
+
+    @property
+    def live(self) -> LiveGroups:
+        """Groups under way or waiting to be selected."""
+        return self._books.live
+
+    @property
     def update_step(self) -> int:
         """Updates so far."""
         return self.ledger.steps
@@ -145,6 +168,15 @@ class Scheduler(ABC):
     def open_rollouts(self) -> int:
         """Rollouts planned and not yet booked, for hosts with several open plans."""
         return sum(open_plan.plan.num_rollouts for open_plan in self._open.values())
+
+    @property
+    def has_plan_to_reissue(self) -> bool:
+        """Whether ``propose`` returns an open plan again before planning anything new."""
+        return self._next_reissue(is_streamed=False) is not None
+
+    def reissue_open_plans(self) -> None:
+        """Queue every open plan to be proposed again: their outcomes are lost (a host that failed)."""
+        self._reissue = deque(sorted(self._open))
 
     @property
     def has_update_ready(self) -> bool:
@@ -170,9 +202,10 @@ class Scheduler(ABC):
     def next(self, limit: int | None = None) -> Plan:
         """Plan one group, for hosts that generate asynchronously.
 
-        The quota is sigma / (running mean of sigma) * budget / batch_size, rounded with the remainder
-        carried to the next call, so that the long-run mean is budget / batch_size. An update is
-        selected whenever ``batch_size`` streamed draws are complete.
+        The quota is sigma / (running mean of sigma) * budget / batch_size, with what rounding and
+        bounds took or gave carried on, so that the long-run mean is budget / batch_size
+        (:mod:`cures.schedulers.streaming`). An update is selected whenever ``batch_size`` streamed
+        draws are complete. After ``load_state_dict`` only open plans of one group are issued again.
         """
         return self._propose(limit, is_streamed=True)
 
@@ -200,46 +233,22 @@ class Scheduler(ABC):
         open_plan = self._open.get(outcome.plan_id)
         if open_plan is None:
             is_known = outcome.plan_id < self._next_plan_id
-            self._count("outcome_of_closed_plan" if is_known else "outcome_of_unknown_plan")
+            self._books.count("outcome_of_closed_plan" if is_known else "outcome_of_unknown_plan")
             return Selection.empty()
         at = open_plan.locate(outcome, self.name)
         is_new = ~open_plan.is_reported_B[at]
-        self._count("repeated_group", int((~is_new).sum()))
+        self._books.count("repeated_group", int((~is_new).sum()))
         if is_new.any():
-            self._book_report(open_plan, at[is_new], outcome, np.flatnonzero(is_new))
+            row = np.flatnonzero(is_new)
+            self._books.report(open_plan, at[is_new], outcome, row)
+            self._evidence(open_plan, at[is_new], outcome, row)
         if not (outcome.is_final or open_plan.is_reported_B.all()):
             return Selection.empty()
         return self._close(open_plan)
 
     def state_dict(self) -> State:
         """Everything needed to go on: plain arrays, ints, floats and strings."""
-        state = SchedulerState.collect(
-            {
-                "name": self.name,
-                "num_prompts": self.num_prompts,
-                "batch_size": self.batch_size,
-                "budget": self.budget,
-                "seed": self.seed,
-                "min_quota": self.min_quota,
-                "max_quota": str(self.max_quota),
-                "estimator": self.estimator,
-                **self._config(),
-            },
-            {
-                "next_plan_id": self._next_plan_id,
-                "next_group_id": self._next_group_id,
-                "plans_since_update": self._plans_since_update,
-                "stream_sum_sigma": self._stream_sum_sigma,
-                "stream_count": self._stream_count,
-                "stream_carry": self._stream_carry,
-            },
-        )
-        state.add("ledger", self.ledger.state_dict())
-        state.add("counter", dict(self.counters))
-        state.add("live", self.live.state_dict())
-        state.add("open", OpenPlan.pack(self._open))
-        state.add("rule", self._rule_state())
-        return state.flat
+        return persistence.collect(self)
 
     def load_state_dict(self, state: State, *, reissue: bool = True) -> None:
         """Go on from a saved state.
@@ -257,51 +266,55 @@ class Scheduler(ABC):
         ValueError
             If the state is of another scheduler, pool or setting, or damaged; nothing has changed then.
         """
-        loaded = SchedulerState(dict(state))
-        loaded.check_config(self.state_dict(), self.name)
-        before = dict(self.__dict__)
-        try:
-            self._next_plan_id = loaded.integer("next_plan_id")
-            self._next_group_id = loaded.integer("next_group_id")
-            self._plans_since_update = loaded.integer("plans_since_update")
-            self._stream_sum_sigma = loaded.real("stream_sum_sigma")
-            self._stream_count = loaded.integer("stream_count")
-            self._stream_carry = loaded.real("stream_carry")
-            self.ledger = Ledger.from_state(loaded.section("ledger").flat)
-            counters = loaded.section("counter").flat
-            self.counters = {k: as_int("load_state_dict", k, v, 0) for k, v in counters.items()}
-            self.live = LiveGroups.from_state(loaded.section("live"))
-            self._open = OpenPlan.unpack(loaded.section("open"))
-            self._reissue = deque(sorted(self._open)) if reissue else deque()
-            self._load_rule_state(loaded.section("rule"))
-        except Exception:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        persistence.restore(self, state, reissue=reissue)
 
     # -- inside --------------------------------------------------------------------------------------
 
     def _propose(self, limit: int | None, *, is_streamed: bool) -> Plan:
         if limit is not None:
             limit = as_int(f"{self.name}.propose", "limit", limit, self.min_quota)
-        while self._reissue:
-            plan_id = self._reissue[0]
-            if plan_id in self._open:
-                plan = self._open[plan_id].unreported()
-                if limit is not None and plan.num_rollouts > limit:
-                    legal = f"at least {plan.num_rollouts}, the size of open plan {plan_id}"
-                    fail(f"{self.name}.propose", "limit", legal, limit)
-                self._reissue.popleft()
-                return plan
-            self._reissue.popleft()  # closed in the meantime by a late outcome
+        again = self._next_reissue(is_streamed)
+        if again is not None:
+            if limit is not None and again.num_rollouts > limit:
+                legal = f"at least {again.num_rollouts}, the size of open plan {again.plan_id}"
+                fail(f"{self.name}.propose", "limit", legal, limit)
+            self._reissue.remove(again.plan_id)
+            return again
         if self.has_update_ready:
             return self._issue(Draft.nothing(), is_streamed=False)
         self._prepare()
         generator = derived_generator(self.seed, self._next_plan_id, PLAN_STREAM)
-        draft = self._draft_one(generator) if is_streamed else self._draft(generator)
-        if is_streamed:
-            draft = self._stream_quota(draft)
-        return self._issue(cut(draft, limit, self.min_quota), is_streamed=is_streamed)
+        if not is_streamed:
+            return self._issue(
+                cut(self._draft(generator), limit, self.min_quota), is_streamed=False
+            )
+        draft = self._streamed_draft(generator, limit)
+        return self._issue(cut(draft, limit, self.min_quota), is_streamed=True)
+
+    def _streamed_draft(self, generator: np.random.Generator, limit: int | None) -> Draft:
+        draft = self._draft_one(generator)
+        if draft.sigma is None:  # the rule fixes the quota itself (pilots, screening)
+            return draft
+        quota = self._stream.quota(
+            draft.sigma,
+            budget=self.budget,
+            batch_size=self.batch_size,
+            min_quota=self.min_quota,
+            max_quota=self.max_quota,
+        )
+        quota = quota if limit is None else min(quota, limit)
+        self._stream = self._stream.after(draft.sigma, quota)
+        return draft.with_quota(quota)
+
+    def _next_reissue(self, is_streamed: bool) -> Plan | None:
+        """The first plan to be issued again; ``next`` only takes plans of one group."""
+        self._reissue = deque(
+            i for i in self._reissue if i in self._open
+        )  # late outcomes close some
+        for plan_id in self._reissue:
+            if self._open[plan_id].is_streamed or not is_streamed:
+                return self._open[plan_id].unreported()
+        return None
 
     def _issue(self, draft: Draft, *, is_streamed: bool) -> Plan:
         size = draft.prompt_B.size
@@ -320,44 +333,24 @@ class Scheduler(ABC):
             wants_moments=draft.wants_moments,
         )
         self.live.append(new_group, draft.prompt_B, draft.draw_B, np.full(size, draft.is_pilot))
+        self._open[plan.plan_id] = OpenPlan.fresh(plan, is_streamed, self._next_group_id)
         self._next_group_id += size
         self._next_plan_id += 1
-        self._open[plan.plan_id] = OpenPlan.fresh(plan, is_streamed)
         for counter, times in draft.counts.items():
-            self._count(counter, times)
+            self._books.count(counter, times)
         self._issued(plan, draft, is_streamed)
         return plan
 
-    def _stream_quota(self, draft: Draft) -> Draft:
-        """Rule 9: the quota of one streamed group, its rounding remainder carried."""
-        if draft.sigma is None:  # the rule fixes the quota itself (pilots, screening)
-            return draft
-        total, count = self._stream_sum_sigma + draft.sigma, self._stream_count + 1
-        relative = draft.sigma * count / total if total > 0.0 else 1.0
-        target = relative * self.budget / self.batch_size + self._stream_carry
-        high = np.inf if self.max_quota is None else self.max_quota
-        quota = int(min(max(round(target), self.min_quota), high))
-        self._stream_sum_sigma, self._stream_count = total, count
-        self._stream_carry = target - quota
-        return draft.with_quota(quota)
-
-    def _book_report(
-        self, open_plan: OpenPlan, at: IntArray, outcome: Outcome, row: IntArray
-    ) -> None:
+    def _evidence(self, open_plan: OpenPlan, at: IntArray, outcome: Outcome, row: IntArray) -> None:
         plan = open_plan.plan
-        live = self.live.rows(plan.group_B[at])
-        self.live.success[live] += outcome.success_B[row]
-        self.live.trial[live] += outcome.trial_B[row]
-        open_plan.is_reported_B[at] = True
-        open_plan.trial_B[at] = outcome.trial_B[row]
-        if outcome.token_B is not None:
-            self.ledger.tokens += int(outcome.token_B[row].sum())
+        if not self._is_relevant(plan):
+            self._books.count("evidence_of_another_subset", at.size)
+            return
         part = Outcome(
             plan_id=outcome.plan_id,
             group_B=outcome.group_B[row],
             success_B=outcome.success_B[row],
             trial_B=outcome.trial_B[row],
-            is_final=outcome.is_final,
             policy_step=outcome.policy_step,
         )
         moments = None if outcome.moments_B is None else outcome.moments_B.take(row)
@@ -366,38 +359,14 @@ class Scheduler(ABC):
     def _close(self, open_plan: OpenPlan) -> Selection:
         plan = open_plan.plan
         del self._open[plan.plan_id]
-        for purpose, is_purpose in (("pilot", plan.is_pilot_B), ("train", ~plan.is_pilot_B)):
-            quota = int(plan.quota_B[is_purpose].sum())
-            returned = int(open_plan.trial_B[is_purpose].sum())
-            self.ledger.add(purpose, "generated", quota)
-            self.ledger.add(purpose, "missing", quota - returned)
-        self._plans_since_update += 1
+        self._books.close(open_plan)
+        self._draws_since_update += int(plan.draw_B[plan.group_B >= open_plan.first_new].sum())
         selection = self._closed(plan, open_plan.is_streamed)
+        self._books.settle(selection)
         if selection.is_update:
-            self.ledger.steps += 1
-            self._plans_since_update = 0
-            self._book(selection.group_G, "trained", selection.keep_G2)
-        self._book(selection.discard_G, "discarded", None)
-        self.live.remove(np.sort(np.concatenate([selection.group_G, selection.discard_G])))
-        if selection.is_update:
+            self._draws_since_update = 0
             self._updated()
         return selection
-
-    def _book(self, group: IntArray, fate: str, keep_G2: IntArray | None) -> None:
-        rows = self.live.rows(group)
-        trial, success = self.live.trial[rows], self.live.success[rows]
-        used = trial
-        if keep_G2 is not None:
-            used = np.minimum(keep_G2[:, 0], success) + np.minimum(keep_G2[:, 1], trial - success)
-        is_pilot = self.live.is_pilot[rows].astype(bool)
-        for purpose, is_purpose in (("pilot", is_pilot), ("train", ~is_pilot)):
-            self.ledger.add(purpose, fate, int(used[is_purpose].sum()))
-            rest = int((trial - used)[is_purpose].sum())
-            self.ledger.add(purpose, "discarded", rest)
-
-    def _count(self, counter: str, times: int = 1) -> None:
-        if times:
-            self.counters[counter] = self.counters.get(counter, 0) + times
 
     def _select(self, group: IntArray, discard: IntArray | None = None) -> Selection:
         """Train on these groups with Eq. 16 weights."""

@@ -70,6 +70,7 @@ class Gvm(SubsetScheduler):
     """
 
     name = "gvm"
+    needs_all_pilots = True
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class Gvm(SubsetScheduler):
         **common: Any,
     ) -> None:
         self.alpha = as_float(self.name, "alpha", alpha, 0.0)
-        self.beta = as_float(self.name, "beta", beta)
+        self.beta = as_float(self.name, "beta", beta, -10.0, 10.0)  # p^(1-beta) stays a number
         super().__init__(num_prompts, batch_size, budget, seed, pilots=pilots, **common)
 
     def _start_visit(self) -> None:
@@ -93,45 +94,45 @@ class Gvm(SubsetScheduler):
         self._chunk_quota = np.zeros(0, dtype=np.int64)
 
     def _prepare(self) -> None:
-        self._fix_quotas()
         super()._prepare()
+        is_known = self._pilots_issued == self.members.size and not self._has_open_pilots()
+        if is_known and self._chunk_prompt.size == 0:
+            self._fix_quotas()
+            super()._prepare()  # quotas of 0 may end the subset at once
 
     def _fix_quotas(self) -> None:
-        """Order and quotas of the chunk, once, when all pilots were issued."""
-        if self._pilots_issued < self.members.size or self._chunk_prompt.size:
-            return
+        """Order and quotas of the visits that are left of the chunk, once, when the pilots are in."""
         generator = derived_generator(self.seed, self._visit, CHUNK_STREAM)
         slot = np.resize(generator.permutation(self.members.size), self._draws_per_visit)
         rate_S = self._pilot_success_S / np.maximum(self._pilot_trial_S, 1)
         norm_S = self._moments_or_mean("norm_correct")
         weight = gvm_weight(rate_S, 1.0 if norm_S is None else norm_S, self.alpha, self.beta)[slot]
+        weight[: self._draws_issued] = 0.0
         if not weight.any():
-            self._count("fallback_uniform")
-            weight = np.ones(slot.size)
+            self._books.count("fallback_uniform")
+            weight[self._draws_issued :] = 1.0
+        left = self._draws_per_visit - self._draws_issued
         self._chunk_prompt = self.members[slot]
-        self._chunk_quota = self._chunk_quotas(weight)
+        self._chunk_quota = self._chunk_quotas(weight, left * self.budget // self.batch_size)
 
-    def _chunk_quotas(self, weight: FloatArray) -> IntArray:
-        total = self.steps_per_subset * self.budget
+    def _chunk_quotas(self, weight: FloatArray, total: int) -> IntArray:
         if self.min_quota == 1 and self.max_quota is None:
             return round_to_total(weight, total)
         is_live = weight > 0.0
         if self.max_quota is not None and total > self.max_quota * int(is_live.sum()):
             total = self.max_quota * int(is_live.sum())
-            self._count("budget_cut_by_max_quota")
+            self._books.count("budget_cut_by_max_quota")
         quota = np.zeros(weight.size, dtype=np.int64)
         quota[is_live] = allocate(
-            weight[is_live],
-            total,
-            min_quota=self.min_quota,
-            max_quota=self.max_quota,
-            infeasible="drop",
+            weight[is_live], total, min_quota=self.min_quota, max_quota=self.max_quota
         )
         return quota
 
     def _skipped_draws(self) -> int:
         """Batches (or, after streaming, draws) without a single rollout are passed over."""
         start = self._draws_issued
+        if self._chunk_quota.size == 0:  # pilots are still under way
+            return 0
         if self._chunk_quota[start : start + self.batch_size].any():
             return 0
         left = self._chunk_quota[start:]
@@ -140,19 +141,19 @@ class Gvm(SubsetScheduler):
             return int(left.size)
         return int(live[0] // self.batch_size * self.batch_size)
 
-    def _visits(self, size: int) -> Draft:
+    def _visits(self, size: int, chance: float) -> Draft:
         at = slice(self._draws_issued, self._draws_issued + size)
         is_live = self._chunk_quota[at] > 0
         prompt_B, index = np.unique(self._chunk_prompt[at][is_live], return_inverse=True)
         quota_B = np.bincount(index, weights=self._chunk_quota[at][is_live]).astype(np.int64)
-        chance = np.full(prompt_B.size, min(1.0, self.batch_size / self.members.size))
-        return Draft.of(prompt_B, quota_B, draw_B=np.bincount(index), prob_B=chance)
+        prob_B = np.full(prompt_B.size, chance)
+        return Draft.of(prompt_B, quota_B, draw_B=np.bincount(index), prob_B=prob_B)
 
     def _training_draft(self, generator: np.random.Generator) -> Draft:
-        return self._visits(self.batch_size)
+        return self._visits(self.batch_size, min(1.0, self.batch_size / self.members.size))
 
     def _training_draft_one(self, generator: np.random.Generator) -> Draft:
-        return self._visits(self._idle_visits() + 1)
+        return self._visits(self._idle_visits() + 1, 1 / self.members.size)
 
     def _idle_visits(self) -> int:
         """Visits without rollouts before the next one with some."""
@@ -162,7 +163,7 @@ class Gvm(SubsetScheduler):
         return int(np.argmax(self._chunk_quota[start : start + window] > 0))
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
-        if is_streamed and not draft.is_pilot:
+        if is_streamed and not draft.is_pilot and self._chunk_quota.size:
             self._draws_issued += self._idle_visits()
         super()._issued(plan, draft, is_streamed)
 
@@ -178,5 +179,5 @@ class Gvm(SubsetScheduler):
 
     def _load_rule_state(self, state: SchedulerState) -> None:
         super()._load_rule_state(state)
-        self._chunk_prompt = state.ints("chunk_prompt")
+        self._chunk_prompt = state.ints("chunk_prompt", high=self.num_prompts - 1)
         self._chunk_quota = state.ints("chunk_quota", self._chunk_prompt.size)

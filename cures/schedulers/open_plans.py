@@ -17,18 +17,21 @@ _INT_FIELDS = ("group_B", "prompt_B", "quota_B", "is_pilot_B", "draw_B")
 
 @dataclass(slots=True)
 class OpenPlan:
-    """A plan, what was reported of it, and whether it was streamed."""
+    """A plan, what was reported of it, whether it was streamed, and its first group that was new."""
 
     plan: Plan
     is_streamed: bool
+    first_new: int
     is_reported_B: BoolArray
     trial_B: IntArray
 
     @classmethod
-    def fresh(cls, plan: Plan, is_streamed: bool) -> OpenPlan:
+    def fresh(cls, plan: Plan, is_streamed: bool, first_new: int) -> OpenPlan:
         """Nothing reported yet."""
         size = len(plan)
-        return cls(plan, is_streamed, np.zeros(size, dtype=bool), np.zeros(size, dtype=np.int64))
+        return cls(
+            plan, is_streamed, first_new, np.zeros(size, dtype=bool), np.zeros(size, dtype=np.int64)
+        )
 
     def locate(self, outcome: Outcome, name: str) -> IntArray:
         """Row in the plan of every group of the outcome, after checking it against the plan."""
@@ -76,6 +79,7 @@ class OpenPlan:
             "plan_id": ints([o.plan.plan_id for o in items]),
             "size": ints([len(o.plan) for o in items]),
             "is_streamed": ints([int(o.is_streamed) for o in items]),
+            "first_new": ints([o.first_new for o in items]),
             "wants_moments": ints([int(o.plan.wants_moments) for o in items]),
             "prob_B": np.concatenate([np.zeros(0), *(o.plan.prob_B for o in items)]),
             "is_reported_B": joined([o.is_reported_B.astype(np.int64) for o in items]),
@@ -90,6 +94,7 @@ class OpenPlan:
         """Inverse of :meth:`pack`; damaged arrays are errors that name the field."""
         plan_id, size = state.ints("plan_id"), state.ints("size")
         is_streamed = state.ints("is_streamed", plan_id.size)
+        first_new = state.ints("first_new", plan_id.size)
         wants = state.ints("wants_moments", plan_id.size)
         total = int(size.sum())
         columns = {k: state.ints(k, total) for k in (*_INT_FIELDS, "is_reported_B", "trial_B")}
@@ -111,6 +116,7 @@ class OpenPlan:
             result[identity] = OpenPlan(
                 plan,
                 bool(is_streamed[i]),
+                int(first_new[i]),
                 columns["is_reported_B"][at].astype(bool),
                 columns["trial_B"][at],
             )

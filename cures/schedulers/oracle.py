@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike
 from cures.checks import FloatArray, IntArray, as_bool, as_float, as_float_array, fail
 from cures.gradient_std import gradient_std_surrogate
 from cures.potential import potential
-from cures.quota import allocate
 from cures.records import Plan
-from cures.sampling import draw_with_replacement, sampling_distribution
+from cures.sampling import sampling_distribution
 from cures.schedulers.checkpoint import SchedulerState, fingerprint
 from cures.schedulers.draft import Draft
 from cures.schedulers.driver import Scheduler
+from cures.schedulers.weighted import WeightedDraw
 from cures.storage import State, StateValue
 
 
@@ -98,35 +98,27 @@ class Oracle(Scheduler):
         worth_N = potential(self._rate_N) * self._learnable_N
         return sampling_distribution(worth_N, self.temperature)  # Eq. (14)
 
-    def _sigma_or_ones(self, prompt_B: IntArray) -> tuple[FloatArray, dict[str, int]]:
+    def gradient_std(self, prompt: IntArray) -> tuple[FloatArray, int]:
+        """Sigma of these prompts (no variance is negative here); ones under ``quota=False``."""
         if not self.quota:
-            return np.ones(prompt_B.size), {}
-        sigma_B = gradient_std_surrogate(self._rate_N[prompt_B]) * self._learnable_N[prompt_B]
-        if not sigma_B.any():
-            return np.ones(prompt_B.size), {"fallback_uniform": 1}
-        return sigma_B, {}
+            return np.ones(prompt.size), 0
+        return gradient_std_surrogate(self._rate_N[prompt]) * self._learnable_N[prompt], 0
+
+    def _draw(self) -> WeightedDraw:
+        everyone = np.arange(self.num_prompts, dtype=np.int64)
+        return WeightedDraw(everyone, self.sampling_distribution(), self.gradient_std)
 
     def _draft(self, generator: np.random.Generator) -> Draft:
-        prob_N = self.sampling_distribution()
-        prompt_B, draw_B = draw_with_replacement(prob_N, self.batch_size, generator)
-        sigma_B, counts = self._sigma_or_ones(prompt_B)
-        highest = None if self.max_quota is None else draw_B * self.max_quota
-        quota_B = allocate(  # Eq. (20)
-            draw_B * sigma_B, self.budget, min_quota=self.min_quota, max_quota=highest
+        return self._draw().batch(
+            generator,
+            self.batch_size,
+            self.budget,
+            min_quota=self.min_quota,
+            max_quota=self.max_quota,
         )
-        return Draft.of(prompt_B, quota_B, draw_B=draw_B, prob_B=prob_N[prompt_B], counts=counts)
 
     def _draft_one(self, generator: np.random.Generator) -> Draft:
-        prob_N = self.sampling_distribution()
-        prompt_B, _ = draw_with_replacement(prob_N, 1, generator)
-        sigma_B, counts = self._sigma_or_ones(prompt_B)
-        return Draft.of(
-            prompt_B,
-            np.array([self.min_quota]),
-            prob_B=prob_N[prompt_B],
-            sigma=float(sigma_B[0]),
-            counts=counts,
-        )
+        return self._draw().one(generator)
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         """Nothing to advance: every plan is drawn afresh."""

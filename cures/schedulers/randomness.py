@@ -24,28 +24,35 @@ class ShuffledPasses:
     """Passes over a set of prompts in a fresh random order each, the data loader of plain GRPO.
 
     A take that does not fit into what is left of a pass starts the next one (as ``drop_last=True``
-    does), so one take never holds a prompt twice. The position is the caller's state; permutations
-    are derived from the seed and only cached here.
+    does), so one take never holds a prompt twice. The position is all there is to save; permutations
+    are derived from the seed.
     """
 
-    def __init__(self, members: IntArray, seed: int, stream: int = PASS_STREAM) -> None:
+    def __init__(self, members: IntArray, seed: int, position: int = 0) -> None:
+        self.position = position
         self._members = members
         self._seed = seed
-        self._stream = stream
         self._cached: tuple[int, IntArray] | None = None
 
     def __len__(self) -> int:
         return int(self._members.size)
 
-    def _order(self, number: int) -> IntArray:
+    def peek(self, size: int) -> IntArray:
+        """The next ``size`` distinct prompts; ``size`` is at most the number of members."""
+        number, offset = divmod(self._start(size), len(self))
         if self._cached is None or self._cached[0] != number:
-            generator = derived_generator(self._seed, number, self._stream)
+            generator = derived_generator(self._seed, number, PASS_STREAM)
             self._cached = (number, generator.permutation(self._members))
-        return self._cached[1]
+        return self._cached[1][offset : offset + size].copy()
 
-    def take(self, position: int, size: int) -> tuple[IntArray, int]:
-        """``size`` distinct prompts from ``position`` on, and the position of the first of them."""
-        number, offset = divmod(position, len(self))
-        if offset + size > len(self):
-            number, offset = number + 1, 0
-        return self._order(number)[offset : offset + size].copy(), number * len(self) + offset
+    def advance(self, size: int, used: int) -> None:
+        """Move past the first ``used`` prompts of ``peek(size)``."""
+        self.position = self._start(size) + used
+
+    def at(self, position: int) -> ShuffledPasses:
+        """The same passes at another position."""
+        return ShuffledPasses(self._members, self._seed, position)
+
+    def _start(self, size: int) -> int:
+        left = -self.position % len(self) or len(self)
+        return self.position + (left if size > left else 0)

@@ -46,7 +46,6 @@ class RefillScheduler(Scheduler):
             self.name, "max_plans_per_update", max_plans_per_update, 1
         )
         self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
-        self._position = 0
 
     @abstractmethod
     def _keep(self, success: IntArray, trial: IntArray) -> BoolArray:
@@ -57,16 +56,16 @@ class RefillScheduler(Scheduler):
         """Prompts of the next plan."""
 
     def _draft(self, generator: np.random.Generator) -> Draft:
-        prompt_B, _ = self._passes.take(self._position, self._refill_size())
+        prompt_B = self._passes.peek(self._refill_size())
         return Draft.of(prompt_B, np.full(prompt_B.size, self.group_size, dtype=np.int64))
 
     def _draft_one(self, generator: np.random.Generator) -> Draft:
-        prompt_B, _ = self._passes.take(self._position, 1)
+        prompt_B = self._passes.peek(1)
         return Draft.of(prompt_B, np.array([self.group_size], dtype=np.int64))
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         size = 1 if is_streamed else self._refill_size()
-        self._position = self._passes.take(self._position, size)[1] + draft.prompt_B.size
+        self._passes.advance(size, draft.prompt_B.size)
 
     def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
         rows = self.live.rows(plan.group_B)
@@ -77,23 +76,21 @@ class RefillScheduler(Scheduler):
         if kept.size >= self.batch_size:
             surplus = kept[self.batch_size :]
             return self._select(kept[: self.batch_size], np.concatenate([dropped, surplus]))
-        max_plans = self.max_plans_per_update * (self._refill_cap() if is_streamed else 1)
-        if self._plans_since_update >= max_plans:
-            self._count("partial_batch" if kept.size else "empty_batch")
-            if kept.size == 0:
-                self._plans_since_update = 0
-            return self._select(kept, dropped)
-        return Selection.empty(dropped)
+        if self._draws_since_update < self.max_plans_per_update * self._full_refill():
+            return Selection.empty(dropped)
+        self._books.count("partial_batch" if kept.size else "empty_batch")
+        self._draws_since_update = 0
+        return self._select(kept, dropped)
 
-    def _refill_cap(self) -> int:
-        """Streamed plans that make up one batch plan."""
+    def _full_refill(self) -> int:
+        """Prompts of a plan when nothing waits."""
         return self.batch_size
 
     def _config(self) -> dict[str, StateValue]:
         return {"max_plans_per_update": self.max_plans_per_update}
 
     def _rule_state(self) -> State:
-        return {"position": self._position}
+        return {"position": self._passes.position}
 
     def _load_rule_state(self, state: SchedulerState) -> None:
-        self._position = state.integer("position")
+        self._passes = self._passes.at(state.integer("position"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import IntArray, as_int
+from cures.checks import IntArray, as_int, fail
 from cures.records import Plan, Selection
 from cures.schedulers.checkpoint import SchedulerState
 from cures.schedulers.draft import Draft
@@ -39,7 +39,8 @@ class Speed(Scheduler):
     screening_batch : int, optional
         New prompts per plan; default 4 x batch_size as published (64 for 16), at most num_prompts.
     max_plans_per_update : int
-        Plans without a full batch after which the update uses the finished groups there are.
+        Screening batches without a full batch of finished groups after which the update uses those
+        there are.
     max_live_groups : int, optional
         Bound of the buffer; beyond it the oldest waiting groups are discarded. Default
         2 x (batch_size + screening_batch), which one plan at a time never reaches.
@@ -74,8 +75,12 @@ class Speed(Scheduler):
         super().__init__(num_prompts, batch_size, budget, seed, **common)
         as_int(self.name, "batch_size", batch_size, 1, num_prompts)
         group_size = whole_group_size(self.name, batch_size, budget)
+        fewest = max(2, self.min_quota)  # one rollout is never mixed
+        if group_size <= fewest:
+            legal = f"at least batch_size x {fewest + 1}: screening and one more rollout"
+            fail(self.name, "budget", legal, budget)
         self.screening_size = as_int(
-            self.name, "screening_size", screening_size, max(2, self.min_quota), group_size - 1
+            self.name, "screening_size", screening_size, fewest, group_size - 1
         )
         self.continuation_size = group_size - self.screening_size
         if screening_batch is None:
@@ -90,7 +95,6 @@ class Speed(Scheduler):
             max_live_groups = 2 * (self.batch_size + self.screening_batch)
         self.max_live_groups = as_int(self.name, "max_live_groups", max_live_groups, batch_size)
         self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
-        self._position = 0
 
     @property
     def has_update_ready(self) -> bool:
@@ -102,7 +106,7 @@ class Speed(Scheduler):
         return replace(draft, continued_C=group, continued_quota_C=quota)
 
     def _screen(self, size: int) -> Draft:
-        prompt_B, _ = self._passes.take(self._position, size)
+        prompt_B = self._passes.peek(size)
         return Draft.of(prompt_B, np.full(size, self.screening_size, dtype=np.int64))
 
     def _draft(self, generator: np.random.Generator) -> Draft:
@@ -119,7 +123,7 @@ class Speed(Scheduler):
         new = draft.prompt_B.size
         if new:
             size = 1 if is_streamed else self.screening_batch
-            self._position = self._passes.take(self._position, size)[1] + new
+            self._passes.advance(size, new)
 
     def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
         rows = self.live.rows(plan.group_B)
@@ -133,24 +137,22 @@ class Speed(Scheduler):
         self.live.stage[rows[stage == CONTINUING]] = COMPLETE
         self.live.stage[rows[is_screened & is_mixed]] = ACCEPTED
         rejected = plan.group_B[is_screened & ~is_mixed]
-        chosen = self._chosen(is_streamed)
+        chosen = self._chosen()
         waiting = self.live.group[(self.live.stage == ACCEPTED) | (self.live.stage == COMPLETE)]
         waiting = np.setdiff1d(waiting, chosen, assume_unique=True)
         excess = max(waiting.size - self.max_live_groups, 0)
-        self._count("buffer_overflow", excess)
+        self._books.count("buffer_overflow", excess)
         return self._select(chosen, np.concatenate([rejected, waiting[:excess]]))
 
-    def _chosen(self, is_streamed: bool) -> IntArray:
+    def _chosen(self) -> IntArray:
         """Finished groups to train on now: a full batch, or what there is after too many plans."""
         complete = self.live.in_stage(COMPLETE)
         if complete.size >= self.batch_size:
             return complete[: self.batch_size]
-        max_plans = self.max_plans_per_update * (self.screening_batch if is_streamed else 1)
-        if self._plans_since_update < max_plans:
+        if self._draws_since_update < self.max_plans_per_update * self.screening_batch:
             return complete[:0]
-        self._count("partial_batch" if complete.size else "empty_batch")
-        if complete.size == 0:
-            self._plans_since_update = 0
+        self._books.count("partial_batch" if complete.size else "empty_batch")
+        self._draws_since_update = 0
         return complete
 
     def _config(self) -> dict[str, StateValue]:
@@ -162,7 +164,7 @@ class Speed(Scheduler):
         }
 
     def _rule_state(self) -> State:
-        return {"position": self._position}
+        return {"position": self._passes.position}
 
     def _load_rule_state(self, state: SchedulerState) -> None:
-        self._position = state.integer("position")
+        self._passes = self._passes.at(state.integer("position"))

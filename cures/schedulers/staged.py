@@ -69,7 +69,6 @@ class Staged(Scheduler):
         self._passes = [
             ShuffledPasses(part, self.seed) for part in np.array_split(easy_first, self.num_stages)
         ]
-        self._position_S = np.zeros(self.num_stages, dtype=np.int64)
         self._planned = 0
 
     @property
@@ -77,26 +76,21 @@ class Staged(Scheduler):
         """Stage of the next plan, 0 (easiest) ... num_stages - 1."""
         return min(self._planned * self.num_stages // self.total_rollouts, self.num_stages - 1)
 
-    def _take(self, size: int) -> tuple[np.ndarray[Any, np.dtype[np.int64]], int]:
-        return self._passes[self.stage].take(int(self._position_S[self.stage]), size)
-
     def _draft(self, generator: np.random.Generator) -> Draft:
-        prompt_B, _ = self._take(self.batch_size)
+        prompt_B = self._passes[self.stage].peek(self.batch_size)
         alike = np.ones(prompt_B.size)
         quota_B = allocate(alike, self.budget, min_quota=self.min_quota, max_quota=self.max_quota)
         chance = self.batch_size / len(self._passes[self.stage])
         return Draft.of(prompt_B, quota_B, prob_B=alike * chance)
 
     def _draft_one(self, generator: np.random.Generator) -> Draft:
-        prompt_B, _ = self._take(1)
-        chance = np.array([self.batch_size / len(self._passes[self.stage])])
+        prompt_B = self._passes[self.stage].peek(1)
+        chance = np.array([1 / len(self._passes[self.stage])])
         return Draft.of(prompt_B, np.array([self.min_quota]), prob_B=chance, sigma=1.0)
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         size = 1 if is_streamed else self.batch_size
-        position_S = self._position_S.copy()
-        position_S[self.stage] = self._take(size)[1] + draft.prompt_B.size
-        self._position_S = position_S
+        self._passes[self.stage].advance(size, draft.prompt_B.size)
         self._planned += plan.num_rollouts
 
     def _config(self) -> dict[str, StateValue]:
@@ -107,8 +101,10 @@ class Staged(Scheduler):
         }
 
     def _rule_state(self) -> State:
-        return {"position_S": self._position_S.copy(), "planned": self._planned}
+        position = np.array([passes.position for passes in self._passes], dtype=np.int64)
+        return {"position": position, "planned": self._planned}
 
     def _load_rule_state(self, state: SchedulerState) -> None:
-        self._position_S = state.ints("position_S", self.num_stages)
+        position = state.ints("position", self.num_stages).tolist()
+        self._passes = [p.at(i) for p, i in zip(self._passes, position, strict=True)]
         self._planned = state.integer("planned")

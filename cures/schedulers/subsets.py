@@ -7,7 +7,8 @@ what was observed until then, so that several plans may be open.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +19,7 @@ from cures.schedulers.checkpoint import SchedulerState, fingerprint
 from cures.schedulers.draft import Draft
 from cures.schedulers.driver import Scheduler
 from cures.schedulers.randomness import SUBSET_STREAM, derived_generator
+from cures.schedulers.weighted import WeightedDraw
 from cures.storage import State, StateValue
 
 MOMENTS = (
@@ -36,8 +38,9 @@ class SubsetScheduler(Scheduler):
 
     Parameters
     ----------
-    num_subsets : int
-        T, the number of disjoint parts of the pool (never a temperature).
+    num_subsets : int, optional
+        T, the number of disjoint parts of the pool (never a temperature); default 15 as published,
+        at most one per prompt.
     pilots : int
         N', rollouts per prompt of a subset before its first step.
     steps_per_subset : int
@@ -50,6 +53,8 @@ class SubsetScheduler(Scheduler):
         Ask the host for gradient moments of the pilots.
     """
 
+    needs_all_pilots: ClassVar[bool] = False  # whether what pilots say is frozen when they are in
+
     def __init__(
         self,
         num_prompts: int,
@@ -57,7 +62,7 @@ class SubsetScheduler(Scheduler):
         budget: int,
         seed: int = 0,
         *,
-        num_subsets: int = 15,
+        num_subsets: int | None = None,
         pilots: int = 4,
         steps_per_subset: int = 10,
         subset_N: ArrayLike | None = None,
@@ -66,6 +71,8 @@ class SubsetScheduler(Scheduler):
         **common: Any,
     ) -> None:
         super().__init__(num_prompts, batch_size, budget, seed, **common)
+        if num_subsets is None:
+            num_subsets = min(15, self.num_prompts)
         self.num_subsets = as_int(self.name, "num_subsets", num_subsets, 1, num_prompts)
         self.pilots = as_int(self.name, "pilots", pilots, 1)
         self.steps_per_subset = as_int(self.name, "steps_per_subset", steps_per_subset, 1)
@@ -73,7 +80,9 @@ class SubsetScheduler(Scheduler):
         self.use_moments = as_bool(self.name, "use_moments", use_moments)
         self._subsets, self._subset_digest = self._cut(subset_N)
         self._visit = 0
+        self._first_plan = 0
         self._pilots_issued = 0
+        self._partial_pilots = 0
         self._draws_issued = 0
         self._start_visit()
 
@@ -134,15 +143,47 @@ class SubsetScheduler(Scheduler):
             self._draws_issued += self._skipped_draws()
         if self._draws_issued >= self._draws_per_visit:
             self._visit += 1
+            self._first_plan = self._next_plan_id
             self._pilots_issued = 0
             self._draws_issued = 0
+            self._stream = self._stream.restarted()
             self._start_visit()
 
     def _draft(self, generator: np.random.Generator) -> Draft:
-        return self._pilot_draft(self.budget) or self._training_draft(generator)
+        pilots = self._pilot_draft(self.budget)
+        if pilots is not None:
+            return pilots
+        if self._has_open_pilots():
+            draft = self._blind_draw().batch(
+                generator,
+                self.batch_size,
+                self.budget,
+                min_quota=self.min_quota,
+                max_quota=self.max_quota,
+            )
+            return replace(draft, counts={"drawn_before_pilots": 1})
+        return self._training_draft(generator)
 
     def _draft_one(self, generator: np.random.Generator) -> Draft:
-        return self._pilot_draft(self.pilots) or self._training_draft_one(generator)
+        pilots = self._pilot_draft(self.pilots)
+        if pilots is not None:
+            return pilots
+        if self._has_open_pilots():
+            draft = self._blind_draw().one(generator)
+            return replace(draft, counts={"drawn_before_pilots": 1})
+        return self._training_draft_one(generator)
+
+    def _has_open_pilots(self) -> bool:
+        """Whether the rule cannot go on without pilots that are still under way."""
+        return self.needs_all_pilots and any(
+            plan_id >= self._first_plan and bool(open_plan.plan.is_pilot_B.any())
+            for plan_id, open_plan in self._open.items()
+        )
+
+    def _blind_draw(self) -> WeightedDraw:
+        """Uniform draws with equal quotas: a host asked for more before the pilots came back."""
+        share = np.full(self.members.size, 1.0 / self.members.size)
+        return WeightedDraw(self.members, share, lambda slot: (np.ones(slot.size), 0))
 
     def _pilot_draft(self, most: int) -> Draft | None:
         """The next pilots, at most ``most`` rollouts in one plan; None when all were issued."""
@@ -151,6 +192,7 @@ class SubsetScheduler(Scheduler):
         if prompt_B.size == 0:
             return None
         quota_B = np.full(prompt_B.size, self.pilots, dtype=np.int64)
+        quota_B[0] -= self._partial_pilots
         everyone = np.ones(prompt_B.size)
         return Draft.of(
             prompt_B, quota_B, prob_B=everyone, is_pilot=True, wants_moments=self.use_moments
@@ -158,25 +200,25 @@ class SubsetScheduler(Scheduler):
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         if draft.is_pilot:
-            self._pilots_issued += draft.prompt_B.size
+            # a prompt whose pilots were cut by a limit gets the rest with the next plan
+            last = int(draft.quota_B[-1]) + (self._partial_pilots if len(plan) == 1 else 0)
+            self._partial_pilots = last % self.pilots
+            self._pilots_issued += draft.prompt_B.size - (self._partial_pilots > 0)
         else:
             self._draws_issued += 1 if is_streamed else self.batch_size
 
+    def _is_relevant(self, plan: Plan) -> bool:
+        """Everything estimated is reset at a new subset: plans from before tell nothing."""
+        return plan.plan_id >= self._first_plan
+
     def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
-        slot, is_here = self._slots(plan.prompt_B[at])
-        is_here &= plan.is_pilot_B[at]
-        slot = slot[is_here]
+        is_here = plan.is_pilot_B[at]
+        slot = np.searchsorted(self.members, plan.prompt_B[at][is_here])
         self._pilot_success_S[slot] += outcome.success_B[is_here]
         self._pilot_trial_S[slot] += outcome.trial_B[is_here]
         if moments is not None:
             for key in MOMENTS:
                 self._moment_S[key][slot] = getattr(moments, key)[is_here]
-
-    def _slots(self, prompt: IntArray) -> tuple[IntArray, np.ndarray[Any, np.dtype[np.bool_]]]:
-        """Position of prompts in :attr:`members`, and which are in it (late outcomes may not be)."""
-        slot = np.searchsorted(self.members, prompt)
-        slot = np.minimum(slot, self.members.size - 1)
-        return slot, self.members[slot] == prompt
 
     def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
         if plan.is_pilot_B.all() and not self.train_pilots:
@@ -204,7 +246,9 @@ class SubsetScheduler(Scheduler):
     def _rule_state(self) -> State:
         state: State = {
             "visit": self._visit,
+            "first_plan": self._first_plan,
             "pilots_issued": self._pilots_issued,
+            "partial_pilots": self._partial_pilots,
             "draws_issued": self._draws_issued,
             "pilot_success_S": self._pilot_success_S.copy(),
             "pilot_trial_S": self._pilot_trial_S.copy(),
@@ -214,9 +258,12 @@ class SubsetScheduler(Scheduler):
 
     def _load_rule_state(self, state: SchedulerState) -> None:
         self._visit = state.integer("visit")
-        self._pilots_issued = state.integer("pilots_issued")
-        self._draws_issued = state.integer("draws_issued")
+        self._first_plan = state.integer("first_plan", self._next_plan_id)
         size = self.members.size
-        self._pilot_success_S = state.ints("pilot_success_S", size)
-        self._pilot_trial_S = state.ints("pilot_trial_S", size)
-        self._moment_S = {key: state.floats(key, size) for key in MOMENTS}
+        self._pilots_issued = state.integer("pilots_issued", size)
+        self._partial_pilots = state.integer("partial_pilots", self.pilots - 1)
+        self._draws_issued = state.integer("draws_issued")
+        self._pilot_trial_S = state.ints("pilot_trial_S", size, self.pilots)
+        self._pilot_success_S = state.ints("pilot_success_S", size, self.pilots)
+        lowest = {key: None if key == "sq_norm_difference" else 0.0 for key in MOMENTS}
+        self._moment_S = {key: state.floats(key, size, lowest[key]) for key in MOMENTS}

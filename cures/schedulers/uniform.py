@@ -44,28 +44,27 @@ class Uniform(Scheduler):
         super().__init__(num_prompts, batch_size, budget, seed, **common)
         as_int(self.name, "batch_size", batch_size, 1, num_prompts)
         self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
-        self._position = 0
 
     def _draft(self, generator: np.random.Generator) -> Draft:
-        prompt_B, _ = self._passes.take(self._position, self.batch_size)
+        prompt_B = self._passes.peek(self.batch_size)
         alike = np.ones(prompt_B.size)
         quota_B = allocate(alike, self.budget, min_quota=self.min_quota, max_quota=self.max_quota)
         return Draft.of(prompt_B, quota_B, prob_B=alike * self.batch_size / self.num_prompts)
 
     def _draft_one(self, generator: np.random.Generator) -> Draft:
-        prompt_B, _ = self._passes.take(self._position, 1)
-        chance = np.array([self.batch_size / self.num_prompts])
+        prompt_B = self._passes.peek(1)
+        chance = np.array([1 / self.num_prompts])
         return Draft.of(prompt_B, np.array([self.min_quota]), prob_B=chance, sigma=1.0)
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         size = 1 if is_streamed else self.batch_size
-        self._position = self._passes.take(self._position, size)[1] + draft.prompt_B.size
+        self._passes.advance(size, draft.prompt_B.size)
 
     def _config(self) -> dict[str, StateValue]:
         return {}
 
     def _rule_state(self) -> State:
-        return {"position": self._position}
+        return {"position": self._passes.position}
 
     def _load_rule_state(self, state: SchedulerState) -> None:
-        self._position = state.integer("position")
+        self._passes = self._passes.at(state.integer("position"))

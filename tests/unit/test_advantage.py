@@ -115,6 +115,14 @@ def test_a_given_baseline_takes_the_place_of_the_mean():
         advantages(REWARD, GROUP, baseline_R=baseline)
 
 
+@pytest.mark.parametrize("estimator", ["reinforce++", "reinforce++-baseline"])
+def test_a_given_baseline_does_not_explode_in_a_constant_batch(estimator):
+    got = advantages([1, 1], [0, 0], estimator=estimator, baseline_R=[0.5, 0.5])
+    assert got.tolist() == [0.5, 0.5]  # no spread to divide by
+    got = advantages([1, 0], [0, 0], estimator=estimator, baseline_R=[0.5, 0.5])
+    assert np.allclose(got, np.array([0.5, -0.5]) / (np.sqrt(0.5) + 1e-6))  # stdev of +-1/2
+
+
 def test_input_is_untouched():
     reward, group = np.array(REWARD, float), np.array(GROUP)
     advantages(reward, group)

@@ -8,7 +8,7 @@ import pytest
 import cures
 from cures.schedulers.draft import Draft
 from cures.schedulers.uniform import Uniform
-from tests.scripted import ScriptedHost, small_scheduler
+from tests.scripted import ScriptedHost, same_state, small_scheduler
 
 
 def test_records_hold_everything_since_the_previous_update():
@@ -75,3 +75,57 @@ def test_every_outcome_is_reported_also_after_the_last_update():
     )
     assert records == []
     assert sum(int(outcome.trial_B.sum()) for _, outcome in seen) == 192
+
+
+def test_outcomes_that_do_not_close_the_plan_are_refused():
+    class Half(ScriptedHost):
+        def rollout(self, plan):
+            whole = super().rollout(plan)
+            return cures.Outcome(
+                plan.plan_id,
+                whole.group_B[:1],
+                whole.success_B[:1],
+                whole.trial_B[:1],
+                is_final=False,
+            )
+
+    with pytest.raises(
+        ValueError, match=r"host.rollout\(plan\) must be the final outcome of plan 0"
+    ):
+        list(cures.loop.run(small_scheduler("uniform"), Half(np.full(48, 0.5)), rollouts=100))
+
+
+def test_open_plans_are_proposed_again_and_counted_once():
+    scheduler, host = small_scheduler("uniform"), ScriptedHost(np.full(48, 0.5))
+    for _ in range(3):
+        scheduler.propose()  # their outcomes are lost
+    with pytest.raises(
+        ValueError, match="rollouts must be at least 96, what is generated or planned"
+    ):
+        list(cures.loop.run(scheduler, host, rollouts=90))
+    records = list(cures.loop.run(scheduler, host, rollouts=100))
+    assert [record.plans[0].plan_id for record in records] == [0, 1, 2, 3]
+    assert records[3].plans[0].num_rollouts == 4  # what is left of 100
+    assert scheduler.ledger.generated == 100
+    assert scheduler.open_rollouts == 0
+
+
+def test_a_run_goes_on_after_a_host_that_raised():
+    class Flaky(ScriptedHost):
+        fails_at = 2
+
+        def rollout(self, plan):
+            if plan.plan_id == self.fails_at:
+                self.fails_at = None
+                raise OSError("engine lost")
+            return super().rollout(plan)
+
+    scheduler, host = small_scheduler("uniform"), Flaky(np.full(48, 0.5))
+    with pytest.raises(OSError, match="engine lost"):
+        list(cures.loop.run(scheduler, host, rollouts=160))
+    list(cures.loop.run(scheduler, host, rollouts=160))
+    assert scheduler.ledger.generated == 160
+    reference = small_scheduler("uniform")
+    list(cures.loop.run(reference, ScriptedHost(np.full(48, 0.5)), rollouts=160))
+    assert scheduler.state_dict().keys() == reference.state_dict().keys()
+    assert same_state(scheduler.state_dict(), reference.state_dict())

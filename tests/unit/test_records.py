@@ -94,12 +94,34 @@ def test_records_are_values(plan):
         outcome.success_B = success
 
 
-def test_selection_checks_its_weights():
-    with pytest.raises(ValueError, match=r"weight_G must be of shape \(2,\)"):
-        Selection([1, 2], [0.5])
-    with pytest.raises(ValueError, match="step_scale"):
-        Selection([1], [1.0], step_scale=-1.0)
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"group_G": [1, 2], "weight_G": [0.5]}, r"weight_G must be of shape \(2,\)"),
+        ({"group_G": [1], "weight_G": [-1.0]}, "weight_G must be in"),
+        ({"group_G": [1], "weight_G": [1.0], "step_scale": -1.0}, "step_scale must be"),
+        ({"group_G": [1, 1], "weight_G": [0.5, 0.5]}, "group_G must be unique"),
+        (
+            {"group_G": [1], "weight_G": [1.0], "discard_G": [1]},
+            "discard_G must be unique and apart",
+        ),
+        ({"group_G": [1], "weight_G": [1.0], "discard_G": [2, 2]}, "discard_G must be unique"),
+        (
+            {"group_G": [1], "weight_G": [1.0], "keep_G2": [[1]]},
+            r"keep_G2 must be counts of shape \(1, 2\)",
+        ),
+        ({"group_G": [1], "weight_G": [1.0], "keep_G2": [[1, -1]]}, "keep_G2 must be counts"),
+        ({"group_G": [1], "weight_G": [1.0], "baseline_G": [np.nan]}, "baseline_G must be finite"),
+    ],
+)
+def test_selections_are_checked(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Selection(**arguments)
+
+
+def test_an_empty_selection_is_no_update():
     assert not Selection.empty().is_update
+    assert Selection([1], [1.0], keep_G2=[[1, 2]]).is_update
 
 
 def test_outcome_rows_are_the_evidence_that_came_back(plan):
