@@ -105,7 +105,7 @@ def speed_up(
     draws: int = 10_000,
     confidence: float = 0.95,
 ) -> SpeedUp:
-    """Ratio of medians of rollouts-to-target over paired seeds, with a bootstrap over seeds.
+    r"""Ratio of medians of rollouts-to-target over paired seeds, with a bootstrap over seeds.
 
     Parameters
     ----------
@@ -125,8 +125,13 @@ def speed_up(
     -----
     A draw whose arm median is censored knows only that the ratio is at most something, hence counts
     as 0 for the lower end; one whose reference median is censored counts as inf for the upper end.
-    Levels and least number of seeds of the percentile interval are those of
-    :func:`paired_difference`.
+    The plain percentile interval is too short for few seeds: its levels are moved outwards to
+    :math:`\Phi(\sqrt{S/(S-1)}\, t_{\alpha/2, S-1})` [1]_.
+
+    References
+    ----------
+    .. [1] T. Hesterberg, "What teachers should know about the bootstrap", The American Statistician
+       69(4), 2015, section 5.3: the expanded percentile interval.
 
     Examples
     --------
@@ -175,22 +180,14 @@ def speed_up(
 
 
 def paired_difference(
-    arm_S: ArrayLike,
-    reference_S: ArrayLike,
-    *,
-    generator: np.random.Generator,
-    draws: int = 10_000,
-    confidence: float = 0.95,
+    arm_S: ArrayLike, reference_S: ArrayLike, *, confidence: float = 0.95
 ) -> PairedDifference:
-    r"""Mean difference over paired seeds: bootstrap interval and exact sign test.
+    r"""Mean difference over paired seeds: Student's interval and exact sign test.
 
     Parameters
     ----------
     arm_S, reference_S : array_like of float, shape (S,)
         Held-out success at the same number of generated rollouts; entry s of both is seed s.
-    generator : numpy.random.Generator
-    draws : int
-        Bootstrap draws over seeds.
     confidence : float in (0, 1)
 
     Returns
@@ -199,19 +196,13 @@ def paired_difference(
 
     Notes
     -----
-    The plain percentile interval is too short for few seeds: it has normal tails and divides by S
-    instead of S - 1. Its levels are moved outwards to
-    :math:`\Phi(\sqrt{S/(S-1)}\, t_{\alpha/2, S-1})`, the expanded percentile interval [1]_. With
-    fewer than :func:`seeds_needed` seeds the interval is open.
-
-    References
-    ----------
-    .. [1] T. Hesterberg, "What teachers should know about the bootstrap", The American Statistician
-       69(4), 2015, section 5.3.
+    :math:`\bar d \pm t_{S-1} s / \sqrt{S}`. Differences of mean success rates are close to normal,
+    and at six seeds a percentile bootstrap, even with widened levels, covers 0.93 where this covers
+    0.95. With fewer than :func:`seeds_needed` seeds the interval is open.
 
     Examples
     --------
-    >>> difference = paired_difference([0.5, 0.6], [0.4, 0.5], generator=np.random.default_rng(0))
+    >>> difference = paired_difference([0.5, 0.6], [0.4, 0.5])
     >>> round(difference.mean, 6), difference.wins, difference.sign_p_value
     (0.1, 2, 0.5)
     """
@@ -222,13 +213,12 @@ def paired_difference(
     if size == 0:
         fail(where, "arm_S", "of shape (S,) with S >= 1", "shape (0,)")
     difference = arm - reference
-    low, high = -np.inf, np.inf
     level = as_float(where, "confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
-    draws = as_int(where, "draws", draws, 1)
+    half = np.inf
     if size >= seeds_needed(level):
-        index = generator.integers(0, size, size=(draws, size))
-        tail = _tail(size, level)
-        low, high = np.quantile(difference[index].mean(axis=1), [tail, 1.0 - tail])
+        error = difference.std(ddof=1) / np.sqrt(size)
+        half = float(t.ppf(0.5 + level / 2.0, size - 1) * error)
+    low, high = difference.mean() - half, difference.mean() + half
     wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
     p_value = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
     return PairedDifference(
@@ -276,7 +266,7 @@ def seeds_needed(confidence: float = 0.95) -> int:
     """Least number of seeds for an interval spanned by the data.
 
     The range of n independent values misses their median with chance ``2^(1-n)``, and no bootstrap
-    interval leaves that range.
+    interval of the ratio of medians leaves that range; the difference of means follows the same rule.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ FIGURES = {"learning_curves": learning_curves, "quota_by_success_rate": quota_by
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 if it worked, 1 on bad input, 130 after Ctrl-C."""
+    """Run the command; 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         if options.command == "demo":
@@ -31,8 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             module = FIGURES[options.command]
             print(save(module.draw(module.compute(options.runs)), options.out))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except subprocess.CalledProcessError as error:
+        print(f"error: this command failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)

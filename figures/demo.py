@@ -81,10 +81,11 @@ def run_folder(root: Path, arm: str, seed: int) -> Path:
 
 
 def training_command(root: Path, arm: str, seed: int, *, quick: bool) -> list[str]:
-    """One training run; both arms of a seed share everything but the scheduler."""
+    """One training run; both arms of a seed share its warm start and all but the scheduler."""
     command = [sys.executable, "-m", "train", "run", "configs/smoke.toml" if quick else CONFIG]
     command += ["--scheduler", arm, "--out", str(run_folder(root, arm, seed))]
-    settings = [f"run.seed={seed}", f"run.cache={root / 'warm_start'}", *(QUICK if quick else ())]
+    settings = [f"run.seed={seed}", f"warm_start.seed={seed}", f"run.cache={root / 'warm_start'}"]
+    settings += QUICK if quick else ()
     return command + [part for setting in settings for part in ("--set", setting)]
 
 
@@ -170,7 +171,7 @@ def verdict(folders: list[Path]) -> str:
     """The paired difference in words, with what so few seeds can say."""
     arms = by_arm(folders)
     end = {arm: [run["summary"]["held_out_end"] for run in runs] for arm, runs in arms.items()}
-    difference = paired_difference(end["cures"], end["uniform"], generator=np.random.default_rng(0))
+    difference = paired_difference(end["cures"], end["uniform"])
     seeds = "1 paired seed" if difference.seeds == 1 else f"{difference.seeds} paired seeds"
     return (
         f"cures minus uniform: {difference.mean:+.3f} in held-out success at equal rollouts "

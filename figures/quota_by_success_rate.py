@@ -1,7 +1,8 @@
-"""Which prompts get rollouts: share of the groups and rollouts per group, by estimated success rate.
+"""Which prompts get rollouts: share of the planned groups and rollouts in each, by success rate.
 
 The quantity of the paper's Fig. 4, from a real training run: the estimate is what was known of a prompt
-*before* the group was planned (its earlier pilots and groups of the run, Beta(1, 1) mean).
+*before* the group was planned (its earlier pilots and groups of the run, Beta(1, 1) mean). Pilots are
+left out; groups that a scheduler generated and then dropped are in.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ BINS = 10
 
 
 def compute(folders: list[Path]) -> dict[str, Any]:
-    """Per arm: share of training groups per bin, mean rollouts per group (NaN in empty bins).
+    """Per arm: share of the groups per bin, mean rollouts per group (NaN in empty bins).
 
     Only groups of prompts with earlier evidence count; a scheduler without pilots visits a prompt for
     the first time blindly.
@@ -54,7 +55,7 @@ def draw(arrays: dict[str, Any]) -> Figure:
     for arm, values in arrays.items():
         left.plot(centre, values["share"], "o-", ms=3.5, color=shades[arm], label=arm)
         right.plot(centre, values["quota"], "o-", ms=3.5, color=shades[arm], label=arm)
-    left.set_ylabel("share of training groups")
+    left.set_ylabel("share of groups")
     right.set_ylabel("rollouts per group")
     for axes in (left, right):
         axes.set_xlabel("success rate estimated beforehand")
@@ -62,5 +63,5 @@ def draw(arrays: dict[str, Any]) -> Figure:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
     left.legend(frameon=False)
-    figure.suptitle("Where the training rollouts go (prompts seen before)", fontsize=10)
+    figure.suptitle("Where rollouts go after the pilots (prompts seen before)", fontsize=10)
     return figure

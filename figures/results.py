@@ -13,33 +13,32 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cures.storage import atomic_write, read_json
+from cures.checks import fail
+from cures.storage import atomic_write, read_json, write_json
 
 ARMS = (
     "cures", "cures-released", "gvm", "speed", "dapo", "band", "oracle", "oracle@learnable",
 )  # fmt: skip
-SIZE = ("--rollouts", "200000", "--seeds", "16", "--dev-seeds", "16")
-OPTIONS = ("oracle@learnable.learnable=true",)
-# population, optimiser; sgd at the rate that sim.settings chooses for it on uniform alone
-SETTINGS = (
-    ("skills", "adam"),
-    ("skills", "sgd"),
-    ("dead", "adam"),
-    ("dead", "sgd"),
-    ("coins", "adam"),
-    ("coins", "sgd"),
-    ("mostly_hard", "adam"),
-    ("mostly_hard", "sgd"),
+ROLLOUTS, SEEDS, POOL, BATCH, GROUP, MARGIN = 200_000, 16, 4000, 64, 8, 0.005
+SIZE = (
+    *("--rollouts", f"{ROLLOUTS}", "--seeds", f"{SEEDS}", "--dev-seeds", f"{SEEDS}"),
+    *("--pool", f"{POOL}", "--batch-size", f"{BATCH}", "--group-size", f"{GROUP}"),
+    *("--margin", f"{MARGIN}"),
 )
-HEADER = """\
+OPTIONS = ("oracle@learnable.learnable=true",)
+SETTINGS = tuple(
+    (population, optimiser)
+    for population in ("skills", "dead", "coins", "mostly_hard")
+    for optimiser in ("adam", "sgd")
+)
+HEADER = f"""\
 # Simulator: every scheduler at equal generated rollouts
 
-Chain-of-skills policy (success rates in closed form), 4000 prompts, batch 64 draws x 8 rollouts,
-GRPO advantages, 200 000 generated rollouts a run, pilots and every discarded rollout included; 16
-paired seeds (same prompts, initial policy and held-out set), target levels fixed by uniform on 16
-other seeds. Schedulers at their default settings (`cures`: T = 15, N' = 4, M = 10, temperature
-0.05). Learning rates were chosen on uniform alone. Verdict: non-inferiority at a margin of 0.005 in
-held-out success.
+Chain-of-skills policy (success rates in closed form), {POOL} prompts, batch {BATCH} draws x {GROUP}
+rollouts, GRPO advantages, {ROLLOUTS} generated rollouts a run, pilots and every discarded rollout
+included; {SEEDS} paired seeds (same prompts, initial policy and held-out set), target levels fixed by
+uniform on {SEEDS} other seeds. Schedulers at their default settings. Learning rates were chosen on
+uniform alone. Verdict: non-inferiority at a margin of {MARGIN} in held-out success.
 
 `oracle` is the paper's rule fed the true success rates, for free; `oracle@learnable` is also told
 which prompts can be learned. They are references, not contenders.
@@ -47,12 +46,17 @@ which prompts can be learned. They are references, not contenders.
 Adam moves as far on one informative group as on a hundred, so it rewards the number of updates;
 plain gradient ascent (`sgd`) rewards the rollouts that carry an advantage. Both are shown, because
 which arm wins depends on it.
+
+Speed-up: uniform's median rollouts to the level over the arm's [95 % bootstrap interval]; "a, b out"
+counts the runs of uniform and of the arm that never arrived, and the ratio is then a bound where a
+median rests on them. The row of uniform shows its median rollouts.
 """
 
 
 def measure(root: Path, page: Path, jobs: int) -> None:
     """Run (or resume) all comparisons under ``root`` and write ``page``."""
-    parts = [HEADER, provenance("python -m figures results")]
+    stamp(root)
+    parts = [HEADER, provenance("python -m figures results", root)]
     for population, optimiser in SETTINGS:
         folder = root / f"{population}-{optimiser}"
         command = [sys.executable, "-m", "sim", "compare", "--schedulers", *ARMS, *SIZE]
@@ -65,19 +69,39 @@ def measure(root: Path, page: Path, jobs: int) -> None:
     atomic_write(page, "\n".join(parts).encode())
 
 
-def provenance(command: str) -> str:
-    """Command, commit and machine."""
-    git = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+def stamp(root: Path) -> None:
+    """Note which code a folder's runs are made by; refuse to mix them with another's.
+
+    Raises
+    ------
+    ValueError
+        If the folder was begun at another commit.
+    """
+    path = root / "made_by.json"
+    if path.exists() and read_json(path)["commit"] != _commit():
+        legal = f"begun at commit {_commit()} (remove it to measure anew)"
+        fail("figures", str(root), legal, read_json(path)["commit"])
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"commit": _commit()})
+
+
+def _commit() -> str:
+    git = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def provenance(command: str, root: Path) -> str:
+    """Command, commit of the code that made the runs, and machine."""
     model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if os.name == "posix" else ():
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break
     return (
-        f"Command: `{command}`. Commit: `{commit}`. Machine: {model}, "
-        f"{os.cpu_count()} cores, Python {platform.python_version()}. The numbers do not depend on "
-        "the machine's speed.\n"
+        f"Command: `{command}`. Commit: `{read_json(root / 'made_by.json')['commit']}`. Machine: "
+        f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}. No number here "
+        "depends on the machine's speed.\n"
     )
 
 
@@ -90,9 +114,9 @@ def section(population: str, optimiser: str, command: str, comparison: dict[str,
         "",
         f"Held-out success starts at {comparison['start']:.3f}.",
         "",
-        "| arm | final | minus uniform [95 %] | verdict | speed-up to 50 % | to 80 % | pilots | "
-        "trained on | wasted | updates |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| arm | final | minus uniform [95 %] | verdict | speed-up to 50 % | to 80 % | to 95 % "
+        "| pilots | trained on | wasted | used | updates |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arm, row in comparison["arms"].items():
         targets = {target["fraction"]: target for target in row["targets"]}
@@ -100,31 +124,36 @@ def section(population: str, optimiser: str, command: str, comparison: dict[str,
         if "difference" in row:
             d = row["difference"]
             difference = f"{d['mean']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
-            verdict = d["verdict"]
+            verdict = "told the true rates" if arm.startswith("oracle") else d["verdict"]
         shares = row["shares"]
         cells = (
             arm,
             f"{row['final']:.4f}",
             difference,
             verdict,
-            _speed_up(targets.get(0.5)),
-            _speed_up(targets.get(0.8)),
+            *(speed_up_text(targets.get(fraction)) for fraction in (0.5, 0.8, 0.95)),
             f"{shares['pilot']:.0%}",
             f"{shares['trained']:.0%}",
             f"{row['wasted']:.0%}",
+            f"{row['used']:.0%}",
             f"{row['steps']:.0f}",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _speed_up(target: dict[str, Any] | None) -> str:
-    """Uniform's median rollouts over the arm's; a bound where runs never arrived."""
-    if target is None or "ratio" not in target:
-        return "1" if target is not None else ""
+def speed_up_text(target: dict[str, Any] | None) -> str:
+    """Ratio with interval, bound sign and censored counts; uniform's own median without a ratio."""
+    if target is None:
+        return ""
+    if "ratio" not in target:
+        out = f" ({target['censored']} out)" if target["censored"] else ""
+        return f"{target['median']:,.0f}{out}"
+    out = ""
+    if target["reference_censored"] or target["arm_censored"]:
+        out = f" ({target['reference_censored']}, {target['arm_censored']} out)"
     if target["ratio"] is None:
-        return "undefined"
+        return f"undefined{out}"
     sign = {"exact": "", "at least": "≥ ", "at most": "≤ "}[target["bound"]]
     high = "inf" if target["high"] is None else f"{target['high']:.2f}"
-    out = f", {target['arm_censored']} out" if target["arm_censored"] else ""
     return f"{sign}{target['ratio']:.2f} [{target['low']:.2f}, {high}]{out}"

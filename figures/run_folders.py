@@ -1,4 +1,4 @@
-"""Reading the folders that ``python -m train run`` leaves."""
+"""Reading the folders that ``python -m train run`` leaves, and refusing to compare what differs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from cures.checks import fail
 from cures.storage import read_json, read_jsonl
+
+LOGS = ("metrics", "evaluation", "outcomes")
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -17,22 +19,58 @@ def read_run(folder: Path) -> dict[str, Any]:
     ValueError
         If the folder holds no finished run.
     """
-    missing = [n for n in ("config.json", "summary.json") if not (folder / n).is_file()]
+    names = ("config.json", "summary.json", *(f"{log}.jsonl" for log in LOGS))
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         fail("figures", "run folder", f"a finished training run with {missing[0]}", str(folder))
     return {
-        "folder": folder,
         "config": read_json(folder / "config.json"),
         "summary": read_json(folder / "summary.json"),
-        "metrics": read_jsonl(folder / "metrics.jsonl"),
-        "evaluation": read_jsonl(folder / "evaluation.jsonl"),
-        "outcomes": read_jsonl(folder / "outcomes.jsonl"),
+        **{log: read_jsonl(folder / f"{log}.jsonl") for log in LOGS},
     }
 
 
 def by_arm(folders: list[Path]) -> dict[str, list[dict[str, Any]]]:
-    """Runs grouped by scheduler name, each arm sorted by seed; uniform first."""
+    """Runs of a comparison: arm -> its runs by ascending seed; uniform first.
+
+    Raises
+    ------
+    ValueError
+        If arms have different seeds, or two runs differ in more than scheduler and seeds, or one arm
+        mixes schedulers with different options.
+    """
     arms: dict[str, list[dict[str, Any]]] = {}
-    for run in sorted((read_run(f) for f in folders), key=lambda r: r["config"]["run"]["seed"]):
+    for folder in folders:
+        run = read_run(folder)
         arms.setdefault(run["config"]["scheduler"]["name"], []).append(run)
+    first = next(iter(arms.values()))[0]
+    for arm, runs in arms.items():
+        runs.sort(key=lambda run: run["config"]["run"]["seed"])
+        for run in runs:
+            _check_same(_comparable(first["config"]), _comparable(run["config"]), arm)
+            _check_same(runs[0]["config"]["scheduler"], run["config"]["scheduler"], arm)
+        seeds = [run["config"]["run"]["seed"] for run in runs]
+        expected = sorted(run["config"]["run"]["seed"] for run in next(iter(arms.values())))
+        if seeds != expected or len(set(seeds)) != len(seeds):
+            fail(
+                "figures", f"seeds of {arm}", f"{expected}, each once, as in the other arms", seeds
+            )
     return dict(sorted(arms.items(), key=lambda item: (item[0] != "uniform", item[0])))
+
+
+def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without what may differ between runs of a comparison."""
+    free = {"scheduler": None, "run": ("seed", "cache"), "warm_start": ("seed",)}
+    result: dict[str, Any] = {}
+    for section, values in config.items():
+        if section not in free:
+            result[section] = values
+        elif free[section] is not None:
+            result[section] = {k: v for k, v in values.items() if k not in free[section]}
+    return result
+
+
+def _check_same(expected: dict[str, Any], found: dict[str, Any], arm: str) -> None:
+    for key in sorted(expected.keys() | found.keys()):
+        if expected.get(key) != found.get(key):
+            fail("figures", f"{key} of {arm}", f"{expected.get(key)}, as elsewhere", found.get(key))

@@ -17,7 +17,7 @@ from cures.comparison import harm_verdict, paired_difference
 from cures.storage import atomic_write
 from figures import learning_curves
 from figures.demo import MARGIN, run_folder, wasted_share
-from figures.results import provenance
+from figures.results import provenance, stamp
 from figures.run_folders import by_arm
 from figures.style import save
 
@@ -27,11 +27,11 @@ CONFIG = "configs/tiny_cpu.toml"
 HEADER = """\
 # Tiny language model: schedulers at equal generated rollouts
 
-A Qwen2 of 0.2 million parameters learns arithmetic by GRPO on a CPU (`configs/tiny_cpu.toml`: 4000
-prompts, 128 groups x 8 rollouts an update, AdamW, 61 440 generated rollouts, pilots and discarded
-ones included). Six paired seeds, each with a warm start of its own; held-out success is sampled on
-500 unseen problems, 8 answers each. Schedulers at their default settings. Verdict: non-inferiority
-at a margin of 0.01.
+A Qwen2 of 0.2 million parameters learns arithmetic by GRPO on a CPU: {pool} prompts, {batch} groups x
+{group} rollouts an update, AdamW, {rollouts} generated rollouts, pilots and discarded ones included.
+{seeds} paired seeds, each with a warm start of its own; held-out success is sampled on {held_out}
+unseen problems, {samples} answers each. Schedulers at their default settings. Verdict:
+non-inferiority at a margin of {margin} in held-out success.
 
 ![learning curves](../figures/tiny_lm.png)
 """
@@ -39,6 +39,7 @@ at a margin of 0.01.
 
 def measure(root: Path, page: Path, picture: Path, jobs: int) -> None:
     """Train every arm on every seed under ``root``, then write the page and its picture."""
+    stamp(root)
     for seed in SEEDS:  # the first arm of a seed makes the warm start, the others reuse it
         _train(root, ARMS[0], seed)
         with ThreadPoolExecutor(jobs) as pool:
@@ -46,14 +47,32 @@ def measure(root: Path, page: Path, picture: Path, jobs: int) -> None:
     folders = [run_folder(root, arm, seed) for arm in ARMS for seed in SEEDS]
     save(learning_curves.draw(learning_curves.compute(folders)), picture)
     page.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n".join([HEADER, provenance("python -m figures tiny_lm"), table(folders)])
+    text = "\n".join(
+        [header(folders), provenance("python -m figures tiny_lm", root), table(folders)]
+    )
     atomic_write(page, text.encode())
 
 
+def header(folders: list[Path]) -> str:
+    """What was run, from the configuration that ran."""
+    config = by_arm(folders)["uniform"][0]["config"]
+    batch = config["scheduler"]["batch_size"]
+    return HEADER.format(
+        pool=config["task"]["pool_size"],
+        batch=batch,
+        group=config["scheduler"]["budget"] // batch,
+        rollouts=config["run"]["rollouts"],
+        seeds=len(SEEDS),
+        held_out=config["task"]["held_out_size"],
+        samples=config["evaluation"]["samples"],
+        margin=MARGIN,
+    )
+
+
 def _train(root: Path, arm: str, seed: int) -> None:
-    folder = run_folder(root, arm, seed)
-    if (folder / "summary.json").exists():
-        return
+    folder = run_folder(
+        root, arm, seed
+    )  # a finished run is recognised, or refused, by train itself
     command = [sys.executable, "-m", "train", "run", CONFIG, "--scheduler", arm]
     for setting in (f"run.seed={seed}", f"warm_start.seed={seed}", f"run.cache={root}/warm_start"):
         command += ["--set", setting]
@@ -77,7 +96,7 @@ def table(folders: list[Path]) -> str:
     for arm, runs in arms.items():
         difference, verdict = "", "reference"
         if arm != "uniform":
-            paired = paired_difference(end[arm], end["uniform"], generator=np.random.default_rng(0))
+            paired = paired_difference(end[arm], end["uniform"])
             difference = f"{paired.mean:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}]"
             verdict = harm_verdict(paired, MARGIN)
         ledgers = [run["summary"]["ledger"] for run in runs]

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from figures import learning_curves, quota_by_success_rate
+from figures import demo, learning_curves, quota_by_success_rate, results, tiny_lm
 from figures.__main__ import main
 from figures.style import save
 
@@ -42,7 +42,8 @@ def folders(tmp_path):
         row(2, 1, 4),  # never seen before: not counted
     ]
     return [
-        fake_run(tmp_path / "b", "cures", 0, [(0, 0.3), (104, 0.5)], outcomes),
+        fake_run(tmp_path / "b1", "cures", 1, [(0, 0.3), (104, 0.7)], outcomes),
+        fake_run(tmp_path / "b0", "cures", 0, [(0, 0.3), (104, 0.5)], outcomes),
         fake_run(tmp_path / "a1", "uniform", 1, [(0, 0.3), (100, 0.6)], outcomes[2:]),
         fake_run(tmp_path / "a0", "uniform", 0, [(0, 0.3), (100, 0.4)], outcomes[2:]),
     ]
@@ -52,7 +53,8 @@ def test_learning_curves_are_where_they_were_measured(folders):
     arrays = learning_curves.compute(folders)
     assert list(arrays) == ["uniform", "cures"]  # the reference first
     assert arrays["uniform"]["held_out_S_E"].tolist() == [[0.3, 0.4], [0.3, 0.6]]
-    assert arrays["cures"]["generated_S_E"].tolist() == [[0, 104]]
+    assert arrays["cures"]["generated_S_E"].tolist() == [[0, 104], [0, 104]]
+    assert arrays["cures"]["held_out_S_E"].tolist() == [[0.3, 0.5], [0.3, 0.7]]
 
 
 def test_quota_by_success_rate_by_hand(folders):
@@ -76,5 +78,126 @@ def test_the_command_names_what_is_missing(folders, tmp_path, capsys):
     out = tmp_path / "x.png"
     assert main(["learning_curves", *map(str, folders), "--out", str(out)]) == 0
     assert out.exists()
-    assert main(["learning_curves", str(tmp_path / "nowhere"), "--out", str(out)]) == 1
+    assert main(["learning_curves", str(tmp_path / "nowhere"), "--out", str(out)]) == 2
     assert "a finished training run with config.json" in capsys.readouterr().err
+
+
+# -- what may be compared, and the tables of docs/results ---------------------------------------------
+
+
+def full_run(folder, arm, seed, end, **changes):
+    """A finished run as the tables read it; ``changes`` go into the configuration."""
+    folder.mkdir(parents=True)
+    config = {
+        "task": {"pool_size": 100, "held_out_size": 50},
+        "warm_start": {"seed": seed, "steps": 5},
+        "scheduler": {"name": arm, "batch_size": 4, "budget": 32, "options": {}},
+        "evaluation": {"every": 100, "samples": 8},
+        "run": {"seed": seed, "rollouts": 1000, "cache": str(folder)},
+    }
+    for key, value in changes.items():
+        section, name = key.split("__")
+        config[section][name] = value
+    ledger = {
+        "train/generated": 900, "train/trained": 600, "pilot/generated": 100, "pilot/trained": 0,
+    }  # fmt: skip
+    summary = {
+        "generated": 1000,
+        "held_out_start": 0.2,
+        "held_out_end": end,
+        "updates": 10,
+        "ledger": ledger,
+    }
+    metrics = [{"trained": 100, "wasted": 0.5}, {"trained": 300, "wasted": 0.1}]
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "summary.json").write_text(json.dumps(summary))
+    rows = {"metrics": metrics, "evaluation": [{"generated": 0, "held_out": 0.2}], "outcomes": []}
+    for name, content in rows.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in content))
+    return folder
+
+
+def pairs(tmp_path, shift):
+    """Six paired seeds; cures ends ``shift`` above uniform, a little more or less each time."""
+    noise = [0.001, -0.001, 0.002, -0.002, 0.0005, -0.0005]  # sums to 0
+    folders = []
+    for seed in range(6):
+        level = 0.4 + 0.05 * seed  # seeds differ far more than arms: pairing matters
+        folders.append(full_run(tmp_path / f"u{seed}", "uniform", seed, level))
+        end = level + shift + noise[seed]
+        folders.append(full_run(tmp_path / f"c{seed}", "cures", seed, end))
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"), [(0.05, "no harm"), (-0.05, "harm"), (-0.01, "undecided")]
+)
+def test_the_table_compares_pairs_in_the_right_direction(tmp_path, shift, verdict):
+    folders = pairs(tmp_path, shift)
+    text = tiny_lm.table(folders[::-1])  # the order of folders does not matter
+    row = next(line for line in text.splitlines() if line.startswith("| cures"))
+    assert f"{shift:+.3f} [" in row
+    assert f"| {verdict} |" in row  # the margin is 0.01; half-width about 0.002
+    # pilots 100 / 1000, trained 600 / 1000, wasted (100 x .5 + 300 x .1) / 400, 10 updates
+    assert row.endswith("| 10% | 60% | 20% | 10 |")
+    assert f"{0.525 + shift:.3f}" in row  # mean of .4 ... .65 plus the shift
+    assert verdict in demo.verdict(folders)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"run__rollouts": 500}, "run of cures must be"),
+        ({"task__pool_size": 99}, "task of cures must be"),
+        ({"scheduler__options": {"sampling": False}}, "options of cures must be"),
+        ({"run__seed": 9}, "seeds of cures must be"),
+    ],
+)
+def test_runs_that_differ_are_not_compared(tmp_path, changes, sentence):
+    folders = [
+        full_run(tmp_path / "u0", "uniform", 0, 0.4),
+        full_run(tmp_path / "u1", "uniform", 1, 0.4),
+        full_run(tmp_path / "c0", "cures", 0, 0.4),
+        full_run(tmp_path / "c1", "cures", 1, 0.4, **changes),
+    ]
+    with pytest.raises(ValueError, match=sentence):
+        tiny_lm.table(folders)
+
+
+def test_header_says_what_ran(tmp_path):
+    text = tiny_lm.header([full_run(tmp_path / "u0", "uniform", 0, 0.4)])
+    assert "100 prompts, 4 groups x\n8 rollouts" in text
+    assert "1000 generated rollouts" in text
+    assert "50\nunseen problems, 8 answers" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        (None, ""),
+        ({"median": 1234.5, "censored": 0}, "1,234"),
+        ({"median": 1234.5, "censored": 3}, "1,234 (3 out)"),
+        ({"ratio": 1.5, "low": 1.2, "high": 2.0, "bound": "exact"}, "1.50 [1.20, 2.00]"),
+        (
+            {"ratio": 1.5, "low": 1.2, "high": None, "bound": "at least", "reference_censored": 9},
+            "≥ 1.50 [1.20, inf] (9, 0 out)",
+        ),
+        (
+            {"ratio": 0.5, "low": 0.0, "high": 0.6, "bound": "at most", "arm_censored": 9},
+            "≤ 0.50 [0.00, 0.60] (0, 9 out)",
+        ),
+        ({"ratio": None, "reference_censored": 9, "arm_censored": 9}, "undefined (9, 9 out)"),
+    ],
+)
+def test_speed_ups_in_words(target, text):
+    if target is not None and "ratio" in target:
+        target = {"reference_censored": 0, "arm_censored": 0, **target}
+    assert results.speed_up_text(target) == text
+
+
+def test_runs_of_another_commit_are_not_mixed_in(tmp_path):
+    results.stamp(tmp_path)
+    results.stamp(tmp_path)  # the same code may go on
+    (tmp_path / "made_by.json").write_text('{"commit": "0000000"}')
+    with pytest.raises(ValueError, match="remove it to measure anew"):
+        results.stamp(tmp_path)
