@@ -14,8 +14,8 @@ from cures.posterior import BetaPosterior
 from cures.potential import potential
 from cures.records import Moments, Outcome, Plan
 from cures.sampling import sampling_distribution
-from cures.schedulers.checkpoint import SchedulerState, fingerprint
-from cures.schedulers.draft import Draft
+from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
+from cures.schedulers.driver.draft import Draft
 from cures.schedulers.subsets import SubsetScheduler
 from cures.schedulers.weighted import WeightedDraw
 from cures.storage import State, StateValue
@@ -95,7 +95,8 @@ class Cures(SubsetScheduler):
 
     def success_rate(self) -> FloatArray:
         """Posterior mean success rate of every prompt of :attr:`members`, shape (S,)."""
-        return self.posterior.mean(self.members)
+        # the whole pool needs no look-up by id, which costs as much as all the rest of a step
+        return self.posterior.mean(None if self.num_subsets == 1 else self.members)
 
     def sampling_distribution(self) -> FloatArray:
         """Chance per draw of every prompt of :attr:`members` (Eq. 14), shape (S,)."""
@@ -111,6 +112,8 @@ class Cures(SubsetScheduler):
         if not self.quota:
             return np.ones(slot.size), 0
         p = self.posterior.mean(self.members[slot])
+        if not self.use_moments:
+            return gradient_std_surrogate(p), 0
         moment = [self._moments_or_mean(key) for key in ("sq_norm_correct", "sq_norm_wrong")]
         difference = self._moments_or_mean("sq_norm_difference")
         correct, wrong = moment

@@ -22,8 +22,8 @@ import numpy as np
 from cures.checks import FloatArray, IntArray, as_int, fail
 from cures.gradient_std import gradient_std_released
 from cures.potential import potential
-from cures.schedulers.checkpoint import SchedulerState
-from cures.schedulers.draft import Draft
+from cures.schedulers.driver.checkpoint import SchedulerState
+from cures.schedulers.driver.draft import Draft
 from cures.schedulers.subsets import SubsetScheduler
 from cures.storage import State, StateValue
 

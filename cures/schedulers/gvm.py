@@ -9,9 +9,9 @@ import numpy as np
 from cures.checks import FloatArray, IntArray, as_float
 from cures.quota import allocate, round_to_total
 from cures.records import Plan
-from cures.schedulers.checkpoint import SchedulerState
-from cures.schedulers.draft import Draft
-from cures.schedulers.randomness import CHUNK_STREAM, derived_generator
+from cures.schedulers.driver.checkpoint import SchedulerState
+from cures.schedulers.driver.draft import Draft
+from cures.schedulers.driver.randomness import CHUNK_STREAM, derived_generator
 from cures.schedulers.subsets import SubsetScheduler
 from cures.storage import State, StateValue
 

@@ -13,9 +13,9 @@ from cures.gradient_std import gradient_std_surrogate
 from cures.potential import potential
 from cures.records import Plan
 from cures.sampling import sampling_distribution
-from cures.schedulers.checkpoint import SchedulerState, fingerprint
-from cures.schedulers.draft import Draft
 from cures.schedulers.driver import Scheduler
+from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
+from cures.schedulers.driver.draft import Draft
 from cures.schedulers.weighted import WeightedDraw
 from cures.storage import State, StateValue
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from cures.checks import IntArray, as_int, fail
 from cures.records import Plan, Selection
-from cures.schedulers.checkpoint import SchedulerState
-from cures.schedulers.draft import Draft
 from cures.schedulers.driver import COMPLETE, Scheduler
-from cures.schedulers.randomness import ShuffledPasses
+from cures.schedulers.driver.checkpoint import SchedulerState
+from cures.schedulers.driver.draft import Draft
+from cures.schedulers.driver.randomness import ShuffledPasses
 from cures.schedulers.refill import whole_group_size
 from cures.storage import State, StateValue
 

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 from cures.checks import as_float_array, as_int, fail
 from cures.quota import allocate
 from cures.records import Plan
-from cures.schedulers.checkpoint import SchedulerState, fingerprint
-from cures.schedulers.draft import Draft
 from cures.schedulers.driver import Scheduler
-from cures.schedulers.randomness import ShuffledPasses
+from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
+from cures.schedulers.driver.draft import Draft
+from cures.schedulers.driver.randomness import ShuffledPasses
 from cures.storage import State, StateValue
 
 

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 
 from cures.checks import FloatArray, IntArray, as_bool, as_int, as_int_array, fail
 from cures.records import Moments, Outcome, Plan, Selection
-from cures.schedulers.checkpoint import SchedulerState, fingerprint
-from cures.schedulers.draft import Draft
 from cures.schedulers.driver import Scheduler
-from cures.schedulers.randomness import SUBSET_STREAM, derived_generator
+from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
+from cures.schedulers.driver.draft import Draft
+from cures.schedulers.driver.randomness import SUBSET_STREAM, derived_generator
 from cures.schedulers.weighted import WeightedDraw
 from cures.storage import State, StateValue
 

@@ -9,10 +9,10 @@ import numpy as np
 from cures.checks import as_int
 from cures.quota import allocate
 from cures.records import Plan
-from cures.schedulers.checkpoint import SchedulerState
-from cures.schedulers.draft import Draft
 from cures.schedulers.driver import Scheduler
-from cures.schedulers.randomness import ShuffledPasses
+from cures.schedulers.driver.checkpoint import SchedulerState
+from cures.schedulers.driver.draft import Draft
+from cures.schedulers.driver.randomness import ShuffledPasses
 from cures.storage import State, StateValue
 
 

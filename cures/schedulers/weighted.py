@@ -10,7 +10,7 @@ import numpy as np
 from cures.checks import FloatArray, IntArray
 from cures.quota import allocate
 from cures.sampling import draw_with_replacement
-from cures.schedulers.draft import Draft
+from cures.schedulers.driver.draft import Draft
 
 SigmaOf = Callable[[IntArray], tuple[FloatArray, int]]
 

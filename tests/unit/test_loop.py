@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cures
-from cures.schedulers.draft import Draft
+from cures.schedulers.driver.draft import Draft
 from cures.schedulers.uniform import Uniform
 from tests.scripted import ScriptedHost, same_state, small_scheduler
 

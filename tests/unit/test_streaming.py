@@ -7,7 +7,7 @@ import pytest
 
 import cures
 from cures.records import Outcome
-from cures.schedulers.streaming import StreamQuota
+from cures.schedulers.driver.streaming import StreamQuota
 from tests.scripted import ScriptedHost, small_scheduler
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from cures.checks import IntArray
 from cures.ledger import Ledger
 from cures.records import Outcome, Selection
-from cures.schedulers.groups import LiveGroups
-from cures.schedulers.open_plans import OpenPlan
+from cures.schedulers.driver.groups import LiveGroups
+from cures.schedulers.driver.open_plans import OpenPlan
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from cures.checks import IntArray, fail
 from cures.ledger import PURPOSES
 
 if TYPE_CHECKING:
-    from cures.schedulers.driver import Scheduler
+    from cures.schedulers.driver.scheduler import Scheduler
 
 WHERE = "load_state_dict"
 

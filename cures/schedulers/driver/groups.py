@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from cures.checks import BoolArray, FloatArray, IntArray, fail
-from cures.schedulers.checkpoint import SchedulerState
+from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.storage import State
 
 

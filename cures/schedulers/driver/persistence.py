@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from cures.checks import as_int, fail
 from cures.ledger import Ledger
-from cures.schedulers.books import Books
-from cures.schedulers.checkpoint import SchedulerState
-from cures.schedulers.consistency import check_consistency
-from cures.schedulers.groups import LiveGroups
-from cures.schedulers.open_plans import OpenPlan
-from cures.schedulers.streaming import StreamQuota
+from cures.schedulers.driver.books import Books
+from cures.schedulers.driver.checkpoint import SchedulerState
+from cures.schedulers.driver.consistency import check_consistency
+from cures.schedulers.driver.groups import LiveGroups
+from cures.schedulers.driver.open_plans import OpenPlan
+from cures.schedulers.driver.streaming import StreamQuota
 from cures.storage import State
 
 if TYPE_CHECKING:
-    from cures.schedulers.driver import Scheduler
+    from cures.schedulers.driver.scheduler import Scheduler
 
 
 def collect(scheduler: Scheduler) -> State:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cures.schedulers.checkpoint import SchedulerState
+from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.storage import State
 
 

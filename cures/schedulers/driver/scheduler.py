@@ -23,14 +23,14 @@ from cures.ledger import Ledger
 from cures.posterior import BetaPosterior
 from cures.quota import LARGEST_BUDGET
 from cures.records import Moments, Outcome, Plan, Selection
-from cures.schedulers import persistence
-from cures.schedulers.books import Books
-from cures.schedulers.checkpoint import SchedulerState
-from cures.schedulers.draft import Draft, cut
-from cures.schedulers.groups import LiveGroups
-from cures.schedulers.open_plans import OpenPlan
-from cures.schedulers.randomness import PLAN_STREAM, derived_generator
-from cures.schedulers.streaming import StreamQuota
+from cures.schedulers.driver import persistence
+from cures.schedulers.driver.books import Books
+from cures.schedulers.driver.checkpoint import SchedulerState
+from cures.schedulers.driver.draft import Draft, cut
+from cures.schedulers.driver.groups import LiveGroups
+from cures.schedulers.driver.open_plans import OpenPlan
+from cures.schedulers.driver.randomness import PLAN_STREAM, derived_generator
+from cures.schedulers.driver.streaming import StreamQuota
 from cures.storage import State, StateValue
 
 MAX_PROMPTS = 2**40  # beyond any pool; a typo should not ask for terabytes
@@ -204,8 +204,9 @@ class Scheduler(ABC):
 
         The quota is sigma / (running mean of sigma) * budget / batch_size, with what rounding and
         bounds took or gave carried on, so that the long-run mean is budget / batch_size
-        (:mod:`cures.schedulers.streaming`). An update is selected whenever ``batch_size`` streamed
-        draws are complete. After ``load_state_dict`` only open plans of one group are issued again.
+        (:mod:`cures.schedulers.driver.streaming`). An update is selected whenever ``batch_size``
+        streamed draws are complete. After ``load_state_dict`` only open plans of one group are issued
+        again.
         """
         return self._propose(limit, is_streamed=True)
 

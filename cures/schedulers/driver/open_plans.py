@@ -9,7 +9,7 @@ import numpy as np
 
 from cures.checks import BoolArray, IntArray, fail
 from cures.records import Outcome, Plan
-from cures.schedulers.checkpoint import SchedulerState
+from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.storage import State
 
 _INT_FIELDS = ("group_B", "prompt_B", "quota_B", "is_pilot_B", "draw_B")
