@@ -122,9 +122,9 @@ def run(
     outcomes: list[Outcome] = []
     empty_in_a_row = 0
     while True:
-        left = total - scheduler.ledger.generated - scheduler.open_rollouts
+        left = total - scheduler.ledger.generated
         if scheduler.has_plan_to_reissue:
-            plan = scheduler.propose()  # counted in open_rollouts already
+            plan = scheduler.propose()  # its size was held against ``rollouts`` above
         elif scheduler.has_update_ready or left >= scheduler.min_quota:
             plan = scheduler.propose(limit=max(left, scheduler.min_quota))
         else:
