@@ -124,7 +124,7 @@ def section(population: str, optimiser: str, command: str, comparison: dict[str,
         if "difference" in row:
             d = row["difference"]
             difference = f"{d['mean']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
-            verdict = "told the true rates" if arm.startswith("oracle") else d["verdict"]
+            verdict = "told the true rates" if row["told_true_rates"] else d["verdict"]
         shares = row["shares"]
         cells = (
             arm,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -22,9 +23,9 @@ from cures.comparison import (
 )
 from cures.storage import load_state, read_json
 from sim.arm import ArmTask
-from sim.settings import REFERENCE, Settings
+from sim.settings import REFERENCE, Settings, is_told_true_rates
 
-FATES = ("trained", "discarded", "missing")
+FATES = ("trained", "discarded", "missing", "pending")  # every generated rollout has one
 
 
 def load_curves(root: Path, arm: str, seeds: int, *, is_development: bool = False) -> np.ndarray:
@@ -53,16 +54,17 @@ def compare_arms(settings: Settings, root: Path) -> dict[str, Any]:
     has_targets = bool(final.mean() > start.mean())
     gain_F = target_gains(start, final) if has_targets else np.zeros(0)
     arms = {}
-    for number, arm in enumerate(settings.arms):
+    for arm in settings.arms:
         curve = load_curves(root, arm, settings.seeds)
         row: dict[str, Any] = {
+            "told_true_rates": is_told_true_rates(arm),
             "final": float(curve[:, -1].mean()),
             **_costs(settings, root, arm),
         }
         if arm != REFERENCE:
-            row["difference"] = _difference(settings, curve, reference, number)
+            row["difference"] = _difference(settings, curve, reference)
         row["targets"] = [
-            _target(settings, arm, curve, reference, number, f, float(gain))
+            _target(settings, arm, curve, reference, f, float(gain))
             for f, gain in enumerate(gain_F)
         ]
         arms[arm] = row
@@ -77,12 +79,8 @@ def compare_arms(settings: Settings, root: Path) -> dict[str, Any]:
     }
 
 
-def _difference(
-    settings: Settings, curve: FloatArray, reference: FloatArray, number: int
-) -> dict[str, Any]:
-    result = paired_difference(
-        curve[:, -1], reference[:, -1], generator=_generator(settings, number, 0)
-    )
+def _difference(settings: Settings, curve: FloatArray, reference: FloatArray) -> dict[str, Any]:
+    result = paired_difference(curve[:, -1], reference[:, -1])
     verdict = harm_verdict(result, settings.margin)
     return {**_closed(asdict(result)), "margin": settings.margin, "verdict": verdict}
 
@@ -92,7 +90,6 @@ def _target(
     arm: str,
     curve: FloatArray,
     reference: FloatArray,
-    number: int,
     fraction: int,
     gain: float,
 ) -> dict[str, Any]:
@@ -108,14 +105,15 @@ def _target(
         reference_out_S,
         arm_S,
         arm_out_S,
-        generator=_generator(settings, number, fraction + 1),
+        generator=_generator(settings, arm, fraction),
     )
     return {**common, **_closed(asdict(result))}
 
 
-def _generator(settings: Settings, *key: int) -> np.random.Generator:
-    """Bootstrap draws follow from the settings, so the same arms give the same numbers."""
-    return np.random.default_rng(np.random.SeedSequence(settings.root_seed, spawn_key=(2, *key)))
+def _generator(settings: Settings, arm: str, fraction: int) -> np.random.Generator:
+    """Draws follow from root seed and the arm's name, so a further arm moves no other's interval."""
+    key = (2, crc32(arm.encode()), fraction)  # 0 and 1 belong to the runs
+    return np.random.default_rng(np.random.SeedSequence(settings.root_seed, spawn_key=key))
 
 
 def _closed(values: dict[str, Any]) -> dict[str, Any]:
@@ -128,6 +126,8 @@ def _closed(values: dict[str, Any]) -> dict[str, Any]:
 def _costs(settings: Settings, root: Path, arm: str) -> dict[str, Any]:
     """Shares of the generated rollouts by fate, and the steps they bought; means over seeds.
 
+    The fates add up to 1: ``pending`` ones still wait in a buffer when the run ends. ``pilot`` is a
+    purpose, not a fate: pilots are counted under their fates too.
     ``wasted`` is the share of *trained* rollouts whose advantage is exactly 0; ``used`` the share
     of *generated* rollouts whose advantage is not, which also counts what never reached an update.
     """
@@ -140,10 +140,7 @@ def _costs(settings: Settings, root: Path, arm: str) -> dict[str, Any]:
     trained = np.array([summary["trained"] for summary in summaries], dtype=np.float64)
     zero = np.array([summary["zero_advantage"] for summary in summaries], dtype=np.float64)
     shares = {
-        fate: float(
-            np.mean([row[f"train/{fate}"] + row[f"pilot/{fate}"] for row in ledger] / generated)
-        )
-        for fate in FATES
+        fate: float(np.mean([_rollouts(row, fate) for row in ledger] / generated)) for fate in FATES
     }
     pilots = np.array([row["pilot/generated"] for row in ledger])
     return {
@@ -154,3 +151,10 @@ def _costs(settings: Settings, root: Path, arm: str) -> dict[str, Any]:
         "wasted": float(np.mean(zero / np.maximum(trained, 1.0))),
         "used": float(np.mean((trained - zero) / generated)),
     }
+
+
+def _rollouts(ledger: dict[str, int], fate: str) -> int:
+    """Rollouts of a fate, pilots included; the ledger keeps one count of those that wait."""
+    if fate == "pending":
+        return ledger["pending"]
+    return ledger[f"train/{fate}"] + ledger[f"pilot/{fate}"]

@@ -2,11 +2,11 @@
 
 Folder of an arm::
 
-    metrics.jsonl    one line per update outcomes.jsonl   evidence per group, on request (plans
-    after the last update are in the ledger only) checkpoint.npz   while in flight: scheduler,
-    host, curve so far, lengths of the logs curve.npz        at the end: held-out success per
-    update and on the common grid summary.json     written last; its presence means that the run is
-    complete
+    metrics.jsonl     one line per update
+    outcomes.jsonl    on request: one line per group of every plan, those after the last update too
+    checkpoint.npz    while in flight: scheduler, host, curve so far, lengths of the logs
+    curve.npz         at the end: held-out success per update and on the common grid
+    summary.json      written last; its presence means that the run is complete
 """
 
 from __future__ import annotations
@@ -80,6 +80,10 @@ class ArmTask:
     index: int
     is_development: bool
 
+    def __str__(self) -> str:
+        kind = "development seed" if self.is_development else "seed"
+        return f"arm {self.arm}, {kind} {self.index}"
+
     @property
     def folder(self) -> str:
         """Relative to the run folder."""
@@ -119,15 +123,17 @@ def build(settings: Settings, task: ArmTask) -> tuple[Scheduler, SimHost]:
         "budget": settings.budget,
         "seed": seeds.scheduler,
         "estimator": settings.estimator,
-        **_gifts(name, settings, population, host),
-        **settings.options.get(task.arm, {}),
+        **_told_by_host(name, settings, population, host),
+        **settings.options.get(task.arm, {}),  # none of the keys above: Settings refuses them
     }
     if arguments.get("learnable") is True:  # an array has no place on a command line
         arguments["learnable"] = population.is_learnable_N
     return make_scheduler(name, **arguments), host
 
 
-def _gifts(name: str, settings: Settings, population: Population, host: SimHost) -> dict[str, Any]:
+def _told_by_host(
+    name: str, settings: Settings, population: Population, host: SimHost
+) -> dict[str, Any]:
     """What some schedulers know beforehand and no ledger counts."""
     if name == "oracle":
         return {"true_success_rate": host.true_success_rate}
@@ -168,6 +174,8 @@ def run_arm(
     ------
     StoppedError
         If ``is_stopping`` said so; the checkpoint is up to date then.
+    FloatingPointError
+        If training diverged; the sentence names arm, seed, update and learning rate.
     """
     folder = root / task.folder
     folder.mkdir(parents=True, exist_ok=True)

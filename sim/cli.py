@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     add("--pool", "training prompts", "pool")
     add("--held-out", "held-out prompts", "held_out")
     add("--rollouts", "generated rollouts of every run", "rollouts")
-    add("--seeds", "paired seeds; fewer than 6 decide nothing", "seeds")
+    add("--seeds", "paired seeds; fewer than 6 decide nothing; may grow in --out", "seeds")
     add("--dev-seeds", "runs of uniform that fix the target levels", "dev_seeds")
     add("--batch-size", "prompt draws per update", "batch_size")
     add("--group-size", "rollouts per draw; times batch size = budget", "group_size")
@@ -95,8 +95,6 @@ def parser() -> argparse.ArgumentParser:
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """Settings from parsed arguments."""
     values = {f.name: getattr(arguments, f.name) for f in fields(Settings) if f.name in arguments}
-    if values["learning_rate"] is None:
-        values["learning_rate"] = LEARNING_RATES[values["optimiser"]][values["policy"]]
     known = list_schedulers()
     for arm in arguments.schedulers:
         if arm.partition("@")[0] not in known:
@@ -110,7 +108,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; status 0, 1: a worker died, 2: bad input, 130: Ctrl-C."""
+    """Run a command; status 0, 1: a run failed or a worker died, 2: bad input, 130: Ctrl-C."""
     arguments = parser().parse_args(argv)
     console = Console()
     try:
@@ -120,16 +118,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         draw_curves(settings, root, comparison)
         show(settings, comparison, root, console)
     except ValueError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        _print_error(error)
         return 2
     except KeyboardInterrupt:
         console.print("\nStopped. Finished runs are kept; the same command goes on from here.")
         return 130
     except BrokenProcessPool:
-        message = "error: a worker process was killed; the same command goes on from here"
-        Console(stderr=True).print(message, style="red")
+        _print_error("a worker process was killed; the same command goes on from here")
+        return 1
+    except (OSError, FloatingPointError, RuntimeError, MemoryError) as error:
+        _print_error(error)
         return 1
     return 0
+
+
+def _print_error(message: object) -> None:
+    console = Console(stderr=True)
+    console.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
 
 
 def _compare_with_progress(

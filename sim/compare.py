@@ -28,13 +28,19 @@ def prepare(settings: Settings, root: Path) -> None:
     Raises
     ------
     ValueError
-        If a scheduler refuses its options, or the folder holds another comparison.
+        If a scheduler refuses its options, or the folder holds another comparison (one with fewer
+        seeds but otherwise equal settings grows).
     """
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"compare: out must be a folder, got the file {root}")
     for arm in settings.arms:
         build(settings, ArmTask(arm, 0, False))
     path = root / "config.json"
     if path.exists():
-        check_same(settings, read_json(path), root)
+        stored = read_json(path)
+        check_same(settings, stored, root)
+        if stored["seeds"] != settings.seeds:
+            write_json(path, settings.as_json())
         return
     root.mkdir(parents=True, exist_ok=True)
     if any(
@@ -72,6 +78,13 @@ def compare(
     -------
     dict
         The content of ``comparison.json``.
+
+    Notes
+    -----
+    The last bits of a run, and through them its sampled answers, depend on the number of BLAS
+    threads. ``python -m sim`` sets one thread before numpy is imported; a Python caller who wants
+    the same bits has to start with ``OMP_NUM_THREADS``, ``OPENBLAS_NUM_THREADS`` and
+    ``MKL_NUM_THREADS`` at 1.
     """
     as_int("compare", "jobs", jobs, 1)
     as_float("compare", "checkpoint_every", checkpoint_every_s, 0.0)

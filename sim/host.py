@@ -27,6 +27,8 @@ from sim.populations import Population
 
 ANSWER_STREAM, VERDICT_STREAM, MISSING_STREAM = 0, 1, 2
 _WAITING = ("group", "prompt", "answer", "right")
+# A run that diverges ends in the error of SimHost._finite, not in a page of warnings before it.
+_QUIET = np.errstate(over="ignore", invalid="ignore")
 
 
 class SimHost:
@@ -85,16 +87,43 @@ class SimHost:
         """Stored rollouts whose group was neither selected nor discarded yet."""
         return int(self._waiting["group"].size)
 
+    @_QUIET
     def true_success_rate(self) -> FloatArray:
-        """Exact success rate of every pool prompt now, for the ``oracle`` scheduler and figures."""
-        return self.population.success_rate(self.theta_D, np.arange(self.population.num_pool))
+        """Exact success rate of every pool prompt now, for the ``oracle`` scheduler and figures.
 
+        Raises
+        ------
+        FloatingPointError
+            If one is not finite: training diverged.
+        """
+        pool = np.arange(self.population.num_pool)
+        return self._finite("true success rates", self.population.success_rate(self.theta_D, pool))
+
+    @_QUIET
     def held_out_success(self) -> float:
-        """Exact mean success rate on the held-out prompts now."""
-        return self.population.held_out_success(self.theta_D)
+        """Exact mean success rate on the held-out prompts now.
 
+        Raises
+        ------
+        FloatingPointError
+            If it is not finite: training diverged.
+        """
+        held_out = self.population.held_out_success(self.theta_D)
+        return float(self._finite("held-out success", np.array(held_out)))
+
+    @_QUIET
     def rollout(self, plan: Plan) -> Outcome:
-        """Sample ``quota_B`` answers per group; the order within a group is the order in time."""
+        """Sample ``quota_B`` answers per group; the order within a group is the order in time.
+
+        Raises
+        ------
+        ValueError
+            If a prompt is not in the pool: held-out prompts are never trained on.
+        """
+        outside = (plan.prompt_B < 0) | (plan.prompt_B >= self.population.num_pool)
+        if outside.any():
+            legal = f"in the pool [0, {self.population.num_pool - 1}]"
+            fail("SimHost.rollout", "plan.prompt_B", legal, int(plan.prompt_B[outside][0]))
         policy = self.population.policy
         index = np.repeat(np.arange(len(plan)), plan.quota_B)
         prompt = plan.prompt_B[index]
@@ -124,6 +153,7 @@ class SimHost:
             moments_B=self._moments(plan, index, prompt, answer, right),
         )
 
+    @_QUIET
     def update(self, selection: Selection) -> Mapping[str, float]:
         """One ascent step on the selected groups.
 
@@ -132,6 +162,11 @@ class SimHost:
         dict of str to float
             ``trained``, ``zero_advantage`` (rollouts), ``empty_groups``, ``reward`` (mean over
             trained rollouts, 0 without any), ``gradient_norm``.
+
+        Raises
+        ------
+        FloatingPointError
+            If a parameter is not finite afterwards: training diverged.
         """
         row, position = self._rows_of(selection.group_G)
         if selection.keep_G2 is not None:
@@ -149,9 +184,8 @@ class SimHost:
                 self._memory,
                 self.learning_rate * selection.step_scale,
             )
-        if not np.isfinite(self.theta_D).all():
-            raise FloatingPointError(f"SimHost.update: not finite after update {self.update_step}")
         self.update_step += 1
+        self._finite("theta", self.theta_D)
         self._drop(np.concatenate([selection.group_G, selection.discard_G]))
         return {
             "trained": float(row.size),
@@ -197,6 +231,14 @@ class SimHost:
         )
         self.update_step = int(np.asarray(state["update_step"]))
         self._waiting = {key: np.array(state[f"waiting/{key}"]) for key in _WAITING}
+
+    def _finite(self, what: str, values: FloatArray) -> FloatArray:
+        if not np.isfinite(values).all():
+            raise FloatingPointError(
+                f"{what} must be finite, got {values[~np.isfinite(values)].flat[0]} after update "
+                f"{self.update_step} with learning_rate {self.learning_rate:g}"
+            )
+        return values
 
     def _generator(self, plan: Plan, stream: int) -> np.random.Generator:
         root = np.random.SeedSequence(self.seed, spawn_key=(plan.plan_id, stream))

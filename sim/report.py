@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cures.comparison import seeds_needed
+from sim.analysis import FATES
 from sim.settings import REFERENCE, Settings
 
 BOUND = {"exact": "", "at least": "≥ ", "at most": "≤ "}
+TOLD = "told the true rates"
 
 
 def show(settings: Settings, comparison: dict[str, Any], root: Path, console: Console) -> None:
@@ -34,9 +36,15 @@ def show(settings: Settings, comparison: dict[str, Any], root: Path, console: Co
         f"(a, b out): runs of {seeds} of uniform and of the arm that never arrived; the ratio is "
         "then a bound where a median rests on them. wasted: share of trained rollouts with "
         "advantage 0; used: share of generated rollouts with any other. Pilots are also trained, "
-        "discarded or missing.",
+        "discarded, missing or pending (in a buffer at the end).",
         style="dim",
     )
+    if any(row["told_true_rates"] for row in arms.values()):
+        console.print(
+            f"{TOLD}: the arm knows exact success rates that cost it no rollouts (oracle: the "
+            "current ones, staged: the initial ones); a reference, no contender, hence no verdict.",
+            style="dim",
+        )
     if seeds < seeds_needed():
         console.print(f"No intervals, no verdicts: 95 % needs {seeds_needed()} seeds, not {seeds}.")
     console.print(
@@ -49,8 +57,7 @@ def show(settings: Settings, comparison: dict[str, Any], root: Path, console: Co
 def _success_table(arms: dict[str, Any]) -> Table:
     table = _table("Held-out success at equal rollouts", "final", "minus uniform [95 %]", "verdict")
     for arm, row in arms.items():
-        verdict = row["difference"]["verdict"] if "difference" in row else "reference"
-        table.add_row(arm, f"{row['final']:.4f}", _difference(row), verdict)
+        table.add_row(arm, f"{row['final']:.4f}", _difference(row), _verdict(row))
     return table
 
 
@@ -63,7 +70,7 @@ def _speed_table(arms: dict[str, Any], fractions: list[float], seeds: int) -> Ta
 
 
 def _cost_table(arms: dict[str, Any]) -> Table:
-    fates = ("pilot", "trained", "discarded", "missing")
+    fates = ("pilot", *FATES)
     table = _table("Where the rollouts went", *fates, "wasted", "used", "steps")
     for arm, row in arms.items():
         shares = [f"{row['shares'][fate]:.0%}" for fate in fates]
@@ -79,6 +86,12 @@ def _table(title: str, *headings: str) -> Table:
     for heading in headings:
         table.add_column(heading, justify="right")
     return table
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if "difference" not in row:
+        return "reference"
+    return TOLD if row["told_true_rates"] else str(row["difference"]["verdict"])
 
 
 def _difference(row: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from zlib import crc32
@@ -25,6 +26,12 @@ LEARNING_RATES = {
     "adam": {"skills": 0.02, "item_response": 0.003, "tabular": 0.02},
     "sgd": {"skills": 10.0, "item_response": 0.2, "tabular": 3.0},
 }
+# Arguments of every scheduler that the comparison fixes, and what the host tells some of them.
+PROTOCOL = ("num_prompts", "batch_size", "budget", "seed", "estimator")
+HOST_TELLS = {
+    "oracle": ("true_success_rate",),
+    "staged": ("prior_success_rate_N", "total_rollouts"),
+}
 ARM = re.compile(r"([a-z0-9-]+)(?:@([A-Za-z0-9_-]+))?")
 
 
@@ -38,7 +45,8 @@ class Settings:
         Scheduler names; ``name@label`` is a second arm of the same scheduler with settings and
         scheduler seeds of its own. ``uniform`` is the reference and always among them.
     options : dict of str to dict
-        Keyword arguments per arm.
+        Keyword arguments per arm. What the comparison fixes for all arms (:data:`PROTOCOL`) and what
+        only the host may tell (:data:`HOST_TELLS`) is refused.
     population, policy : str
         See :mod:`sim.populations`.
     pool, held_out : int
@@ -50,7 +58,8 @@ class Settings:
     batch_size, group_size : int
         Draws per update, and rollouts per draw: the budget of an update is their product.
     estimator, aggregation, optimiser : str
-    learning_rate : float
+    learning_rate : float, optional
+        ``None``: that of :data:`LEARNING_RATES` for the optimiser and the policy.
     missing_rate : float
         Chance that a rollout never comes back.
     grid_points : int
@@ -76,7 +85,7 @@ class Settings:
     estimator: str = "grpo"
     aggregation: str = "prompt"
     optimiser: str = "adam"
-    learning_rate: float = LEARNING_RATES["adam"]["skills"]
+    learning_rate: float | None = None
     missing_rate: float = 0.0
     grid_points: int = 51
     root_seed: int = 0
@@ -91,8 +100,10 @@ class Settings:
             fail(where, "schedulers", "named once each", list(self.arms))
         if REFERENCE not in self.arms:
             object.__setattr__(self, "arms", (REFERENCE, *self.arms))
-        for arm in self.options:
+        object.__setattr__(self, "options", deepcopy(self.options))
+        for arm, options in self.options.items():
             as_choice(where, "set", arm, self.arms)
+            _check_options(arm, options)
         as_choice(where, "population", self.population, POPULATIONS)
         as_choice(where, "policy", self.policy, POLICIES)
         if self.population == NATURAL and self.policy != "skills":
@@ -106,6 +117,9 @@ class Settings:
         as_choice(where, "estimator", self.estimator, ESTIMATORS)
         as_choice(where, "aggregation", self.aggregation, AGGREGATIONS)
         as_choice(where, "optimiser", self.optimiser, OPTIMISERS)
+        if self.learning_rate is None:
+            chosen = LEARNING_RATES[self.optimiser][self.policy]
+            object.__setattr__(self, "learning_rate", chosen)
         as_float(where, "learning_rate", self.learning_rate, 0.0, open_low=True)
         as_float(where, "missing_rate", self.missing_rate, 0.0, 1.0, open_high=True)
         as_float(where, "margin", self.margin, 0.0, open_low=True)
@@ -128,7 +142,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
-    """Independent roots of one run; arms of the same seed share population and outcomes."""
+    """Independent roots of one run.
+
+    Arms of the same seed share the population and the random numbers behind the outcomes of a plan
+    (by plan id), not the outcomes: those follow from the arm's own prompts and policy.
+    """
 
     population: int
     host: int
@@ -161,6 +179,30 @@ def split_arm(arm: str) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
+def is_told_true_rates(arm: str) -> bool:
+    """Whether an arm knows exact success rates that no ledger counts: no contender.
+
+    Examples
+    --------
+    >>> is_told_true_rates("oracle@cold"), is_told_true_rates("cures")
+    (True, False)
+    """
+    return split_arm(arm)[0] in HOST_TELLS
+
+
+def _check_options(arm: str, options: object) -> None:
+    """Refuse options that would give one arm another protocol, or knowledge that is not its own."""
+    if not isinstance(options, dict):
+        fail("compare", f"set {arm}", "a dict of keyword arguments", options)
+    told = tuple(key for keys in HOST_TELLS.values() for key in keys)
+    for key, value in options.items():
+        if key in PROTOCOL:
+            legal = f"left out: {list(PROTOCOL)} are the same for all arms"
+            fail("compare", f"set {arm}.{key}", legal, value)
+        if key in told:
+            fail("compare", f"set {arm}.{key}", f"left out: the host gives {list(told)}", value)
+
+
 def parse_options(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Turn ``arm.key=value`` entries into keyword arguments; values are JSON, else strings.
 
@@ -186,9 +228,19 @@ def parse_options(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def check_same(settings: Settings, stored: Mapping[str, Any], folder: object) -> None:
-    """Refuse a run folder that holds another comparison, naming the first setting that differs."""
+    """Refuse a run folder that holds another comparison, naming the first setting that differs.
+
+    ``seeds`` may grow: runs of further seeds change nothing in those that are there, and the targets
+    rest on the development seeds alone.
+    """
+    if not isinstance(stored, Mapping):
+        fail("compare", f"{folder}/config.json", "a JSON object of settings", stored)
     ours = settings.as_json()
     for key in sorted(ours.keys() | stored.keys()):
-        if ours.get(key) != stored.get(key):
-            legal = f"{stored.get(key)!r} as in {folder}/config.json (or choose another --out)"
-            fail("compare", key, legal, ours.get(key))
+        old, new = stored.get(key), ours.get(key)
+        can_grow = key == "seeds" and isinstance(old, int)
+        if old == new or (can_grow and settings.seeds > old):
+            continue
+        shown = f"{old!r} or more" if can_grow else repr(old)
+        legal = f"{shown} as in {folder}/config.json (or choose another --out)"
+        fail("compare", key, legal, new)

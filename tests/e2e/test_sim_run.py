@@ -199,8 +199,8 @@ def test_command_line_from_start_to_picture(tmp_path, capsys):
     after.pop("curves.png")
     assert after == before
     # another configuration in the same folder is refused by name and touches nothing
-    assert main([*command, "--seeds", "2"]) == 2
-    assert "seeds must be 1 as in" in capsys.readouterr().err
+    assert main([*command, "--dev-seeds", "2"]) == 2
+    assert "dev_seeds must be 1 as in" in capsys.readouterr().err
     assert content(out).keys() == {*before, "curves.png"}
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from sim.arm import ArmTask, build
 from sim.cli import main, parser, settings_of
-from sim.settings import Seeds, Settings, check_same, parse_options
+from sim.populations import make_population
+from sim.settings import LEARNING_RATES, Seeds, Settings, check_same, parse_options
 
 
 def test_the_reference_is_always_among_the_arms():
@@ -79,8 +82,44 @@ def test_arms_of_a_seed_share_all_but_a_label():
 def test_another_configuration_is_refused_by_name():
     stored = Settings(arms=("cures",), seeds=4).as_json()
     check_same(Settings(arms=("cures",), seeds=4), stored, "runs/x")
-    with pytest.raises(ValueError, match=r"compare: seeds must be 4 as in runs/x/config\.json"):
-        check_same(Settings(arms=("cures",), seeds=5), stored, "runs/x")
+    with pytest.raises(ValueError, match=r"compare: seeds must be 4 or more as in runs/x/config\.json"):
+        check_same(Settings(arms=("cures",), seeds=3), stored, "runs/x")
+    check_same(Settings(arms=("cures",), seeds=5), stored, "runs/x")  # a comparison may grow
+    with pytest.raises(ValueError, match="dev_seeds must be"):
+        check_same(Settings(arms=("cures",), seeds=5, dev_seeds=9), stored, "runs/x")
+
+
+@pytest.mark.parametrize("optimiser", sorted(LEARNING_RATES))
+@pytest.mark.parametrize("policy", ["skills", "item_response", "tabular"])
+def test_the_learning_rate_follows_optimiser_and_policy(optimiser, policy):
+    settings = Settings(arms=("cures",), optimiser=optimiser, policy=policy, population="uniform")
+    assert settings.learning_rate == LEARNING_RATES[optimiser][policy]
+
+
+@pytest.mark.parametrize(
+    "key", ["num_prompts", "batch_size", "budget", "seed", "estimator", "true_success_rate",
+            "prior_success_rate_N", "total_rollouts"],
+)  # fmt: skip
+def test_an_arm_cannot_have_a_protocol_of_its_own(key):
+    with pytest.raises(ValueError, match=key):
+        Settings(arms=("cures",), options={"cures": {key: 4}})
+
+
+@pytest.mark.parametrize("is_development", [False, True])
+@pytest.mark.parametrize("index", [0, 3])
+def test_every_root_of_randomness_is_its_own(index, is_development):
+    settings = Settings(arms=("cures",), rollouts=1000, pool=64, held_out=8, batch_size=8)
+    scheduler, host = build(settings, ArmTask("cures", index, is_development))
+    seeds = Seeds.of(0, "cures", index, is_development=is_development)
+    assert scheduler.seed == seeds.scheduler
+    assert host.seed == seeds.host
+    expected = make_population(
+        "skills", "skills", num_pool=64, num_held_out=8, seed=seeds.population
+    )
+    assert np.array_equal(host.theta_D, expected.theta_D)
+    others = [Seeds.of(0, "cures", i, is_development=d) for i in range(5) for d in (False, True)]
+    roots = [root for s in others for root in (s.scheduler, s.host, s.population)]
+    assert len(set(roots)) == len(roots)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,143 @@
+"""From finished arms to the numbers of a comparison, worked by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cures.storage import save_state
+from sim.analysis import compare_arms
+from sim.arm import ArmTask
+from sim.report import _ratio
+from sim.settings import Settings
+
+GRID = 11  # points at 0, 100, ..., 1000
+
+
+def settings(arms=("uniform", "cures"), **changes):
+    return Settings(
+        arms=arms, rollouts=1000, seeds=6, dev_seeds=2, grid_points=GRID, margin=0.005, **changes
+    )
+
+
+def write_arm(root, task, rate, *, trained=600, wasted=150, start=0.2):
+    """A run whose held-out success rises by ``rate`` per 1000 rollouts in a straight line."""
+    folder = root / task.folder
+    folder.mkdir(parents=True)
+    save_state(folder / "curve.npz", {"held_out_E": start + rate * np.linspace(0, 1, GRID)})
+    ledger = {
+        "train/generated": 900, "train/trained": trained, "train/discarded": 200,
+        "train/missing": 50, "pilot/generated": 100, "pilot/trained": 0, "pilot/discarded": 100,
+        "pilot/missing": 0, "pending": 50, "steps": 7, "tokens": 11,
+    }  # fmt: skip
+    summary = {
+        "generated": 1000,
+        "ledger": ledger,
+        "trained": trained,
+        "zero_advantage": wasted,
+        "steps": 7,
+        "tokens": 11,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Uniform gains 0.4, cures 0.8 in the same rollouts; each seed starts elsewhere."""
+    for seed in range(2):
+        write_arm(tmp_path, ArmTask("uniform", seed, True), 0.4)
+    for seed in range(6):
+        shift = 0.01 * seed
+        write_arm(tmp_path, ArmTask("uniform", seed, False), 0.4, start=0.1 + shift)
+        write_arm(tmp_path, ArmTask("cures", seed, False), 0.8, start=0.1 + shift)
+    return tmp_path
+
+
+def test_a_faster_arm_by_hand(root):
+    arms = compare_arms(settings(), root)["arms"]
+    for target, fraction in zip(arms["cures"]["targets"], (0.5, 0.8, 0.95), strict=True):
+        # the level is fraction x 0.4 above the start: uniform at fraction x 1000, cures at half that
+        assert target["reference_median"] == pytest.approx(1000 * fraction)
+        assert target["arm_median"] == pytest.approx(500 * fraction)
+        assert target["ratio"] == pytest.approx(2.0)  # faster is above 1
+        assert (target["bound"], target["arm_censored"]) == ("exact", 0)
+    assert arms["cures"]["difference"]["mean"] == pytest.approx(0.4)
+    assert arms["cures"]["difference"]["verdict"] == "no harm"
+
+
+@pytest.mark.parametrize(
+    ("loss", "verdict"), [(0.0049, "no harm"), (0.0051, "harm"), (0.4, "harm")]
+)
+def test_the_verdict_turns_at_the_margin(tmp_path, loss, verdict):
+    # equal losses on every seed: the interval is a point
+    for seed in range(2):
+        write_arm(tmp_path, ArmTask("uniform", seed, True), 0.4)
+    for seed in range(6):
+        write_arm(tmp_path, ArmTask("uniform", seed, False), 0.4)
+        write_arm(tmp_path, ArmTask("cures", seed, False), 0.4 - loss)
+    row = compare_arms(settings(), tmp_path)["arms"]["cures"]
+    assert row["difference"]["verdict"] == verdict
+    assert row["difference"]["margin"] == 0.005
+
+
+def test_an_arm_that_never_arrives_gives_a_bound(tmp_path):
+    for seed in range(2):
+        write_arm(tmp_path, ArmTask("uniform", seed, True), 0.4)
+    for seed in range(6):
+        write_arm(tmp_path, ArmTask("uniform", seed, False), 0.4)
+        write_arm(tmp_path, ArmTask("cures", seed, False), 0.1)
+    target = compare_arms(settings(), tmp_path)["arms"]["cures"]["targets"][0]
+    # uniform crosses half of 0.4 at 500; cures is censored at 1000: the ratio is at most 500 / 1000
+    assert target["ratio"] == pytest.approx(0.5)
+    assert (target["bound"], target["reference_censored"], target["arm_censored"]) == (
+        "at most",
+        0,
+        6,
+    )
+
+
+def test_where_the_rollouts_went(root):
+    row = compare_arms(settings(), root)["arms"]["cures"]
+    shares = row["shares"]
+    # of 1000: 600 trained, 200 + 100 discarded, 50 missing, 50 pending; 100 were pilots
+    assert shares["trained"] == pytest.approx(0.6)
+    assert shares["discarded"] == pytest.approx(0.3)
+    assert shares["missing"] == pytest.approx(0.05)
+    assert shares["pending"] == pytest.approx(0.05)
+    assert shares["pilot"] == pytest.approx(0.1)
+    assert row["wasted"] == pytest.approx(150 / 600)  # of the trained
+    assert row["used"] == pytest.approx(450 / 1000)  # of the generated
+
+
+def test_another_arm_moves_no_interval(root):
+    alone = compare_arms(settings(), root)["arms"]["cures"]
+    for seed in range(6):
+        write_arm(root, ArmTask("gvm", seed, False), 0.3, start=0.1 + 0.01 * seed)
+    together = compare_arms(settings(arms=("uniform", "gvm", "cures")), root)["arms"]["cures"]
+    assert together == alone
+
+
+def test_arms_that_know_the_truth_are_marked(root):
+    for seed in range(6):
+        write_arm(root, ArmTask("oracle", seed, False), 0.8, start=0.1 + 0.01 * seed)
+    arms = compare_arms(settings(arms=("uniform", "oracle", "cures")), root)["arms"]
+    assert {arm: row["told_true_rates"] for arm, row in arms.items()} == {
+        "uniform": False, "oracle": True, "cures": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ({"bound": "exact"}, "1.50 [1.20, 2.00]"),
+        ({"bound": "at least", "high": None, "reference_censored": 4}, "≥ 1.50 [1.20, inf] (4, 0 out)"),
+        ({"bound": "at most", "low": 0.0, "arm_censored": 5}, "≤ 1.50 [0.00, 2.00] (0, 5 out)"),
+        ({"bound": "undefined", "ratio": None, "arm_censored": 6, "reference_censored": 6},
+         "undefined (6, 6 out)"),
+    ],
+)  # fmt: skip
+def test_ratios_in_words(target, text):
+    full = {"ratio": 1.5, "low": 1.2, "high": 2.0, "reference_censored": 0, "arm_censored": 0}
+    assert _ratio(full | target, seeds=8) == text
