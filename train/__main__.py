@@ -26,14 +26,17 @@ A run that was stopped, or killed, goes on where it was if the same command is g
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 if it worked, 1 on bad input or divergence, 130 after Ctrl-C."""
+    """Run the command; 0 if it worked, 1 on bad input or a failed run, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
         return _run(options) if options.command == "run" else _evaluate(options)
-    except (ValueError, TrainError) as error:
+    except (ValueError, TypeError, OSError, TrainError) as error:
         errors.print(f"error: {error}")
         return 1
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,8 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         help="train, or go on training",
         description=(
             "Train as CONFIG says. The run folder gets config.json, metrics.jsonl (one line per\n"
-            "update), outcomes.jsonl (one per group), evaluation.jsonl, timing.jsonl, checkpoint/,\n"
-            "curve.png and summary.json."
+            "update), outcomes.jsonl (one per plan and group), evaluation.jsonl, timing.jsonl\n"
+            "(CPU seconds since the process began), environment.json, checkpoint/, curve.png and\n"
+            "summary.json."
         ),
         epilog=f"what CONFIG may hold:\n\n{describe()}\n\n"
         "Further keys of [scheduler] go to the scheduler; a table [scheduler.NAME] holds options\n"
@@ -86,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
     config = load(options.config, overrides)
     default = f"{options.config.stem}-{config.scheduler.name}-seed{config.run.seed}"
     folder = options.out if options.out is not None else Path("runs") / default
-    console = Console()
+    console = Console(markup=False)
     try:
         # torch and transformers take seconds to import: a typing error should not wait for them
         from train.progress import TrainingProgress
@@ -136,7 +140,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     rate_N = held_out_success(
         host.model, task, config.evaluation, config.rollout, samples=options.samples
     )
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(f"after {host.updates} updates, {host.generated} rollouts")
     for c, cell in enumerate(task.cells):
         of_cell = rate_N[task.held_out.cell_N == c]

@@ -50,7 +50,7 @@ class Checkpoint:
 def save(root: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint under ``root`` and make it the latest one."""
     root.mkdir(parents=True, exist_ok=True)
-    name = f"{checkpoint.position.updates:08d}"
+    name = _name(checkpoint.position)
     partial = root / f".partial-{name}"
     for leftover in root.glob(".partial-*"):  # of a process that was killed
         shutil.rmtree(leftover)
@@ -75,7 +75,10 @@ def latest_position(root: Path) -> Position | None:
     if not (root / "latest.json").exists():
         return None
     folder = root / str(read_json(root / "latest.json")["folder"])
-    position = read_json(folder / "position.json")
+    try:
+        position = read_json(folder / "position.json")
+    except OSError as error:
+        raise ValueError(f"checkpoint.load: {folder} is damaged: {error}") from error
     found = position.pop("format", None)
     if found != FORMAT:
         fail("checkpoint", f"format of {folder}", str(FORMAT), found)
@@ -97,14 +100,17 @@ def load(root: Path) -> Checkpoint | None:
     position = latest_position(root)
     if position is None:
         return None
-    folder = root / f"{position.updates:08d}"
+    folder = root / str(read_json(root / "latest.json")["folder"])
     try:
         tensors = load_file(folder / "host.safetensors")
+        return Checkpoint(position, tensors, load_state(folder / "scheduler.npz"))
     except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"checkpoint.load: {folder / 'host.safetensors'} is damaged: {error}"
-        ) from error
-    return Checkpoint(position, tensors, load_state(folder / "scheduler.npz"))
+        raise ValueError(f"checkpoint.load: {folder} is damaged: {error}") from error
+
+
+def _name(position: Position) -> str:
+    """Folder of a checkpoint: sorts by updates, then by rollouts (plans after the last update)."""
+    return f"{position.updates:08d}-{position.generated:012d}"
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -119,7 +125,7 @@ def _retire(root: Path, name: str) -> None:
 
 
 def _prune(root: Path, latest: str) -> None:
-    numbered = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name.isdigit())
+    numbered = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0].isdigit())
     older = [name for name in numbered if name < latest]
     for name in older[: max(0, len(older) - (KEPT - 1))]:
         shutil.rmtree(root / name)

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,33 +20,74 @@ from train.config import Config
 from train.config_file import differences
 from train.errors import FolderInUseError
 
+FORMAT = "cures-train-1"  # what tells our config.json from everybody else's
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration in a run folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no ``config.json``, or one that ``train run`` did not write.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        fail("train", "run folder", "one with a config.json", str(folder))
+    content = read_json(path)
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        fail("train", str(path), f"written by train run (format {FORMAT!r})", "something else")
+    return content
+
+
+def check_ours(folder: Path) -> None:
+    """Refuse a folder with other things in it, without touching it.
+
+    Raises
+    ------
+    ValueError
+        If ``folder`` is a file, or holds anything but a run, or a ``config.json`` of someone else.
+    """
+    if folder.exists() and not folder.is_dir():
+        fail("train", "--out", "a folder", f"the file {folder}")
+    if (folder / "config.json").exists():
+        read_config(folder)
+    elif folder.exists() and any(not _is_ours(entry) for entry in folder.iterdir()):
+        fail("train", "--out", "a new folder, an empty one or a run folder", str(folder))
+
 
 def claim(config: Config, folder: Path) -> None:
     """Write the configuration into a new folder, or check that it is the one already there.
+
+    Call it under :func:`locked`, which makes the folder.
 
     Raises
     ------
     ValueError
         If ``folder`` holds something else, or a checkpoint of another configuration: the message
-        names what differs.
+        names what differs. Nothing in the folder has changed then.
     """
     plain = config.as_dict()
     if (folder / "config.json").exists():
-        found = differences(read_json(folder / "config.json"), plain)
+        found = differences(read_config(folder), plain)
         if found and checkpoint.latest_position(folder / "checkpoint") is not None:
             raise ValueError(
                 f"train: {folder} holds a run with another configuration: {'; '.join(found)}. "
                 "Give another --out, or the old values"
             )
-    elif folder.exists() and any(folder.iterdir()):
-        fail("train", "--out", "a new folder, an empty one or a run folder", str(folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", plain)
+    write_json(folder / "config.json", {"format": FORMAT, **plain})
+
+
+def _is_ours(entry: Path) -> bool:
+    """The lock, or what a kill in the middle of a write leaves."""
+    return entry.name == ".lock" or (entry.name[0] == "." and entry.name.endswith(".partial"))
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process per run folder; the lock dies with the process."""
+    """Make the folder and keep it for one process; the lock dies with the process."""
+    check_ours(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from cures.checks import fail
+from train.errors import TrainingDivergedError
 from train.policy import log_policy, token_log_prob
 from train.tokenizer import EOS, PAD
 
@@ -52,9 +53,15 @@ def generate(
     decode_temperature : float
         > 0.
     generator : torch.Generator
-        The only source of randomness.
+        The only source of randomness. A row's numbers depend on its place and step alone, never on
+        how long other rows live, so two models are sampled with the same numbers.
     max_rows : int
-        Rollouts generated at once.
+        Rollouts generated at once; another value gives other samples.
+
+    Raises
+    ------
+    TrainingDivergedError
+        If a probability is not finite.
     """
     if prompt_P_L.ndim != 2 or quota_P.shape != prompt_P_L.shape[:1]:
         fail("generate", "quota_P", f"of shape ({prompt_P_L.shape[0]},)", tuple(quota_P.shape))
@@ -91,7 +98,9 @@ def _generate_rows(
     live = torch.arange(rows)
     for t in range(max_new_tokens):
         log_policy_R_V = log_policy(logits, decode_temperature)
-        token = _draw(log_policy_R_V, generator)
+        if not bool(log_policy_R_V.isfinite().all()):
+            raise TrainingDivergedError("generate: the model's probabilities are not finite")
+        token = _draw(log_policy_R_V, live, rows, generator)
         token_R_T[live, t] = token
         log_prob_R_T[live, t] = token_log_prob(log_policy_R_V, token)
         going = (token != EOS).nonzero().squeeze(1)
@@ -110,9 +119,10 @@ def _last_logits(model: PreTrainedModel, ids: Tensor, cache: DynamicCache) -> Te
     return logits
 
 
-def _draw(log_policy_R_V: Tensor, generator: torch.Generator) -> Tensor:
+def _draw(log_policy_R_V: Tensor, live: Tensor, rows: int, generator: torch.Generator) -> Tensor:
     """One token per row: the smallest of independent exponentials with rates p falls on token v
     with probability p_v. Drawn in float64: a float32 uniform has only 2^24 values, too coarse for
     tokens of probability 1e-7, which matter because their log-probability enters the loss."""
-    wait = torch.empty(log_policy_R_V.shape, dtype=torch.float64).exponential_(generator=generator)
+    shape = (rows, log_policy_R_V.shape[-1])  # numbers for finished rows too, and unused
+    wait = torch.empty(shape, dtype=torch.float64).exponential_(generator=generator)[live]
     return (wait.log() - log_policy_R_V.double()).argmin(dim=-1)

@@ -18,9 +18,11 @@ FORBIDDEN_LOGIT = -1e4
 
 def log_policy(logits: Tensor, decode_temperature: float) -> Tensor:
     """Log-probabilities over the vocabulary, same shape as ``logits``; PAD and BOS get none."""
-    scaled = logits.float() / decode_temperature
     forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool)
     forbidden[list(FORBIDDEN_TOKENS)] = True
+    largest = logits.float().masked_fill(forbidden, -torch.inf).amax(dim=-1, keepdim=True)
+    # measured from the largest legal logit, so that no temperature brings a forbidden one near
+    scaled = (logits.float() - largest.detach()) / decode_temperature
     return scaled.masked_fill(forbidden, FORBIDDEN_LOGIT).log_softmax(dim=-1)
 
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,12 @@ import torch
 import cures
 from cures.checks import FloatArray, fail
 from cures.loop import UpdateRecord
-from cures.storage import read_json, read_jsonl, write_json
+from cures.storage import read_jsonl, write_json
 from train import checkpoint
 from train.config import Config, from_dict
 from train.curve import draw_curve
 from train.evaluation import held_out_success
-from train.folder import check_environment, claim, locked
+from train.folder import check_environment, claim, locked, read_config
 from train.host import LanguageModelHost
 from train.logs import RunLogs, metrics_row
 from train.oracle import SuccessProbe
@@ -52,6 +54,15 @@ class _Run:
     probe: SuccessProbe
     logs: RunLogs
     progress: TrainingProgress
+    grid: _Grid
+
+
+@dataclass(slots=True)
+class _Grid:
+    """Held-out evaluations happen at multiples of ``evaluation.every``, the same for every arm."""
+
+    last: int = 0  # rollouts at which the latest row of evaluation.jsonl stands
+    held_out: float | None = None  # measured since the latest row of metrics.jsonl
 
 
 def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str, Any]:
@@ -75,8 +86,7 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
     task = Task(config.task)
     probe = SuccessProbe(config, task)
     scheduler = build_scheduler(config, task, probe)  # before the warm start: it checks its options
-    claim(config, folder)
-    with locked(folder), RunLogs(folder) as logs:
+    with locked(folder), _claimed(config, folder) as logs:
         for change in check_environment(folder):
             progress.console.print(f"warning: {change}; a resumed run may differ in the last bits")
         saved = checkpoint.load(folder / "checkpoint")
@@ -86,14 +96,19 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
             model = untrained_model(config, task)
         host = LanguageModelHost(config, task, model)
         probe.attach(host, scheduler)
-        run = _Run(config, folder, host, scheduler, probe, logs, progress)
+        run = _Run(config, folder, host, scheduler, probe, logs, progress, _Grid())
         if saved is None:
             _start(run)
         else:
             _resume(run, saved)
         progress.start(host.generated, config.run.rollouts)
+
+        def on_outcome(plan: cures.Plan, outcome: cures.Outcome) -> None:
+            logs.append_outcome(plan, outcome)
+            _evaluate_passed(run, before=scheduler.ledger.generated)
+
         records = cures.loop.run(
-            scheduler, host, rollouts=config.run.rollouts, on_outcome=logs.append_outcome
+            scheduler, host, rollouts=config.run.rollouts, on_outcome=on_outcome
         )
         for record in records:
             _after_update(run, record)
@@ -145,9 +160,7 @@ def load_run(folder: Path) -> tuple[Config, Task, LanguageModelHost]:
     ValueError
         If ``folder`` holds no run or no checkpoint.
     """
-    if not (folder / "config.json").exists():
-        fail("load_run", "folder", "a run folder (with config.json)", str(folder))
-    config = from_dict(read_json(folder / "config.json"))
+    config = from_dict(read_config(folder))
     saved = checkpoint.load(folder / "checkpoint")
     if saved is None:
         fail("load_run", "folder", "a run folder with a checkpoint", str(folder))
@@ -161,16 +174,18 @@ def load_run(folder: Path) -> tuple[Config, Task, LanguageModelHost]:
 def _start(run: _Run) -> None:
     """Empty logs and the evaluation of the warm start."""
     run.logs.cut(dict.fromkeys(run.logs.positions(), 0))
-    _evaluate(run, 0, 0)
+    _log_evaluation(run, _held_out(run), 0)
 
 
 def _resume(run: _Run, saved: checkpoint.Checkpoint) -> None:
     _load(run.host, run.probe, saved)
     run.scheduler.load_state_dict(saved.scheduler_state)
     run.logs.cut(saved.position.log_bytes)
+    run.grid.last = read_jsonl(run.folder / "evaluation.jsonl")[-1]["generated"]
     run.progress.console.print(
         f"resumed after update {saved.position.updates} ({saved.position.generated} rollouts)",
         highlight=False,
+        markup=False,
     )
 
 
@@ -182,11 +197,33 @@ def _load(host: LanguageModelHost, probe: SuccessProbe, saved: checkpoint.Checkp
     probe.load_state_tensors({k.removeprefix(prefix): v for k, v in oracle.items()})
 
 
+@contextmanager
+def _claimed(config: Config, folder: Path) -> Iterator[RunLogs]:
+    """The logs of a folder that is ours, under its lock."""
+    claim(config, folder)
+    with RunLogs(folder) as logs:
+        yield logs
+
+
+def _evaluate_passed(run: _Run, *, before: int) -> None:
+    """Rows for the grid points that the rollouts so far have passed, ``before`` itself excluded.
+
+    Called before the update that these rollouts lead to: at a point inside a plan the policy is still
+    the old one, and pilots get no credit for an update that comes after them.
+    """
+    every = run.config.evaluation.every
+    points = range((run.grid.last // every + 1) * every, before, every)
+    if points:
+        rate_N = _held_out(run)
+        for point in points:
+            _log_evaluation(run, rate_N, point)
+
+
 def _after_update(run: _Run, record: UpdateRecord) -> None:
     every = run.config.evaluation.every
-    before = record.generated - sum(plan.num_rollouts for plan in record.plans)
-    is_due = before // every < record.generated // every  # the grid that all arms share
-    held_out = _evaluate(run, record.step, record.generated) if is_due else None
+    if record.generated % every == 0 and record.generated > run.grid.last:
+        _log_evaluation(run, _held_out(run), record.generated)
+    held_out, run.grid.held_out = run.grid.held_out, None
     row = metrics_row(record, run.scheduler, held_out)
     run.logs.append("metrics", row)
     timing = {f"{k}_cpu_time_s": v for k, v in run.host.cpu_time_s.items()}
@@ -196,21 +233,24 @@ def _after_update(run: _Run, record: UpdateRecord) -> None:
         _save(run)
 
 
-def _evaluate(run: _Run, step: int, generated: int) -> float:
-    rate_N = held_out_success(
+def _held_out(run: _Run) -> FloatArray:
+    return held_out_success(
         run.host.model, run.host.task, run.config.evaluation, run.config.rollout
     )
+
+
+def _log_evaluation(run: _Run, rate_N: FloatArray, generated: int) -> None:
     success = float(rate_N.mean())
     row = {
-        "step": step,
+        "step": run.host.updates,
         "generated": generated,
         "held_out": success,
         "standard_error": standard_error(rate_N),
         "cells": _by_cell(rate_N, run.host.task),
     }
     run.logs.append("evaluation", row)
-    run.progress.held_out(step, generated, success)
-    return success
+    run.grid.last, run.grid.held_out = generated, success
+    run.progress.held_out(run.host.updates, generated, success)
 
 
 def standard_error(rate_N: FloatArray) -> float:
@@ -241,13 +281,14 @@ def _save(run: _Run) -> None:
 def _finish(run: _Run) -> dict[str, Any]:
     """Last checkpoint and evaluation, picture and summary."""
     scheduler, folder = run.scheduler, run.folder
+    total = scheduler.ledger.generated
+    _evaluate_passed(run, before=total)
+    if run.grid.last < total:
+        _log_evaluation(run, _held_out(run), total)
     saved = checkpoint.latest_position(folder / "checkpoint")
-    if saved is None or saved.updates < scheduler.update_step:
+    if saved is None or saved.generated < total:
         _save(run)
     run.logs.positions()  # puts every line on disk before it is read back
-    if read_jsonl(folder / "evaluation.jsonl")[-1]["step"] != scheduler.update_step:
-        _evaluate(run, scheduler.update_step, scheduler.ledger.generated)
-        run.logs.positions()
     evaluations = read_jsonl(folder / "evaluation.jsonl")
     title = f"{scheduler.name}, seed {run.config.run.seed}"
     draw_curve(folder / "curve.png", evaluations, read_jsonl(folder / "metrics.jsonl"), title)

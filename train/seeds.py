@@ -28,8 +28,12 @@ class Stream(IntEnum):
     WARM_START_CHECK = 9
 
 
+# Schedulers derive theirs from keys of two numbers; three can never meet them, also under one seed.
+TRAINER_TAG = 1
+
+
 def _sequence(seed: int, stream: Stream, index: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(seed, spawn_key=(int(stream), index))
+    return np.random.SeedSequence(seed, spawn_key=(TRAINER_TAG, int(stream), index))
 
 
 def numpy_generator(seed: int, stream: Stream, index: int = 0) -> np.random.Generator:

@@ -40,7 +40,7 @@ from train.tasks import Problems, Task
 from train.tokenizer import encode, encode_answers, encode_prompts
 
 FINAL_LR_SHARE = 0.1
-FORMAT = 1  # raise when a change here makes cached models differ from what would be trained now
+FORMAT = 2  # raise when a change here makes cached models differ from what would be trained now
 
 
 @dataclass(frozen=True, slots=True)

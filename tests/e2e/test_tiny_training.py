@@ -133,6 +133,29 @@ def test_a_foreign_folder_is_refused(tmp_path, cache):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_folders_of_other_programs_are_left_as_they_are(tmp_path, cache):
+    # a Hugging Face model folder and a simulator comparison also hold a config.json
+    (tmp_path / "config.json").write_text('{"architectures": ["Qwen2ForCausalLM"]}')
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}')
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="config.json must be written by train run"):
+        run(tmp_path, cache)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["uniform", "cures", "dapo"])
+def test_every_arm_is_evaluated_on_one_grid(name, tmp_path, cache):
+    # grid of 100 against updates of 256 rollouts and pilots: points fall inside plans
+    run(tmp_path, cache, f'scheduler.name="{name}"', "evaluation.every=100", "run.rollouts=1000")
+    rows = read_jsonl(tmp_path / "evaluation.jsonl")
+    assert [row["generated"] for row in rows] == list(range(0, 1001, 100))
+    # the policy of a point is the one that all rollouts up to it had made, never a later one
+    after = {row["step"]: row["generated"] for row in read_jsonl(tmp_path / "metrics.jsonl")}
+    for row in rows[1:-1]:
+        reached = [step for step, generated in after.items() if generated <= row["generated"]]
+        assert row["step"] == max(reached, default=0)
+
+
 def test_the_warm_start_is_made_once(trained, cache):
     config = trained[1]
     assert len(list(cache.iterdir())) == 1

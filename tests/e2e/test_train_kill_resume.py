@@ -107,7 +107,7 @@ def kill_somewhere(config, folder, scheduler, chance):
 def interrupt_a_little_later(config, folder, scheduler):
     """Resume, press Ctrl-C after a new update, and read what the user is told."""
     latest = folder / "checkpoint" / "latest.json"
-    done = int(read_json(latest)["folder"]) if latest.exists() else 0
+    done = int(read_json(latest)["folder"].split("-")[0]) if latest.exists() else 0
     process = start(config, folder, scheduler, hash_seed=2)
     # timing.jsonl has done lines once it is cut to the checkpoint, or one more before that
     wait_for_lines(process, folder / "timing.jsonl", done + 2)

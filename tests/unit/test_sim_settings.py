@@ -82,7 +82,9 @@ def test_arms_of_a_seed_share_all_but_a_label():
 def test_another_configuration_is_refused_by_name():
     stored = Settings(arms=("cures",), seeds=4).as_json()
     check_same(Settings(arms=("cures",), seeds=4), stored, "runs/x")
-    with pytest.raises(ValueError, match=r"compare: seeds must be 4 or more as in runs/x/config\.json"):
+    with pytest.raises(
+        ValueError, match=r"compare: seeds must be 4 or more as in runs/x/config\.json"
+    ):
         check_same(Settings(arms=("cures",), seeds=3), stored, "runs/x")
     check_same(Settings(arms=("cures",), seeds=5), stored, "runs/x")  # a comparison may grow
     with pytest.raises(ValueError, match="dev_seeds must be"):

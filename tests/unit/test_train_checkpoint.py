@@ -31,7 +31,7 @@ def test_round_trip_keeps_the_last_two(tmp_path):
         checkpoint.save(tmp_path, checkpoint_of(updates))
         assert_is(checkpoint.load(tmp_path), updates)
     names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["00000002", "00000003", "latest.json"]
+    assert names == ["00000002-000000000032", "00000003-000000000048", "latest.json"]
 
 
 class Killed(BaseException):
@@ -78,7 +78,7 @@ def test_killed_when_only_the_pointer_is_missing(tmp_path, monkeypatch):
         patch.setattr(checkpoint, "write_json", dies_at_pointer)
         with pytest.raises(Killed):
             checkpoint.save(tmp_path, checkpoint_of(2))
-    assert (tmp_path / "00000002").exists()
+    assert (tmp_path / "00000002-000000000032").exists()
     assert_is(checkpoint.load(tmp_path), 1)
     checkpoint.save(tmp_path, checkpoint_of(2))
     assert_is(checkpoint.load(tmp_path), 2)
@@ -93,10 +93,10 @@ def test_saving_an_update_twice_is_refused(tmp_path):
 
 def test_damage_is_named(tmp_path):
     checkpoint.save(tmp_path, checkpoint_of(1))
-    file = tmp_path / "00000001" / "host.safetensors"
+    file = tmp_path / "00000001-000000000016" / "host.safetensors"
     file.write_bytes(file.read_bytes()[:20])
-    with pytest.raises(ValueError, match=r"host.safetensors is damaged"):
+    with pytest.raises(ValueError, match=r"00000001-000000000016 is damaged"):
         checkpoint.load(tmp_path)
-    write_json(tmp_path / "00000001" / "position.json", {"format": 99})
-    with pytest.raises(ValueError, match=r"format of .*00000001 must be 1, got 99"):
+    write_json(tmp_path / "00000001-000000000016" / "position.json", {"format": 99})
+    with pytest.raises(ValueError, match=r"format of .*00000001-000000000016 must be 1, got 99"):
         checkpoint.load(tmp_path)

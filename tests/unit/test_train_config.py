@@ -114,5 +114,5 @@ def test_command_line_reports_bad_input_without_a_traceback(tmp_path, capsys):
     assert main(["run", str(CONFIGS[0]), "--scheduler", "best"]) == 1
     message = capsys.readouterr().err
     assert message.count("error: ") == 3
-    assert "must be a run folder" in message
+    assert "must be one with a config.json" in message
     assert "got 'best'" in message

@@ -122,16 +122,21 @@ def test_learning_rate_falls_linearly_with_rollouts():
 
 def test_minibatch_order_depends_on_the_step_and_the_seed_only():
     results = []
-    for seed, step in ((0, 0), (0, 0), (0, 1), (1, 0)):
+    for seed, step in (
+        (0, 0),
+        (0, 0),
+        *((0, s) for s in range(1, 8)),
+        *((s, 0) for s in range(1, 8)),
+    ):
         host, rollouts = host_with_rollouts(run={"seed": 0})
         host.learner.seed = seed
         update(host, rollouts, update_step=step)
         results.append(weights(host))
     assert torch.equal(results[0], results[1])
-    # four informative rollouts in two minibatches of two: six orders matter, so two other draws
-    # could coincide; for these seeds they do not
-    assert not torch.equal(results[0], results[2])
-    assert not torch.equal(results[0], results[3])
+    # four informative rollouts in two minibatches of two: six orders matter, so a single other draw
+    # may coincide, seven do with chance 6^-7
+    assert not all(torch.equal(results[0], other) for other in results[2:9])
+    assert not all(torch.equal(results[0], other) for other in results[9:])
 
 
 def test_divergence_names_the_step_and_spares_the_weights():
@@ -148,7 +153,7 @@ def test_a_policy_that_is_not_finite_cannot_sample():
     host = small_host()
     with torch.no_grad():
         host.model.lm_head.weight.fill_(float("nan"))
-    with pytest.raises(TrainingDivergedError, match="plan 0: the model's probabilities"):
+    with pytest.raises(TrainingDivergedError, match="the model's probabilities are not finite"):
         host.rollout(plan_of([2]))
 
 
