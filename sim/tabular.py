@@ -44,7 +44,16 @@ class Tabular:
                 f"{right.dtype} {right.shape}",
             )
         n, k = right.shape
-        features, offset = self.features_N_F, self.offset_N_K
+        features, offset = (
+            None if given is None else np.asarray(given, dtype=np.float64)
+            for given in (self.features_N_F, self.offset_N_K)
+        )
+        for name, array in (
+            ("is_right_N_K", right),
+            ("features_N_F", features),
+            ("offset_N_K", offset),
+        ):
+            object.__setattr__(self, name, array)  # lists are welcome, arrays are kept
         if features is not None and (features.ndim != 2 or features.shape[0] != n):
             fail("Tabular", "features_N_F", f"of shape ({n}, F)", f"shape {features.shape}")
         if offset is not None and offset.shape != (n, k):

@@ -335,3 +335,9 @@ def test_cost_follows_the_prompts_touched():
 def test_bad_input_is_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_tabular_takes_lists():
+    policy = Tabular([[True, False], [False, True]], features_N_F=[[1.0], [2.0]])
+    assert policy.num_prompts == 2
+    assert policy.features_N_F.shape == (2, 1)
