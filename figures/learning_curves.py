@@ -18,9 +18,8 @@ def compute(folders: list[Path]) -> dict[str, Any]:
     Returns
     -------
     dict
-        arm -> ``{"generated_S_E": ..., "held_out_S_E": ...}``, both (S, E): every evaluation at the
-        number of rollouts it was really made at. A run evaluates after the first update at or past
-        each point of its grid, so the points of two arms differ by less than an update.
+        arm -> ``{"generated_S_E": ..., "held_out_S_E": ...}``, both (S, E): every evaluation of every
+        run. They stand on one grid of generated rollouts: the policy reached when a point was passed.
     """
     curves: dict[str, Any] = {}
     for arm, runs in by_arm(folders).items():
