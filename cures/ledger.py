@@ -9,6 +9,7 @@ Cost is what was planned and started, whatever became of it. For each purpose::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cures.checks import as_int, fail
@@ -102,3 +103,46 @@ class Ledger:
 
         counts = {p: {f: entry(f"{p}/{f}") for f in FATES} for p in PURPOSES}
         return cls(counts, entry("steps"), entry("tokens"))
+
+
+def shares(flat: Mapping[str, int]) -> dict[str, float]:
+    """Where the generated rollouts went, as shares of them.
+
+    Parameters
+    ----------
+    flat : mapping of str to int
+        From :meth:`Ledger.as_dict`, or the same read back from a file.
+
+    Returns
+    -------
+    dict of str to float
+        ``trained``, ``discarded``, ``missing``, ``pending`` add up to 1, pilots included: a fate for
+        every rollout. ``pilot`` is a purpose, counted under its fates too.
+
+    Raises
+    ------
+    ValueError
+        If nothing was generated, or the fates do not add up to what was.
+
+    Examples
+    --------
+    >>> ledger = Ledger()
+    >>> ledger.add("train", "generated", 6)
+    >>> ledger.add("train", "trained", 6)
+    >>> ledger.add("pilot", "generated", 2)
+    >>> ledger.add("pilot", "discarded", 1)
+    >>> shares(ledger.as_dict())
+    {'trained': 0.75, 'discarded': 0.125, 'missing': 0.0, 'pending': 0.125, 'pilot': 0.25}
+    """
+    generated = flat["train/generated"] + flat["pilot/generated"]
+    if generated <= 0:
+        fail("ledger.shares", "generated", "at least 1 rollout", generated)
+    count = {
+        fate: flat[f"train/{fate}"] + flat[f"pilot/{fate}"]
+        for fate in ("trained", "discarded", "missing")
+    }
+    count["pending"] = flat["pending"]
+    if sum(count.values()) != generated:
+        fail("ledger.shares", "fates", f"of {generated} rollouts in all, as generated", count)
+    count["pilot"] = flat["pilot/generated"]
+    return {key: rollouts / generated for key, rollouts in count.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from figures import learning_curves, quota_by_success_rate, results, tiny_lm
 from figures.demo import ARMS, SEEDS, demo, draw_all, run_folder
-from figures.style import save
+from sim.picture import save
 
 FIGURES = {"learning_curves": learning_curves, "quota_by_success_rate": quota_by_success_rate}
 
@@ -32,9 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             module = FIGURES[options.command]
             print(save(module.draw(module.compute(options.runs)), options.out))
-    except (OSError, ValueError) as error:
+    except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except subprocess.CalledProcessError as error:
         print(f"error: this command failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return 1

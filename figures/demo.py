@@ -15,20 +15,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cures.comparison import harm_verdict, paired_difference
 from figures import learning_curves, quota_by_success_rate
-from figures.run_folders import by_arm
-from figures.style import save
+from figures.training_table import rows
+from sim.picture import save
 
 ARMS = ("uniform", "cures")
 SEEDS = (0, 1)
-MARGIN = 0.01  # largest loss of held-out success that counts as no harm on a real model
 CONFIG = "configs/tiny_cpu.toml"
 QUICK = ("run.rollouts=2048", "evaluation.every=1024", "warm_start.steps=100")
 
@@ -141,42 +137,29 @@ def table(folders: list[Path]) -> Table:
     headings = ("held-out before", "after", "rollouts", "pilots", "trained on", "updates", "wasted")
     for heading in headings:
         result.add_column(heading, justify="right")
-    for arm, runs in by_arm(folders).items():
-        ledgers = [run["summary"]["ledger"] for run in runs]
-        generated = [run["summary"]["generated"] for run in runs]
-        trained = [ledger["train/trained"] + ledger["pilot/trained"] for ledger in ledgers]
-        wasted = [wasted_share(run) for run in runs]
+    for arm, row in rows(folders).items():
         result.add_row(
             arm,
-            f"{np.mean([run['summary']['held_out_start'] for run in runs]):.3f}",
-            f"{np.mean([run['summary']['held_out_end'] for run in runs]):.3f}",
-            f"{np.mean(generated):,.0f}",
-            f"{np.mean([ledger['pilot/generated'] for ledger in ledgers]) / np.mean(generated):.0%}",
-            f"{np.mean(trained) / np.mean(generated):.0%}",
-            f"{np.mean([run['summary']['updates'] for run in runs]):.0f}",
-            f"{np.mean(wasted):.0%}",
+            f"{row.before:.3f}",
+            f"{row.after:.3f}",
+            f"{row.generated:,.0f}",
+            f"{row.pilot:.0%}",
+            f"{row.trained:.0%}",
+            f"{row.updates:.0f}",
+            f"{row.wasted:.0%}",
         )
     return result
 
 
-def wasted_share(run: dict[str, Any]) -> float:
-    """Share of a run's trained rollouts whose advantage is 0."""
-    rows = [row for row in run["metrics"] if row["trained"]]
-    return float(
-        np.average([row["wasted"] for row in rows], weights=[row["trained"] for row in rows])
-    )
-
-
 def verdict(folders: list[Path]) -> str:
     """The paired difference in words, with what so few seeds can say."""
-    arms = by_arm(folders)
-    end = {arm: [run["summary"]["held_out_end"] for run in runs] for arm, runs in arms.items()}
-    difference = paired_difference(end["cures"], end["uniform"])
-    seeds = "1 paired seed" if difference.seeds == 1 else f"{difference.seeds} paired seeds"
+    row = rows(folders)["cures"]
+    assert row.difference is not None
+    count = row.difference.seeds
+    seeds = "1 paired seed" if count == 1 else f"{count} paired seeds"
     return (
-        f"cures minus uniform: {difference.mean:+.3f} in held-out success at equal rollouts "
-        f"({seeds}: {harm_verdict(difference, MARGIN)}). "
-        "wasted: share of the trained rollouts whose advantage is 0."
+        f"cures minus uniform: {row.difference.mean:+.3f} in held-out success at equal rollouts "
+        f"({seeds}: {row.verdict}). wasted: share of the trained rollouts whose advantage is 0."
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures.run_folders import by_arm
-from figures.style import colours, new_figure
+from sim.picture import arm_styles, new_figure, rollouts_axis
 
 
 def compute(folders: list[Path]) -> dict[str, Any]:
@@ -33,23 +33,22 @@ def compute(folders: list[Path]) -> dict[str, Any]:
 
 def draw(arrays: dict[str, Any]) -> Figure:
     """Mean over seeds thick, single seeds thin."""
-    figure = new_figure(6.0, 4.0)
+    figure = new_figure(7.2, 4.0)
     axes = figure.subplots()
-    shades = colours(list(arrays))
-    for arm, curve in arrays.items():
+    styles = arm_styles(list(arrays))
+    seeds = 0
+    for arm in sorted(arrays, key=lambda arm: -arrays[arm]["held_out_S_E"][:, -1].mean()):
+        curve, style = arrays[arm], styles[arm]
         held_out_S_E = curve["held_out_S_E"]
+        seeds = held_out_S_E.shape[0]
         for generated_E, held_out_E in zip(curve["generated_S_E"], held_out_S_E, strict=True):
-            axes.plot(generated_E, held_out_E, color=shades[arm], lw=0.7, alpha=0.5)
-        axes.plot(
-            curve["generated_S_E"].mean(axis=0),
-            held_out_S_E.mean(axis=0),
-            color=shades[arm],
-            lw=2,
-            label=f"{arm} (mean of {held_out_S_E.shape[0]} seeds)",
-        )
-    axes.set_xlabel("rollouts generated (pilots and discarded ones included)")
-    axes.set_ylabel("held-out success rate")
-    axes.set_title("Tiny language model, arithmetic by GRPO", fontsize=10)
+            axes.plot(generated_E, held_out_E, style.dash, color=style.colour, lw=0.7, alpha=0.4)
+        mean_E = held_out_S_E.mean(axis=0)
+        axes.plot(curve["generated_S_E"].mean(axis=0), mean_E, label=arm, **style.line())
+    rollouts_axis(axes)
+    axes.set_ylabel("held-out success rate (sampled answers)")
+    means = f"thick: mean of {seeds} seeds, thin: each seed" if seeds > 1 else "one seed"
+    axes.set_title(f"Tiny language model, arithmetic by GRPO ({means})", fontsize=10)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside right center")
     return figure

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures.run_folders import by_arm
-from figures.style import colours, new_figure
+from sim.picture import arm_styles, new_figure
 
 BINS = 10
 
@@ -48,20 +48,20 @@ def compute(folders: list[Path]) -> dict[str, Any]:
 
 def draw(arrays: dict[str, Any]) -> Figure:
     """Two panels over the same success-rate axis."""
-    figure = new_figure(7.2, 3.2)
+    figure = new_figure(8.4, 3.2)
     left, right = figure.subplots(1, 2)
     centre = (np.arange(BINS) + 0.5) / BINS
-    shades = colours(list(arrays))
+    styles = arm_styles(list(arrays))
     for arm, values in arrays.items():
-        left.plot(centre, values["share"], "o-", ms=3.5, color=shades[arm], label=arm)
-        right.plot(centre, values["quota"], "o-", ms=3.5, color=shades[arm], label=arm)
-    left.set_ylabel("share of groups")
-    right.set_ylabel("rollouts per group")
+        left.plot(centre, values["share"], label=arm, **styles[arm].line())
+        right.plot(centre, values["quota"], **styles[arm].line())
+    left.set_ylabel(f"share of groups, per bin of {1 / BINS:g}")
+    right.set_ylabel("mean rollouts per group")
     for axes in (left, right):
         axes.set_xlabel("success rate estimated beforehand")
         axes.set_xlim(0, 1)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
-    left.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside right center")
     figure.suptitle("Where rollouts go after the pilots (prompts seen before)", fontsize=10)
     return figure

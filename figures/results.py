@@ -15,6 +15,7 @@ from typing import Any
 
 from cures.checks import fail
 from cures.storage import atomic_write, read_json, write_json
+from sim.wording import difference_text, speed_up_text, verdict_text
 
 ARMS = (
     "cures", "cures-released", "gvm", "speed", "dapo", "band", "oracle", "oracle@learnable",
@@ -120,17 +121,12 @@ def section(population: str, optimiser: str, command: str, comparison: dict[str,
     ]
     for arm, row in comparison["arms"].items():
         targets = {target["fraction"]: target for target in row["targets"]}
-        difference, verdict = "", "reference"
-        if "difference" in row:
-            d = row["difference"]
-            difference = f"{d['mean']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
-            verdict = "told the true rates" if row["told_true_rates"] else d["verdict"]
         shares = row["shares"]
         cells = (
             arm,
             f"{row['final']:.4f}",
-            difference,
-            verdict,
+            difference_text(row.get("difference")),
+            verdict_text(row),
             *(speed_up_text(targets.get(fraction)) for fraction in (0.5, 0.8, 0.95)),
             f"{shares['pilot']:.0%}",
             f"{shares['trained']:.0%}",
@@ -140,20 +136,3 @@ def section(population: str, optimiser: str, command: str, comparison: dict[str,
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def speed_up_text(target: dict[str, Any] | None) -> str:
-    """Ratio with interval, bound sign and censored counts; uniform's own median without a ratio."""
-    if target is None:
-        return ""
-    if "ratio" not in target:
-        out = f" ({target['censored']} out)" if target["censored"] else ""
-        return f"{target['median']:,.0f}{out}"
-    out = ""
-    if target["reference_censored"] or target["arm_censored"]:
-        out = f" ({target['reference_censored']}, {target['arm_censored']} out)"
-    if target["ratio"] is None:
-        return f"undefined{out}"
-    sign = {"exact": "", "at least": "≥ ", "at most": "≤ "}[target["bound"]]
-    high = "inf" if target["high"] is None else f"{target['high']:.2f}"
-    return f"{sign}{target['ratio']:.2f} [{target['low']:.2f}, {high}]{out}"

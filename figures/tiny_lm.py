@@ -9,17 +9,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from cures.comparison import harm_verdict, paired_difference
 from cures.storage import atomic_write
 from figures import learning_curves
-from figures.demo import MARGIN, run_folder, wasted_share
+from figures.demo import run_folder
 from figures.results import provenance, stamp
 from figures.run_folders import by_arm
-from figures.style import save
+from figures.training_table import MARGIN, REFERENCE, rows
+from sim.picture import save
+from sim.wording import difference_text
 
 ARMS = ("uniform", "cures", "cures-released", "gvm", "speed", "dapo", "band")
 SEEDS = tuple(range(6))
@@ -84,35 +84,24 @@ def _train(root: Path, arm: str, seed: int) -> None:
 
 def table(folders: list[Path]) -> str:
     """Means over seeds, paired differences to uniform."""
-    arms = by_arm(folders)
-    end = {arm: [run["summary"]["held_out_end"] for run in runs] for arm, runs in arms.items()}
-    start = np.mean([run["summary"]["held_out_start"] for run in arms["uniform"]])
+    arms = rows(folders)
     lines = [
-        f"Held-out success starts at {start:.3f}.",
+        f"Held-out success starts at {arms[REFERENCE].before:.3f}.",
         "",
         "| arm | final | minus uniform [95 %] | verdict | pilots | trained on | wasted | updates |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for arm, runs in arms.items():
-        difference, verdict = "", "reference"
-        if arm != "uniform":
-            paired = paired_difference(end[arm], end["uniform"])
-            difference = f"{paired.mean:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}]"
-            verdict = harm_verdict(paired, MARGIN)
-        ledgers = [run["summary"]["ledger"] for run in runs]
-        generated = np.mean([run["summary"]["generated"] for run in runs])
-        trained = np.mean([book["train/trained"] + book["pilot/trained"] for book in ledgers])
-        pilots = np.mean([book["pilot/generated"] for book in ledgers])
-        updates = np.mean([run["summary"]["updates"] for run in runs])
+    for arm, row in arms.items():
+        difference = None if row.difference is None else asdict(row.difference)
         cells = (
             arm,
-            f"{np.mean(end[arm]):.3f}",
-            difference,
-            verdict,
-            f"{pilots / generated:.0%}",
-            f"{trained / generated:.0%}",
-            f"{np.mean([wasted_share(run) for run in runs]):.0%}",
-            f"{updates:.0f}",
+            f"{row.after:.3f}",
+            difference_text(difference, digits=3),
+            row.verdict,
+            f"{row.pilot:.0%}",
+            f"{row.trained:.0%}",
+            f"{row.wasted:.0%}",
+            f"{row.updates:.0f}",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -21,11 +21,10 @@ from cures.comparison import (
     speed_up,
     target_gains,
 )
+from cures.ledger import shares
 from cures.storage import load_state, read_json
 from sim.arm import ArmTask
 from sim.settings import REFERENCE, Settings, is_told_true_rates
-
-FATES = ("trained", "discarded", "missing", "pending")  # every generated rollout has one
 
 
 def load_curves(root: Path, arm: str, seeds: int, *, is_development: bool = False) -> np.ndarray:
@@ -124,10 +123,9 @@ def _closed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _costs(settings: Settings, root: Path, arm: str) -> dict[str, Any]:
-    """Shares of the generated rollouts by fate, and the steps they bought; means over seeds.
+    """Shares of the generated rollouts, and the steps they bought; means over seeds.
 
-    The fates add up to 1: ``pending`` ones still wait in a buffer when the run ends. ``pilot`` is a
-    purpose, not a fate: pilots are counted under their fates too.
+    ``shares`` as in :func:`cures.ledger.shares`.
     ``wasted`` is the share of *trained* rollouts whose advantage is exactly 0; ``used`` the share
     of *generated* rollouts whose advantage is not, which also counts what never reached an update.
     """
@@ -139,22 +137,12 @@ def _costs(settings: Settings, root: Path, arm: str) -> dict[str, Any]:
     generated = np.array([summary["generated"] for summary in summaries], dtype=np.float64)
     trained = np.array([summary["trained"] for summary in summaries], dtype=np.float64)
     zero = np.array([summary["zero_advantage"] for summary in summaries], dtype=np.float64)
-    shares = {
-        fate: float(np.mean([_rollouts(row, fate) for row in ledger] / generated)) for fate in FATES
-    }
-    pilots = np.array([row["pilot/generated"] for row in ledger])
+    share = [shares(row) for row in ledger]
     return {
         "steps": float(np.mean([row["steps"] for row in ledger])),
         "tokens": float(np.mean([row["tokens"] for row in ledger])),
         "generated": float(generated.mean()),
-        "shares": {**shares, "pilot": float(np.mean(pilots / generated))},
+        "shares": {key: float(np.mean([row[key] for row in share])) for key in share[0]},
         "wasted": float(np.mean(zero / np.maximum(trained, 1.0))),
         "used": float(np.mean((trained - zero) / generated)),
     }
-
-
-def _rollouts(ledger: dict[str, int], fate: str) -> int:
-    """Rollouts of a fate, pilots included; the ledger keeps one count of those that wait."""
-    if fate == "pending":
-        return ledger["pending"]
-    return ledger[f"train/{fate}"] + ledger[f"pilot/{fate}"]

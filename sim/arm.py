@@ -181,38 +181,52 @@ def run_arm(
     folder.mkdir(parents=True, exist_ok=True)
     with _sole_writer(folder):
         if not (folder / "summary.json").exists():
-            scheduler, host = build(settings, task)
-            start = host.held_out_success()
-            with (
-                JsonlLog(folder / "metrics.jsonl") as metrics,
-                JsonlLog(folder / "outcomes.jsonl") as outcomes,
-            ):
-                logs = {"metrics": metrics, "outcomes": outcomes}
-                trace = _resume(folder, scheduler, host, logs)
-                saved_at = time.monotonic()
-
-                def log_outcome(plan: Plan, outcome: Outcome) -> None:
-                    if settings.has_outcomes:
-                        for row in outcome_rows(plan, outcome, outcome.policy_step or 0):
-                            outcomes.append(row)
-
-                records = loop.run(
-                    scheduler, host, rollouts=settings.rollouts, on_outcome=log_outcome
+            try:
+                _run_to_the_end(
+                    settings, task, folder, checkpoint_every_s, on_progress, is_stopping
                 )
-                for record in records:
-                    held_out = host.held_out_success()
-                    trace.add(record, held_out)
-                    metrics.append(_row(record, scheduler, held_out))
-                    on_progress(record.generated)
-                    stop = is_stopping()
-                    if stop or time.monotonic() - saved_at >= checkpoint_every_s:
-                        _save(folder, scheduler, host, trace, logs)
-                        saved_at = time.monotonic()
-                    if stop:
-                        raise StoppedError(f"stopped at {record.generated} rollouts")
-            _finish(folder, settings, scheduler, start, trace)
+            except FloatingPointError as error:  # among hundreds of runs: which one?
+                raise FloatingPointError(f"{task}: {error}") from error
         (folder / "checkpoint.npz").unlink(missing_ok=True)
     on_progress(settings.rollouts)
+
+
+def _run_to_the_end(
+    settings: Settings,
+    task: ArmTask,
+    folder: Path,
+    checkpoint_every_s: float,
+    on_progress: Callable[[int], None],
+    is_stopping: Callable[[], bool],
+) -> None:
+    """From the last checkpoint, if there is one; arguments as in :func:`run_arm`."""
+    scheduler, host = build(settings, task)
+    start = host.held_out_success()
+    with (
+        JsonlLog(folder / "metrics.jsonl") as metrics,
+        JsonlLog(folder / "outcomes.jsonl") as outcomes,
+    ):
+        logs = {"metrics": metrics, "outcomes": outcomes}
+        trace = _resume(folder, scheduler, host, logs)
+        saved_at = time.monotonic()
+
+        def log_outcome(plan: Plan, outcome: Outcome) -> None:
+            if settings.has_outcomes:
+                for row in outcome_rows(plan, outcome, outcome.policy_step or 0):
+                    outcomes.append(row)
+
+        for record in loop.run(scheduler, host, rollouts=settings.rollouts, on_outcome=log_outcome):
+            held_out = host.held_out_success()
+            trace.add(record, held_out)
+            metrics.append(_row(record, scheduler, held_out))
+            on_progress(record.generated)
+            stop = is_stopping()
+            if stop or time.monotonic() - saved_at >= checkpoint_every_s:
+                _save(folder, scheduler, host, trace, logs)
+                saved_at = time.monotonic()
+            if stop:
+                raise StoppedError(f"stopped at {record.generated} rollouts")
+    _finish(folder, settings, scheduler, start, trace)
 
 
 def _row(record: loop.UpdateRecord, scheduler: Scheduler, held_out: float) -> dict[str, Any]:

@@ -6,105 +6,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cures import list_schedulers
-from cures.advantage import AGGREGATIONS, ESTIMATORS
+from sim.arguments import parser, settings_of
 from sim.compare import compare, tasks_of
-from sim.optimiser import OPTIMISERS
 from sim.plot import draw_curves
-from sim.populations import POLICIES, POPULATIONS
 from sim.report import show
-from sim.settings import LEARNING_RATES, Settings, parse_options
-
-DEFAULT = {f.name: f.default for f in fields(Settings)}
-DESCRIPTION = """\
-Compare schedulers on a simulated policy at equal generated rollouts, pilots and discarded ones
-included.
-
-Every seed has its own prompts, held-out set and initial policy, the same for all arms. Target
-levels are fixed beforehand: uniform's mean gain on separate development seeds. The same command
-goes on where an interrupted one stopped (even by SIGKILL) and gives the same numbers, with any
---jobs.
-"""
-EPILOG = f"""\
-schedulers: {", ".join(list_schedulers())}
-  NAME@LABEL is a further arm of the same scheduler, with options and draws of its own:
-  python -m sim compare --schedulers cures cures@cold --set cures@cold.temperature=0.02
-  --set oracle.learnable=true also tells the oracle which prompts can be learned
-"""
-
-
-def parser() -> argparse.ArgumentParser:
-    """The argument parser; every default is that of :class:`sim.settings.Settings`."""
-    top = argparse.ArgumentParser(prog="python -m sim", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True)
-    p = commands.add_parser(
-        "compare",
-        help="run schedulers on paired seeds and compare them",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-    def add(flag: str, text: str, field: str, kind: type = int, **more: Any) -> None:
-        p.add_argument(
-            flag,
-            type=kind,
-            default=DEFAULT[field],
-            dest=field,
-            help=f"{text} (%(default)s)",
-            **more,
-        )
-
-    p.add_argument("--schedulers", nargs="+", required=True, metavar="NAME", help="arms to compare")
-    p.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="ARM.KEY=VALUE", help="arm options"
-    )
-    add("--population", "prompts", "population", str, choices=POPULATIONS)
-    add("--policy", "simulated policy", "policy", str, choices=POLICIES)
-    add("--pool", "training prompts", "pool")
-    add("--held-out", "held-out prompts", "held_out")
-    add("--rollouts", "generated rollouts of every run", "rollouts")
-    add("--seeds", "paired seeds; fewer than 6 decide nothing; may grow in --out", "seeds")
-    add("--dev-seeds", "runs of uniform that fix the target levels", "dev_seeds")
-    add("--batch-size", "prompt draws per update", "batch_size")
-    add("--group-size", "rollouts per draw; times batch size = budget", "group_size")
-    add("--estimator", "advantage estimator", "estimator", str, choices=ESTIMATORS)
-    add("--aggregation", "loss weights", "aggregation", str, choices=AGGREGATIONS)
-    add("--optimiser", "optimiser of every arm", "optimiser", str, choices=OPTIMISERS)
-    p.add_argument("--learning-rate", type=float, help=f"default: {LEARNING_RATES}")
-    add("--missing-rate", "share of rollouts that time out", "missing_rate", float)
-    add("--grid-points", "points of the common grid", "grid_points")
-    add("--margin", "largest loss that counts as no harm", "margin", float)
-    add("--root-seed", "root of all randomness", "root_seed")
-    p.add_argument("--outcomes", action="store_true", help="write outcomes.jsonl for every run")
-    p.add_argument("--jobs", type=int, default=1, help="worker processes (%(default)s)")
-    p.add_argument(
-        "--checkpoint-every", type=float, default=5.0, metavar="S", help="seconds (%(default)s)"
-    )
-    p.add_argument("--out", type=Path, help="run folder (runs/sim-POPULATION)")
-    return top
-
-
-def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Settings from parsed arguments."""
-    values = {f.name: getattr(arguments, f.name) for f in fields(Settings) if f.name in arguments}
-    known = list_schedulers()
-    for arm in arguments.schedulers:
-        if arm.partition("@")[0] not in known:
-            raise ValueError(f"compare: schedulers must be among {known}, got {arm!r}")
-    return Settings(
-        **values,
-        arms=tuple(arguments.schedulers),
-        options=parse_options(arguments.set),
-        has_outcomes=arguments.outcomes,
-    )
+from sim.settings import Settings
+from sim.until_decided import first_look, next_look
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = settings_of(arguments)
         root = arguments.out or Path("runs") / f"sim-{settings.population}"
-        comparison = _compare_with_progress(settings, root, arguments, console)
+        settings, comparison = _compare(settings, root, arguments, console)
         draw_curves(settings, root, comparison)
         show(settings, comparison, root, console)
     except ValueError as error:
@@ -137,9 +51,27 @@ def _print_error(message: object) -> None:
     console.print(f"error: {message}", style="red", markup=False, soft_wrap=True)
 
 
+def _compare(
+    settings: Settings, root: Path, arguments: argparse.Namespace, console: Console
+) -> tuple[Settings, dict[str, Any]]:
+    """The comparison and the settings it ended with; ``--until-decided`` adds seeds."""
+    if not arguments.until_decided:
+        return settings, _compare_with_progress(settings, root, arguments, console)
+    settings = replace(settings, seeds=first_look(settings, root))
+    while True:
+        comparison = _compare_with_progress(settings, root, arguments, console)
+        seeds, open_arms = next_look(settings, root)
+        state = f"open: {', '.join(open_arms)}" if open_arms else "every verdict is in"
+        next_step = "this was the last look" if seeds is None else f"going on to {seeds}"
+        console.print(f"{settings.seeds} seeds: {state}; {next_step}", soft_wrap=True)
+        if seeds is None:
+            return settings, comparison
+        settings = replace(settings, seeds=seeds)
+
+
 def _compare_with_progress(
     settings: Settings, root: Path, arguments: argparse.Namespace, console: Console
-) -> dict[str, object]:
+) -> dict[str, Any]:
     tasks = tasks_of(settings)
     done = [0] * len(tasks)
     columns = (

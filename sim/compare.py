@@ -31,8 +31,9 @@ def prepare(settings: Settings, root: Path) -> None:
         If a scheduler refuses its options, or the folder holds another comparison (one with fewer
         seeds but otherwise equal settings grows).
     """
-    if root.exists() and not root.is_dir():
-        raise ValueError(f"compare: out must be a folder, got the file {root}")
+    existing = next(place for place in (root, *root.parents) if place.exists())
+    if not existing.is_dir():
+        raise ValueError(f"compare: out must be a folder, got {root}, where {existing} is a file")
     for arm in settings.arms:
         build(settings, ArmTask(arm, 0, False))
     path = root / "config.json"

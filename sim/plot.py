@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sim.analysis import load_curves
+from sim.picture import arm_styles, new_figure, rollouts_axis, save
 from sim.settings import REFERENCE, Settings
 
-# Okabe and Ito's palette, distinguishable with any colour vision; yellow left out, too pale on
-# white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-DASHES = ("-", "--", "-.", ":")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw_curves(settings: Settings, root: Path, comparison: dict[str, Any]) -> Path:
@@ -32,47 +31,41 @@ def draw_curves(settings: Settings, root: Path, comparison: dict[str, Any]) -> P
     Path
         ``curves.png`` in the run folder.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8.0, 5.0), layout="constrained")
-    others = [arm for arm in settings.arms if arm != REFERENCE]
-    style = {REFERENCE: ("black", "-")} | {
-        arm: (COLOURS[i % len(COLOURS)], DASHES[(i // len(COLOURS)) % len(DASHES)])
-        for i, arm in enumerate(others)
-    }
-    for arm in (REFERENCE, *others):
-        curve_S_E = load_curves(root, arm, settings.seeds)
-        colour, dash = style[arm]
+    figure = new_figure(9.0, 5.0)
+    axes = figure.subplots()
+    styles = arm_styles(settings.arms)
+    curves = {arm: load_curves(root, arm, settings.seeds) for arm in settings.arms}
+    from_the_top = sorted(settings.arms, key=lambda arm: -curves[arm][:, -1].mean())
+    step = max(1, settings.grid_points // 8)  # a marker every so many points of the grid
+    for position, arm in enumerate(from_the_top):
+        curve_S_E, style = curves[arm], styles[arm]
         low, high = np.quantile(curve_S_E, [0.25, 0.75], axis=0)
-        axes.fill_between(settings.grid_E, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(settings.grid_E, curve_S_E.mean(axis=0), dash, color=colour, label=arm, lw=2)
-    for target in comparison["arms"][REFERENCE]["targets"]:
-        level = comparison["start"] + target["gain"]
-        axes.axhline(level, color="grey", lw=0.8, ls=(0, (1, 3)))
-        axes.annotate(
-            f"{target['fraction']:.0%} of the gain",
-            (0, level),
-            xytext=(2, 2),
-            textcoords="offset points",
-            fontsize=8,
-            color="dimgrey",
-        )
-    axes.set_xlabel("rollouts generated (pilots and discarded ones included)")
-    axes.set_ylabel("held-out success rate")
+        axes.fill_between(settings.grid_E, low, high, color=style.colour, alpha=0.12, linewidth=0)
+        mean_E = curve_S_E.mean(axis=0)
+        every = (position % step, step)  # neighbours' markers side by side, not on top
+        axes.plot(settings.grid_E, mean_E, label=arm, markevery=every, **style.line())
+    _mark_levels(axes, comparison)
+    rollouts_axis(axes)
+    axes.set_xlim(0, settings.rollouts)
+    axes.set_ylabel("held-out success rate (exact, mean over prompts)")
     axes.set_title(
-        f"{settings.population}, {settings.policy} policy, {settings.estimator}: "
-        f"mean of {settings.seeds} seeds, band = middle half",
+        f"{settings.population} population, {settings.policy} policy, {settings.estimator}, "
+        f"{settings.optimiser}: mean of {settings.seeds} seeds, band: their middle half",
         fontsize=10,
     )
-    axes.set_xlim(0, settings.rollouts)
     axes.grid(alpha=0.2)
-    axes.legend(frameon=False, loc="lower right")
-    path = root / "curves.png"
-    partial = root / ".curves.partial.png"
-    figure.savefig(partial, dpi=150)
-    plt.close(figure)
-    partial.replace(path)
-    return path
+    figure.legend(frameon=False, loc="outside right center")
+    return save(figure, root / "curves.png")
+
+
+def _mark_levels(axes: Axes, comparison: dict[str, Any]) -> None:
+    """Target levels as dotted lines, named at the right-hand edge, where no curve runs through."""
+    targets = comparison["arms"][REFERENCE]["targets"]
+    if not targets:
+        return
+    level = [comparison["start"] + target["gain"] for target in targets]
+    for height in level:
+        axes.axhline(height, color="grey", lw=0.8, ls=(0, (1, 3)), zorder=0)
+    edge = axes.secondary_yaxis("right")
+    edge.set_yticks(level, [f"{target['fraction']:.0%}" for target in targets], fontsize=8)
+    edge.set_ylabel(f"share of {REFERENCE}'s gain (development seeds)", fontsize=8)

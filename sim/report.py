@@ -9,11 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cures.comparison import seeds_needed
-from sim.analysis import FATES
 from sim.settings import REFERENCE, Settings
+from sim.wording import TOLD, difference_text, speed_up_text, verdict_text
 
-BOUND = {"exact": "", "at least": "≥ ", "at most": "≤ "}
-TOLD = "told the true rates"
+SHARES = ("pilot", "trained", "discarded", "missing", "pending")
 
 
 def show(settings: Settings, comparison: dict[str, Any], root: Path, console: Console) -> None:
@@ -26,10 +25,10 @@ def show(settings: Settings, comparison: dict[str, Any], root: Path, console: Co
     )
     arms = comparison["arms"]
     fractions = [target["fraction"] for target in arms[REFERENCE]["targets"]]
-    console.print(_success_table(arms))
+    console.print("", _success_table(arms), sep="\n")
     if fractions:
-        console.print(_speed_table(arms, fractions, seeds))
-    console.print(_cost_table(arms))
+        console.print("", _speed_table(arms, fractions), sep="\n")
+    console.print("", _cost_table(arms), "", sep="\n")
     if not fractions:
         console.print("No targets: uniform did not improve on the development seeds.")
     console.print(
@@ -57,63 +56,41 @@ def show(settings: Settings, comparison: dict[str, Any], root: Path, console: Co
 def _success_table(arms: dict[str, Any]) -> Table:
     table = _table("Held-out success at equal rollouts", "final", "minus uniform [95 %]", "verdict")
     for arm, row in arms.items():
-        table.add_row(arm, f"{row['final']:.4f}", _difference(row), _verdict(row))
+        difference = difference_text(row.get("difference"))
+        table.add_row(arm, f"{row['final']:.4f}", difference, verdict_text(row))
     return table
 
 
-def _speed_table(arms: dict[str, Any], fractions: list[float], seeds: int) -> Table:
+def _speed_table(arms: dict[str, Any], fractions: list[float]) -> Table:
     headings = [f"{fraction:.0%} of the gain" for fraction in fractions]
     table = _table("Rollouts to the level: uniform's median over the arm's [95 %]", *headings)
     for arm, row in arms.items():
-        table.add_row(arm, *[_ratio(target, seeds) for target in row["targets"]])
+        cells = [speed_up_text(target) for target in row["targets"]]
+        table.add_row(arm, *[cell.replace(" (", "\n(") for cell in cells])
     return table
 
 
 def _cost_table(arms: dict[str, Any]) -> Table:
-    fates = ("pilot", *FATES)
-    table = _table("Where the rollouts went", *fates, "wasted", "used", "steps")
+    table = _table("Where the rollouts went", *SHARES, "wasted", "used", "steps", gap=1)
     for arm, row in arms.items():
-        shares = [f"{row['shares'][fate]:.0%}" for fate in fates]
+        shares = [f"{row['shares'][key]:.0%}" for key in SHARES]
         table.add_row(
             arm, *shares, f"{row['wasted']:.0%}", f"{row['used']:.0%}", f"{row['steps']:.0f}"
         )
     return table
 
 
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("arm", no_wrap=True)
+def _table(title: str, *headings: str, gap: int = 2) -> Table:
+    """Right-aligned numbers, no rules: tables fit into 80 columns; a long name is folded, not cut."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        padding=(0, 0, 0, gap),
+        pad_edge=False,
+        header_style="bold underline",
+    )
+    table.add_column("arm", overflow="fold")
     for heading in headings:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
-
-
-def _verdict(row: dict[str, Any]) -> str:
-    if "difference" not in row:
-        return "reference"
-    return TOLD if row["told_true_rates"] else str(row["difference"]["verdict"])
-
-
-def _difference(row: dict[str, Any]) -> str:
-    if "difference" not in row:
-        return ""
-    d = row["difference"]
-    if d["low"] is None:
-        return f"{d['mean']:+.4f}"
-    return f"{d['mean']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
-
-
-def _ratio(target: dict[str, Any], seeds: int) -> str:
-    if "ratio" not in target:
-        out = f" ({target['censored']} out)" if target["censored"] else ""
-        return f"{target['median']:,.0f}{out}"
-    out = ""
-    if target["reference_censored"] or target["arm_censored"]:
-        out = f" ({target['reference_censored']}, {target['arm_censored']} out)"
-    if target["ratio"] is None:
-        return f"undefined{out}"
-    text = f"{BOUND[target['bound']]}{target['ratio']:.2f}"
-    if seeds >= seeds_needed():
-        high = "inf" if target["high"] is None else f"{target['high']:.2f}"
-        text += f" [{target['low']:.2f}, {high}]"
-    return text + out

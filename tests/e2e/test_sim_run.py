@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from cures.storage import load_state, read_json, read_jsonl
 from sim.arm import ArmTask, StoppedError, build, run_arm
 from sim.cli import main
 from sim.compare import compare
+from sim.item_response import ItemResponse
+from sim.populations import make_population
 from sim.settings import Settings
 
 SMALL = {
@@ -209,3 +213,61 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
     with pytest.raises(ValueError, match="compare: out must be empty or a run folder"):
         compare(Settings(arms=("uniform",), **SMALL), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_diverges_is_named(jobs, tmp_path, capsys):
+    """Adam's steps are as long as its rate: 1e308 overflows. Which of all the runs was it?"""
+    command = ["compare", "--schedulers", "cures", "--jobs", str(jobs)]
+    command += ["--rollouts", "3000", "--batch-size", "8", "--pool", "100", "--held-out", "10"]
+    command += ["--seeds", "1", "--dev-seeds", "1"]
+    assert main([*command, "--learning-rate", "1e308", "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    # with one process the development run is the first to go; with two any may be
+    run = r"arm uniform, development seed 0" if jobs == 1 else r"arm \w+, (development )?seed 0"
+    assert re.search(rf"error: {run}: .* must be finite, got -?(nan|inf) after update \d+", error)
+    assert "with learning_rate 1e+308" in error
+    assert "Traceback" not in error
+    # negative control: the default rate gets through, on the same prompts
+    assert main([*command, "--out", str(tmp_path / "sane")]) == 0
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_a_compared_arm_that_diverges_is_named_with_its_seed(optimiser, tmp_path, monkeypatch):
+    """On the populations that ship, plain ascent saturates before it overflows, at any rate.
+
+    So prompts here are steeper: at 1e308 one gradient above 1.8 is enough.
+    """
+
+    def steep(*arguments, **options):
+        flat = make_population(*arguments, **options)
+        policy = ItemResponse(30 * flat.policy.loading_N_D, flat.policy.threshold_N)
+        return replace(flat, policy=policy)
+
+    small = SMALL | {"policy": "item_response", "population": "uniform"}
+    task = ArmTask("cures", 1, False)
+    monkeypatch.setattr("sim.arm.make_population", steep)
+    settings = Settings(arms=("cures",), optimiser=optimiser, **small | {"learning_rate": 1e308})
+    with pytest.raises(FloatingPointError, match="^arm cures, seed 1: .* learning_rate 1e\\+308$"):
+        run_arm(settings, task, tmp_path)
+    assert not (tmp_path / task.folder / "summary.json").exists()  # not taken for finished
+    run_arm(replace(settings, learning_rate=1e-3), task, tmp_path / "sane")  # negative control
+
+
+def test_more_seeds_leave_finished_runs_byte_for_byte(tmp_path):
+    settings = Settings(arms=("cures", "speed"), has_outcomes=True, **SMALL)
+    small = compare(settings, tmp_path / "grown")
+    before = content(tmp_path / "grown")
+    runs = {name for name in before if name.startswith(("arms/", "development/"))}
+    compare(replace(settings, seeds=3), tmp_path / "grown")
+    after = content(tmp_path / "grown")
+    assert {name: after[name] for name in runs} == {name: before[name] for name in runs}
+    new = {name.split("/")[1] for name in after if name not in before}
+    assert new == {"uniform-2", "cures-2", "speed-2"}
+    # and the whole is what three seeds from the start give
+    compare(replace(settings, seeds=3), tmp_path / "whole")
+    assert after == content(tmp_path / "whole")
+    # the levels rest on development seeds: they do not move, the medians may
+    for name, row in small["arms"].items():
+        grown = json.loads(after["comparison.json"])["arms"][name]
+        assert [t["gain"] for t in grown["targets"]] == [t["gain"] for t in row["targets"]]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import figures
 from figures import demo, learning_curves, quota_by_success_rate, results, tiny_lm
 from figures.__main__ import main
-from figures.style import save
+from sim.picture import save
 
 
 def fake_run(folder, arm, seed, evaluation, outcomes):
@@ -99,7 +102,9 @@ def full_run(folder, arm, seed, end, **changes):
         section, name = key.split("__")
         config[section][name] = value
     ledger = {
-        "train/generated": 900, "train/trained": 600, "pilot/generated": 100, "pilot/trained": 0,
+        "train/generated": 900, "train/trained": 600, "train/discarded": 250, "train/missing": 50,
+        "pilot/generated": 100, "pilot/trained": 0, "pilot/discarded": 100, "pilot/missing": 0,
+        "pending": 0,
     }  # fmt: skip
     summary = {
         "generated": 1000,
@@ -171,33 +176,16 @@ def test_header_says_what_ran(tmp_path):
     assert "50\nunseen problems, 8 answers" in text
 
 
-@pytest.mark.parametrize(
-    ("target", "text"),
-    [
-        (None, ""),
-        ({"median": 1234.5, "censored": 0}, "1,234"),
-        ({"median": 1234.5, "censored": 3}, "1,234 (3 out)"),
-        ({"ratio": 1.5, "low": 1.2, "high": 2.0, "bound": "exact"}, "1.50 [1.20, 2.00]"),
-        (
-            {"ratio": 1.5, "low": 1.2, "high": None, "bound": "at least", "reference_censored": 9},
-            "≥ 1.50 [1.20, inf] (9, 0 out)",
-        ),
-        (
-            {"ratio": 0.5, "low": 0.0, "high": 0.6, "bound": "at most", "arm_censored": 9},
-            "≤ 0.50 [0.00, 0.60] (0, 9 out)",
-        ),
-        ({"ratio": None, "reference_censored": 9, "arm_censored": 9}, "undefined (9, 9 out)"),
-    ],
-)
-def test_speed_ups_in_words(target, text):
-    if target is not None and "ratio" in target:
-        target = {"reference_censored": 0, "arm_censored": 0, **target}
-    assert results.speed_up_text(target) == text
-
-
 def test_runs_of_another_commit_are_not_mixed_in(tmp_path):
     results.stamp(tmp_path)
     results.stamp(tmp_path)  # the same code may go on
     (tmp_path / "made_by.json").write_text('{"commit": "0000000"}')
     with pytest.raises(ValueError, match="remove it to measure anew"):
         results.stamp(tmp_path)
+
+
+def test_figures_take_words_and_looks_from_the_simulator_and_nothing_that_runs():
+    for path in sorted(Path(figures.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sim":
+                assert node.module in ("sim.picture", "sim.wording"), path

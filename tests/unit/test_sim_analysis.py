@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cures.storage import save_state
+from figures.results import section
 from sim.analysis import compare_arms
 from sim.arm import ArmTask
-from sim.report import _ratio
+from sim.report import show
 from sim.settings import Settings
 
 GRID = 11  # points at 0, 100, ..., 1000
@@ -128,16 +131,42 @@ def test_arms_that_know_the_truth_are_marked(root):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("target", "text"),
-    [
-        ({"bound": "exact"}, "1.50 [1.20, 2.00]"),
-        ({"bound": "at least", "high": None, "reference_censored": 4}, "≥ 1.50 [1.20, inf] (4, 0 out)"),
-        ({"bound": "at most", "low": 0.0, "arm_censored": 5}, "≤ 1.50 [0.00, 2.00] (0, 5 out)"),
-        ({"bound": "undefined", "ratio": None, "arm_censored": 6, "reference_censored": 6},
-         "undefined (6, 6 out)"),
-    ],
-)  # fmt: skip
-def test_ratios_in_words(target, text):
-    full = {"ratio": 1.5, "low": 1.2, "high": 2.0, "reference_censored": 0, "arm_censored": 0}
-    assert _ratio(full | target, seeds=8) == text
+@pytest.mark.parametrize("told", ["oracle", "staged", "oracle@learnable"])
+def test_arms_that_know_the_truth_get_no_verdict_in_words(root, told):
+    """However far above the margin they end; a contender with the same curves gets one."""
+    for seed in range(6):
+        write_arm(root, ArmTask(told, seed, False), 0.8, start=0.1 + 0.01 * seed)
+    config = settings(arms=("uniform", told, "cures"))
+    comparison = compare_arms(config, root)
+    text = io.StringIO()
+    show(config, comparison, root, Console(file=text, width=80))
+    lines = text.getvalue().splitlines()
+    table = lines[lines.index(next(x for x in lines if x.startswith("Held-out success at"))) :]
+    verdict = {arm: next(x for x in table if x.split()[:1] == [arm]) for arm in config.arms}
+    assert verdict[told].endswith("told the true rates")
+    assert verdict["cures"].endswith("no harm")
+    assert verdict["uniform"].endswith("reference")
+    assert "a reference, no contender" in " ".join(text.getvalue().split())
+    # and on the page of docs/results
+    rows = {
+        x.split(" | ")[0]: x for x in section("skills", "adam", "command", comparison).split("\n")
+    }
+    assert " | told the true rates | " in rows[f"| {told}"]
+    assert "harm" not in rows[f"| {told}"]
+    assert " | no harm | " in rows["| cures"]
+
+
+def test_tables_lose_nothing_in_eighty_columns(root):
+    """The longest cells that the analysis can give: nothing may be cut off."""
+    for seed in range(6):
+        write_arm(root, ArmTask("oracle@learnable", seed, False), 0.8, start=0.1 + 0.01 * seed)
+    config = settings(arms=("uniform", "cures", "oracle@learnable"))
+    comparison = compare_arms(config, root)
+    for target in comparison["arms"]["oracle@learnable"]["targets"]:
+        target.update(bound="at most", ratio=10.25, low=0.0, high=12.5, seeds=32)
+        target.update(reference_censored=16, arm_censored=16)
+    text = io.StringIO()
+    show(config, comparison, root, Console(file=text, width=80))
+    assert "…" not in text.getvalue()
+    assert text.getvalue().count("≤ 10.25 [0.00, 12.50]") == 3  # numbers in one piece
+    assert "missing pending wasted used steps" in text.getvalue()

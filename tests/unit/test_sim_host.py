@@ -115,6 +115,20 @@ def test_everything_missing_is_an_empty_group_and_no_step():
     np.testing.assert_array_equal(host.theta_D, before)
 
 
+@pytest.mark.parametrize("outside", [2, 7])
+def test_prompts_outside_the_pool_are_refused(outside):
+    """Ids 2 ... 5 are held-out prompts: the policy could answer them, training on them is cheating."""
+    policy = ItemResponse(np.ones((6, 1)), np.zeros(6))
+    population = Population("test", policy, np.zeros(1), 2, np.arange(2, 6), np.full(6, np.nan))
+    host = SimHost(population, seed=0)
+    sentence = rf"SimHost.rollout: plan.prompt_B must be in the pool \[0, 1\], got {outside}$"
+    with pytest.raises(ValueError, match=sentence):
+        host.rollout(plan_of([0, outside], [4, 4]))
+    assert host.num_waiting == 0  # nothing of the plan was rolled out
+    host.rollout(plan_of([0, 1], [4, 4]))
+    assert host.num_waiting == 8
+
+
 def test_moments_are_measured_when_wanted():
     host = SimHost(two_prompts(), seed=5)
     outcome = host.rollout(plan_of([0, 1], [40, 40], wants_moments=True))

@@ -201,16 +201,33 @@ def test_cramer_rao_holds_with_equality():
         assert value == pytest.approx(p * (1 - p), rel=1e-10)
 
 
-def test_cramer_rao_is_strict_without_enough_scores():
-    # features of rank 1: r - p is not in the span of the scores
-    policy = Tabular(np.array([[True, True, False]]), np.array([[1.0]]), np.zeros((1, 3)))
-    shared = Tabular(policy.is_right_N_K)
-    theta = np.array([0.4, -0.3, 0.1])
-    g = shared.logit_gradient(theta, np.array([0]))[0]
-    direction = np.array([1.0, 0.0, 0.0])  # only this logit may move
-    information = direction @ shared.fisher(theta, 0) @ direction
-    p = shared.success_rate(theta, np.array([0]))[0]
-    assert (g @ direction) ** 2 / information < 0.9 * p * (1 - p)
+@cases
+@pytest.mark.parametrize("prompt", [0, 1, 2])
+def test_cramer_rao_is_strict_exactly_where_scores_cannot_express_the_reward(name, prompt):
+    """g^T F^+ g, of each policy's own gradient and scores, against p (1 - p), for every prompt.
+
+    It is the variance that the scores explain of the reward, so equal to p (1 - p) iff reward - p is
+    a linear combination of them. A chain of L distinct skills has L + 1 answers and L scores, enough
+    for every function of mean 0; prompt 1 uses one skill twice, hence has a score too few.
+    """
+    policy = POLICIES[name]
+    theta = theta_of(policy)
+    chance = answer_probability(policy, theta, prompt)
+    answers = np.arange(chance.size)
+    score = np.array([score_of(policy, theta, prompt, answer) for answer in answers])
+    g = policy.success_gradient(theta, np.array([prompt]), np.ones(1))
+    fisher = (chance[:, None] * score).T @ score
+    value = g @ np.linalg.pinv(fisher, rcond=1e-10, hermitian=True) @ g
+    reward = policy.is_right(np.full(answers.size, prompt), answers).astype(float)
+    p = policy.success_rate(theta, np.array([prompt]))[0]
+    # least squares of the reward on the scores, weighted by chance: neither g nor F goes in
+    root = np.sqrt(chance)
+    fit = score @ np.linalg.lstsq(root[:, None] * score, root * (reward - p), rcond=1e-10)[0]
+    assert value == pytest.approx(chance @ fit**2, rel=1e-9)
+    if name.startswith("skills") and prompt == 1:
+        assert value < 0.97 * p * (1 - p)  # 0.956 and 0.587 of it
+    else:
+        assert value == pytest.approx(p * (1 - p), rel=1e-9)
 
 
 def test_divergence_is_exact_and_fisher_to_second_order():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cures import list_schedulers
+from sim.arguments import parser, settings_of
 from sim.arm import ArmTask, build
-from sim.cli import main, parser, settings_of
-from sim.populations import make_population
+from sim.cli import main
+from sim.populations import LAWS, POLICIES, POPULATIONS, make_population
 from sim.settings import LEARNING_RATES, Seeds, Settings, check_same, parse_options
 
 
@@ -133,6 +135,14 @@ def test_every_root_of_randomness_is_its_own(index, is_development):
         (["--schedulers", "cures", "--seeds", "0"], "seeds must be an int in [1, inf), got 0"),
         (["--schedulers", "cures", "--jobs", "0"], "jobs must be an int in [1, inf), got 0"),
         (["--schedulers", "cures", "--checkpoint-every", "-1"], "checkpoint_every must be"),
+        (
+            ["--schedulers", "oracle", "--until-decided"],
+            "schedulers must be a list with an arm other",
+        ),
+        (
+            ["--schedulers", "cures", "--until-decided", "--seeds", "33"],
+            "seeds must be an int in [1, 32], got 33",
+        ),
     ],
 )
 def test_bad_commands_end_with_one_sentence(arguments, message, tmp_path, capsys):
@@ -142,3 +152,31 @@ def test_bad_commands_end_with_one_sentence(arguments, message, tmp_path, capsys
     assert message in error
     assert "Traceback" not in error
     assert not (tmp_path / "run").exists()  # nothing was claimed
+
+
+@pytest.mark.parametrize("inside", ["", "/run"])
+def test_a_file_in_place_of_the_run_folder_is_refused_by_name(inside, tmp_path, capsys):
+    file = tmp_path / "thesis.tex"
+    file.write_text("do not touch")
+    status = main(["compare", "--schedulers", "cures", "--out", f"{file}{inside}"])
+    assert status == 2
+    error = capsys.readouterr().err
+    assert f"out must be a folder, got {file}{inside}, where {file} is a file" in error
+    assert "Traceback" not in error
+    assert file.read_text() == "do not touch"
+
+
+def test_help_names_every_scheduler_population_and_policy(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["compare", "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    below = text[text.index("schedulers (--schedulers):") :]
+    for name in (*list_schedulers(), *POPULATIONS, *POLICIES):
+        line = next(x for x in below.splitlines() if name in x.split())
+        assert len(line.split()) > 3, name  # and says what it is
+    assert "%%" not in text
+    # shares of the populations are those of the code
+    assert f"{LAWS['dead'][1][0]:.0%}".replace("%", " %") + " never" in below
+    assert f"{LAWS['dead'][1][1]:.0%}".replace("%", " %") + " always" in below
+    assert f"{LAWS['coins'][1][2]:.0%}".replace("%", " %") + " rewarded by coin" in below

@@ -1,0 +1,66 @@
+"""Numbers of a comparison in words, for the screen and for the pages of docs/results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cures.comparison import seeds_needed
+
+BOUND = {"exact": "", "at least": "≥ ", "at most": "≤ "}
+TOLD = "told the true rates"
+
+
+def verdict_text(row: dict[str, Any]) -> str:
+    """Verdict of an arm; none for the reference and for arms that are no contenders.
+
+    Parameters
+    ----------
+    row : dict
+        An arm of ``comparison.json``.
+    """
+    if "difference" not in row:
+        return "reference"
+    return TOLD if row["told_true_rates"] else str(row["difference"]["verdict"])
+
+
+def difference_text(difference: dict[str, Any] | None, *, digits: int = 4) -> str:
+    """Mean with its interval, without one where too few seeds leave it open.
+
+    Examples
+    --------
+    >>> difference_text({"mean": 0.01, "low": -0.002, "high": 0.022}, digits=3)
+    '+0.010 [-0.002, +0.022]'
+    >>> difference_text({"mean": 0.01, "low": None, "high": None}, digits=3)
+    '+0.010'
+    """
+    if difference is None:
+        return ""
+    mean, low, high = difference["mean"], difference["low"], difference["high"]
+    if low is None or high is None:
+        return f"{mean:+.{digits}f}"
+    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def speed_up_text(target: dict[str, Any] | None) -> str:
+    """Ratio with interval, bound sign and censored counts; the reference's median without a ratio.
+
+    Parameters
+    ----------
+    target : dict, optional
+        An entry of an arm's ``targets`` in ``comparison.json``; ``None`` where there is no target.
+    """
+    if target is None:
+        return ""
+    if "ratio" not in target:
+        out = f" ({target['censored']} out)" if target["censored"] else ""
+        return f"{target['median']:,.0f}{out}"
+    out = ""
+    if target["reference_censored"] or target["arm_censored"]:
+        out = f" ({target['reference_censored']}, {target['arm_censored']} out)"
+    if target["ratio"] is None:
+        return f"undefined{out}"
+    text = f"{BOUND[target['bound']]}{target['ratio']:.2f}"
+    if target["seeds"] >= seeds_needed():
+        high = "inf" if target["high"] is None else f"{target['high']:.2f}"
+        text += f" [{target['low']:.2f}, {high}]"
+    return text + out
