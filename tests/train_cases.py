@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from safetensors.numpy import load_file
 
 from cures.records import Plan
+from cures.storage import load_state, read_json
 from train.config import Config, from_dict
 from train.host import LanguageModelHost
+from train.progress import TrainingProgress
 from train.rollouts import Rollouts
-from train.run import fix_numerics
+from train.run import fix_numerics, train
 from train.tasks import Task
 from train.tokenizer import EOS, PAD
 from train.warm_start import untrained_model
@@ -58,6 +64,33 @@ def plan_of(
     )
 
 
+def greedy_answers(host: LanguageModelHost, prompt_N_L: torch.Tensor) -> torch.Tensor:
+    """The likeliest token at every step, PAD after EOS, one prompt and one token at a time."""
+    rows = []
+    with torch.no_grad():
+        for prompt in prompt_N_L:
+            answer: list[int] = []
+            while len(answer) < host.task.max_new_tokens and EOS not in answer:
+                ids = torch.cat([prompt, torch.tensor(answer, dtype=torch.int64)])
+                logits = host.model(input_ids=ids[None]).logits[0, -1]
+                answer.append(int(logits[EOS:].argmax()) + EOS)  # PAD and BOS come before EOS
+            rows.append(answer + [PAD] * (host.task.max_new_tokens - len(answer)))
+    return torch.tensor(rows)
+
+
+def often_right_host(**sections: dict[str, Any]) -> LanguageModelHost:
+    """An untrained model of strong opinions, which its task takes for the truth.
+
+    Success rates are then well inside (0, 1) without any training.
+    """
+    opinions = {"initializer_range": 0.5, **sections.pop("model", {})}
+    host = small_host(model=opinions, **sections)
+    task = host.task
+    task.answer_N_A = greedy_answers(host, torch.from_numpy(task.prompt_N_L)).numpy()
+    task.held_answer_N_A = greedy_answers(host, torch.from_numpy(task.held_prompt_N_L)).numpy()
+    return host
+
+
 def with_rewards(rollouts: Rollouts, reward_R: list[float]) -> Rollouts:
     """The same rollouts, judged otherwise: an untrained model is hardly ever right."""
     columns = rollouts.as_dict()
@@ -79,3 +112,32 @@ def scripted_rollouts(group_R: list[int], reward_R: list[float]) -> Rollouts:
         length_R=torch.full((size,), 2),
         reward_R=torch.tensor(reward_R, dtype=torch.float64),
     )
+
+
+def trained(config: Config, folder: Path, progress: TrainingProgress | None = None) -> Path:
+    """Train, or go on, silently; the folder again."""
+    with progress or TrainingProgress(Console(file=io.StringIO())) as shown:
+        train(config, folder, shown)
+    return folder
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """Folder of a run's latest checkpoint."""
+    return run / "checkpoint" / read_json(run / "checkpoint" / "latest.json")["folder"]
+
+
+def assert_same_results(one: Path, other: Path) -> None:
+    """Logs byte for byte, last tensors and state of the scheduler bit for bit."""
+    for name in ("metrics.jsonl", "outcomes.jsonl", "evaluation.jsonl"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    latest = [latest_checkpoint(run) for run in (one, other)]
+    assert latest[0].name == latest[1].name
+    tensors = [load_file(folder / "host.safetensors") for folder in latest]
+    assert sorted(tensors[0]) == sorted(tensors[1])
+    for key, value in tensors[0].items():
+        assert np.array_equal(value, tensors[1][key]), key
+    states = [load_state(folder / "scheduler.npz") for folder in latest]
+    assert sorted(states[0]) == sorted(states[1])
+    for key, value in states[0].items():
+        is_float = np.asarray(value).dtype.kind == "f"
+        assert np.array_equal(value, states[1][key], equal_nan=is_float), key

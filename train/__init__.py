@@ -2,10 +2,11 @@
 
 Reading order, which is also the order of the data flow::
 
-    config        what a run is: frozen, validated records       section, config_file
+    config        what a run is: frozen, validated records       section, scheduler_config,
+                                                                 config_file
     tasks         arithmetic prompts, answers, held-out set      tokenizer, seeds
     model         a Qwen2 causal language model                  policy: logits -> log-probabilities
-    warm_start    supervised steps, so that rewards are mixed from the start
+    warm_start    supervised steps, so that rewards are mixed from the start     warm_start_cache
     native        generation                                     verifier: completion -> 0 or 1
     rollouts      what is kept between a plan and its update
     loss          clipped policy-gradient loss                   learner: minibatches, optimiser

@@ -19,19 +19,23 @@ examples:
   python -m train run configs/tiny_cpu.toml
   python -m train run configs/tiny_cpu.toml --scheduler cures --set run.seed=1
   python -m train run configs/bench_cpu.toml --set task.dead_never=0.6 --set task.dead_always=0.25
-  python -m train eval runs/tiny_cpu-cures-seed1 --samples 32
+  python -m train eval runs/tiny_cpu-cures-seed1 --samples 32 --show 5
 
 A run that was stopped, or killed, goes on where it was if the same command is given again.
+Exit status: 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 if it worked, 1 on bad input or a failed run, 130 after Ctrl-C."""
+    """Run the command; 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
         return _run(options) if options.command == "run" else _evaluate(options)
-    except (ValueError, TypeError, OSError, TrainError) as error:
+    except (ValueError, TypeError) as error:
+        errors.print(f"error: {error}")
+        return 2
+    except (OSError, TrainError) as error:
         errors.print(f"error: {error}")
         return 1
     except KeyboardInterrupt:
@@ -80,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("run", type=Path, help="run folder")
     evaluate.add_argument("--samples", type=int, default=8, help="answers per problem (default 8)")
+    evaluate.add_argument("--show", type=int, default=0, help="print so many answers (default 0)")
     return parser
 
 
@@ -132,10 +137,11 @@ def _again(options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from train.evaluation import held_out_success
+    from train.evaluation import held_out_success, sampled_answers
     from train.run import load_run, standard_error
 
     as_int("eval", "--samples", options.samples, 1)
+    as_int("eval", "--show", options.show, 0)
     config, task, host = load_run(options.run)
     rate_N = held_out_success(
         host.model, task, config.evaluation, config.rollout, samples=options.samples
@@ -150,6 +156,11 @@ def _evaluate(options: argparse.Namespace) -> int:
                 f"({of_cell.size} problems)"
             )
     console.print(f"held-out success {rate_N.mean():.3f} +- {standard_error(rate_N):.3f}")
+    if options.show:
+        console.print("one sampled answer each, least significant digit first:")
+    for line in sampled_answers(host.model, task, config.evaluation, config.rollout, options.show):
+        judged = "right" if line.reward else f"wrong, {line.right} is right"
+        console.print(f"  {line.prompt}{line.answer}  reward {line.reward:.0f}  ({judged})")
     return 0
 
 

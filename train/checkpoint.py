@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cures.checks import as_int, fail
 from cures.storage import State, load_state, read_json, save_state, write_json
+from train import errors
 
 FORMAT = 1  # raise when a file's meaning changes
 KEPT = 2  # the current checkpoint and the one before
@@ -56,37 +57,41 @@ def save(root: Path, checkpoint: Checkpoint) -> None:
         shutil.rmtree(leftover)
     partial.mkdir()
     save_file(_contiguous(checkpoint.host_tensors), partial / "host.safetensors")
-    _sync(partial / "host.safetensors")
+    sync(partial / "host.safetensors")
     save_state(partial / "scheduler.npz", checkpoint.scheduler_state)
     write_json(partial / "position.json", {"format": FORMAT, **asdict(checkpoint.position)})
-    _sync(partial)
+    sync(partial)
     if (root / name).exists():
         # only a process killed between the rename and the pointer below, or a repeated save of one
         # update, leaves such a folder; the pointer must not name it while it is replaced
         _retire(root, name)
     os.rename(partial, root / name)
-    _sync(root)
+    sync(root)
     write_json(root / "latest.json", {"folder": name})
     _prune(root, name)
 
 
 def latest_position(root: Path) -> Position | None:
-    """Where the latest checkpoint under ``root`` stands, or None if none was ever completed."""
-    if not (root / "latest.json").exists():
+    """Where the latest checkpoint under ``root`` stands, or None if none was ever completed.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, damaged or of another format; the message names the file and the way out.
+    """
+    folder = _latest_folder(root)
+    if folder is None:
         return None
-    folder = root / str(read_json(root / "latest.json")["folder"])
-    try:
-        position = read_json(folder / "position.json")
-    except OSError as error:
-        raise ValueError(f"checkpoint.load: {folder} is damaged: {error}") from error
-    found = position.pop("format", None)
-    if found != FORMAT:
-        fail("checkpoint", f"format of {folder}", str(FORMAT), found)
-    return Position(
-        as_int("checkpoint", "updates", position["updates"], 0),
-        as_int("checkpoint", "generated", position["generated"], 0),
-        {str(k): as_int("checkpoint", k, v, 0) for k, v in position["log_bytes"].items()},
-    )
+    with reading(root, "position.json"):
+        content = dict(read_json(folder / "position.json"))
+    if content.get("format") != FORMAT:
+        fail("checkpoint", f"format of {folder}", str(FORMAT), content.get("format"))
+    with reading(root, "position.json"):
+        return Position(
+            as_int("checkpoint", "updates", content["updates"], 0),
+            as_int("checkpoint", "generated", content["generated"], 0),
+            {str(k): as_int("checkpoint", k, v, 0) for k, v in content["log_bytes"].items()},
+        )
 
 
 def load(root: Path) -> Checkpoint | None:
@@ -95,17 +100,46 @@ def load(root: Path) -> Checkpoint | None:
     Raises
     ------
     ValueError
-        If it is damaged or of another format; the message names the file.
+        Like :func:`latest_position`.
     """
-    position = latest_position(root)
-    if position is None:
+    position, folder = latest_position(root), _latest_folder(root)
+    if position is None or folder is None:
         return None
-    folder = root / str(read_json(root / "latest.json")["folder"])
-    try:
+    with reading(root, "host.safetensors"):
         tensors = load_file(folder / "host.safetensors")
+    with reading(root, "scheduler.npz"):
         return Checkpoint(position, tensors, load_state(folder / "scheduler.npz"))
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"checkpoint.load: {folder} is damaged: {error}") from error
+
+
+@contextmanager
+def reading(root: Path, file: str) -> Iterator[None]:
+    """Errors about the content of a file of the latest checkpoint name it and the way out."""
+    folder = _latest_folder(root) or root
+    with errors.reading(folder / file, _remedy(root)):
+        yield
+
+
+def _latest_folder(root: Path) -> Path | None:
+    pointer = root / "latest.json"
+    if not pointer.exists() and len(_numbered(root)) < KEPT:
+        return None  # at most one was renamed, and then the process was killed
+    with errors.reading(pointer, _remedy(root)):
+        folder = root / str(read_json(pointer)["folder"])
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no {folder}")
+        return folder
+
+
+def _numbered(root: Path) -> list[str]:
+    folders = root.iterdir() if root.is_dir() else ()
+    return sorted(p.name for p in folders if p.is_dir() and p.name[0].isdigit())
+
+
+def _remedy(root: Path) -> str:
+    return (
+        'to go on from an undamaged checkpoint, write {"folder": NAME} into '
+        f"{root / 'latest.json'} (NAME is one of {_numbered(root)}); or train anew in another --out"
+    )
 
 
 def _name(position: Position) -> str:
@@ -125,13 +159,13 @@ def _retire(root: Path, name: str) -> None:
 
 
 def _prune(root: Path, latest: str) -> None:
-    numbered = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0].isdigit())
-    older = [name for name in numbered if name < latest]
+    older = [name for name in _numbered(root) if name < latest]
     for name in older[: max(0, len(older) - (KEPT - 1))]:
         shutil.rmtree(root / name)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Put a file, or the names in a folder, on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,13 +13,18 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cures.advantage import AGGREGATIONS, ESTIMATORS
-from cures.checks import as_choice, fail
-from cures.schedulers import list_schedulers, scheduler_settings
+from cures.checks import fail
+from train.scheduler_config import SchedulerConfig
 from train.section import Section, option
 
 FAMILIES = ("add", "sub", "mul", "dig")
 MAX_SEED = 2**63 - 1
-SET_ELSEWHERE = ("num_prompts", "estimator")  # by task.pool_size and learner.estimator
+# Far beyond what a machine can do, so that a slip of the keyboard is refused by name at once.
+MAX_SIZE = 10**7  # what is held in memory at one time
+MAX_COUNT = 10**12  # what is only counted
+MAX_WIDTH = 10**5
+MAX_RATE = 10.0
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +37,8 @@ class TaskConfig(Section):
     digits: tuple[int, ...] = option(
         "numbers of digits of the operands", "list", (1, 2, 3, 4), choices=(1, 2, 3, 4)
     )
-    pool_size: int = option("prompts to train on", "int", low=1)
-    held_out_size: int = option("unseen problems for evaluation", "int", 500, low=2)
+    pool_size: int = option("prompts to train on", "int", low=1, high=MAX_SIZE)
+    held_out_size: int = option("unseen problems for evaluation", "int", 500, low=2, high=MAX_SIZE)
     dead_never: float = option(
         "share of the pool that is never right", "float", 0.0, low=0.0, high=1.0
     )
@@ -58,16 +63,17 @@ class ModelConfig(Section):
 
     TITLE = "model"
 
-    hidden_size: int = option("width, a multiple of heads", "int", 96, low=8)
-    layers: int = option("transformer layers", "int", 2, low=1)
-    heads: int = option("attention heads", "int", 4, low=1)
-    kv_heads: int = option("key-value heads, a divisor of heads", "int", 4, low=1)
-    ffn_size: int = option("width of the feed-forward layers", "int", 256, low=8)
+    hidden_size: int = option("width, a multiple of 2 * heads", "int", 96, low=8, high=MAX_WIDTH)
+    layers: int = option("transformer layers", "int", 2, low=1, high=1024)
+    heads: int = option("attention heads", "int", 4, low=1, high=MAX_WIDTH)
+    kv_heads: int = option("key-value heads, a divisor of heads", "int", 4, low=1, high=MAX_WIDTH)
+    ffn_size: int = option("width of the feed-forward layers", "int", 256, low=8, high=MAX_WIDTH)
     rope_theta: float = option(
-        "base of the rotary positions; prompts are short", "float", 100.0, low=1.0, open_low=True
-    )
+        "base of the rotary positions; prompts are short", "float", 100.0,
+        low=1.0, high=1e9, open_low=True,
+    )  # fmt: skip
     initializer_range: float = option(
-        "std of the initial weights", "float", 0.1, low=0.0, open_low=True
+        "std of the initial weights", "float", 0.1, low=0.0, high=10.0, open_low=True
     )
 
     def __post_init__(self) -> None:
@@ -85,24 +91,33 @@ class WarmStartConfig(Section):
 
     TITLE = "warm_start"
 
-    steps: int = option("steps, or the most if target_success is given", "int", 500, low=0)
-    examples: int = option("worked examples, each used many times", "int", 4000, low=1)
-    batch_size: int = option("examples per step", "int", 64, low=1)
+    steps: int = option(
+        "steps, or the most if target_success is given", "int", 500, low=0, high=MAX_COUNT
+    )
+    examples: int = option(
+        "worked examples, each used many times", "int", 4000, low=1, high=MAX_SIZE
+    )
+    batch_size: int = option("examples per step", "int", 64, low=1, high=MAX_SIZE)
     digit_noise: float = option(
         "chance of a wrong digit in an example's answer", "float", 0.0, low=0.0, high=1.0
     )
     adamw_lr: float = option(
-        "AdamW, for embedding, head, norms, biases", "float", 3e-3, low=0.0, open_low=True
-    )
+        "AdamW, for embedding, head, norms, biases", "float", 3e-3,
+        low=0.0, high=MAX_RATE, open_low=True,
+    )  # fmt: skip
     muon_lr: float = option(
-        "Muon, for the matrices of the body", "float", 0.02, low=0.0, open_low=True
-    )
+        "Muon, for the matrices of the body", "float", 0.02,
+        low=0.0, high=MAX_RATE, open_low=True,
+    )  # fmt: skip
     target_success: float | None = option(
-        "stop as soon as this success rate is measured on fresh problems; absent: after steps",
+        "stop as soon as this success rate is measured on problems that are neither examples nor "
+        "held out; absent: after steps",
         "float", None, low=0.0, high=1.0, is_optional=True,
     )  # fmt: skip
-    check_every: int = option("steps between these measurements", "int", 20, low=1)
-    check_problems: int = option("fresh problems, answered once each", "int", 256, low=1)
+    check_every: int = option("steps between these measurements", "int", 20, low=1, high=MAX_COUNT)
+    check_problems: int = option(
+        "such problems, answered once each", "int", 256, low=1, high=MAX_SIZE
+    )
     seed: int = option("seed of weights, examples, order", "int", 0, low=0, high=MAX_SEED)
 
 
@@ -113,9 +128,11 @@ class RolloutConfig(Section):
     TITLE = "rollout"
 
     decode_temperature: float = option(
-        "temperature of the language model", "float", 1.0, low=0.0, open_low=True
+        "temperature of the language model", "float", 1.0, low=0.0, high=100.0, open_low=True
     )
-    max_rows: int = option("rollouts generated at once; bounds memory", "int", 2048, low=1)
+    max_rows: int = option(
+        "rollouts generated at once; bounds memory", "int", 2048, low=1, high=MAX_SIZE
+    )
     gradient_moments: bool = option(
         "measure score norms for schedulers that use them (Eq. 21)", "bool", False
     )
@@ -132,59 +149,29 @@ class LearnerConfig(Section):
         "weight of a rollout in the loss; prompt is Eq. 16", "choice", "prompt",
         choices=AGGREGATIONS,
     )  # fmt: skip
-    learning_rate: float = option("AdamW, at the start", "float", 5e-4, low=0.0, open_low=True)
+    learning_rate: float = option(
+        "AdamW, at the start", "float", 5e-4, low=0.0, high=MAX_RATE, open_low=True
+    )
     final_lr_share: float = option(
         "share of it at the end; linear in rollouts generated", "float", 0.05, low=0.0, high=1.0
     )
-    minibatches: int = option("optimiser steps per update", "int", 2, low=1)
-    micro_batch: int = option("rollouts per backward pass; bounds memory", "int", 256, low=1)
+    minibatches: int = option("optimiser steps per update", "int", 2, low=1, high=MAX_SIZE)
+    micro_batch: int = option(
+        "rollouts per backward pass; bounds memory", "int", 256, low=1, high=MAX_SIZE
+    )
     clip_low: float = option(
         "PPO ratio clip, below 1", "float", 0.2, low=0.0, high=1.0, open_low=True
     )
-    clip_high: float = option("PPO ratio clip, above 1", "float", 0.28, low=0.0, open_low=True)
-    entropy_bonus: float = option("weight of the entropy per token", "float", 0.02, low=0.0)
+    clip_high: float = option(
+        "PPO ratio clip, above 1", "float", 0.28, low=0.0, high=1e6, open_low=True
+    )
+    entropy_bonus: float = option(
+        "weight of the entropy per token", "float", 0.02, low=0.0, high=100.0
+    )
     beta1: float = option("AdamW", "float", 0.9, low=0.0, high=1.0, open_high=True)
     beta2: float = option("AdamW", "float", 0.95, low=0.0, high=1.0, open_high=True)
-    weight_decay: float = option("AdamW", "float", 0.0, low=0.0)
-    max_grad_norm: float = option("gradient clip", "float", 1.0, low=0.0, open_low=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchedulerConfig(Section):
-    """Which scheduler, and its options.
-
-    Every further key of ``[scheduler]`` is an option for the scheduler, whichever it is; a sub-table
-    ``[scheduler.NAME]`` holds options that apply when ``name = NAME`` and win over the former. The
-    value ``"host"`` asks for the host's own array: ``category_N``, ``features_N_D``, ...
-    """
-
-    TITLE = "scheduler"
-
-    name: str = option("who decides", "choice", "uniform", choices=tuple(list_schedulers()))
-    batch_size: int = option("groups per update", "int", low=1)
-    budget: int = option("rollouts per update", "int", low=1)
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.options, Mapping):
-            fail("[scheduler]", "options", "a table", self.options)
-        for key, value in self.options.items():
-            if not isinstance(value, Mapping):
-                if key in SET_ELSEWHERE:
-                    fail("[scheduler]", key, "left out, because other sections set it", value)
-                continue
-            as_choice("[scheduler]", "name of a table", key, tuple(list_schedulers()))
-            elsewhere = {*SET_ELSEWHERE, "batch_size", "budget"}
-            legal = sorted(set(scheduler_settings(key)) - elsewhere)
-            for keyword in value:
-                if keyword not in legal:
-                    fail(f"[scheduler.{key}]", "key", f"one of {legal}", keyword)
-
-    def resolved_options(self) -> dict[str, Any]:
-        """Keyword arguments for this scheduler beyond the named fields."""
-        common = {k: v for k, v in self.options.items() if not isinstance(v, Mapping)}
-        return {**common, **self.options.get(self.name, {})}
+    weight_decay: float = option("AdamW", "float", 0.0, low=0.0, high=100.0)
+    max_grad_norm: float = option("gradient clip", "float", 1.0, low=0.0, high=1e9, open_low=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,10 +180,14 @@ class EvaluationConfig(Section):
 
     TITLE = "evaluation"
 
-    every: int = option("rollouts between evaluations: a grid all arms share", "int", low=1)
-    samples: int = option("answers per held-out problem", "int", 8, low=1)
-    oracle_rollouts: int = option("rollouts per prompt of scheduler 'oracle'", "int", 16, low=1)
-    oracle_every: int = option("updates between its measurements", "int", 20, low=1)
+    every: int = option(
+        "rollouts between evaluations: a grid all arms share", "int", low=1, high=MAX_COUNT
+    )
+    samples: int = option("answers per held-out problem", "int", 8, low=1, high=MAX_SIZE)
+    oracle_rollouts: int = option(
+        "rollouts per prompt of scheduler 'oracle'", "int", 16, low=1, high=MAX_SIZE
+    )
+    oracle_every: int = option("updates between its measurements", "int", 20, low=1, high=MAX_COUNT)
     seed: int = option("seed of the sampled answers", "int", 0, low=0, high=MAX_SEED)
 
 
@@ -206,9 +197,11 @@ class RunConfig(Section):
 
     TITLE = "run"
 
-    rollouts: int = option("rollouts in all, pilots and discarded ones included", "int", low=1)
-    checkpoint_every: int = option("updates between checkpoints", "int", 1, low=1)
-    threads: int = option("torch threads; results depend on it", "int", 1, low=1)
+    rollouts: int = option(
+        "rollouts in all, pilots and discarded ones included", "int", low=1, high=MAX_COUNT
+    )
+    checkpoint_every: int = option("updates between checkpoints", "int", 1, low=1, high=MAX_COUNT)
+    threads: int = option("torch threads; results depend on it", "int", 1, low=1, high=MAX_THREADS)
     cache: str = option("folder of cached warm starts", "text", "runs/warm_start")
     seed: int = option(
         "seed of sampling, minibatches and scheduler", "int", 0, low=0, high=MAX_SEED
@@ -271,7 +264,10 @@ def _section(cls: type[Section], content: Mapping[str, Any]) -> Any:
     names = [f.name for f in fields(cls)]
     if cls is SchedulerConfig:
         rest = {k: values.pop(k) for k in list(values) if k not in names}
-        values["options"] = {**values.get("options", {}), **rest}
+        options = values.get("options", {})  # of config.json; TOML has them beside the name
+        if not isinstance(options, Mapping):
+            fail("[scheduler]", "options", "a table", options)
+        values["options"] = {**options, **rest}
     for key in values:
         if key not in names:
             fail(f"[{cls.TITLE}]", "key", f"one of {names}", key)

@@ -11,6 +11,7 @@ from typing import Any
 
 from cures.checks import fail
 from train.config import SECTIONS, Config, from_dict
+from train.section import limits_text
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -68,9 +69,8 @@ def describe() -> str:
             if f.metadata:
                 required = f.default is dataclasses.MISSING
                 default = "required" if required else f"default {_toml(f.default)}"
-                choices = f.metadata["limits"].get("choices")
-                legal = "" if choices is None else f"; of {', '.join(map(str, choices))}"
-                lines.append(f"  {f.name:<18} {f.metadata['help']} ({default}{legal})")
+                legal = limits_text(f.metadata)
+                lines.append(f"  {f.name:<18} {f.metadata['help']} ({default}; {legal})")
     return "\n".join(lines)
 
 

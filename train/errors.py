@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class TrainError(RuntimeError):
     """Base of all of them: the command line prints the message and no traceback."""
 
 
 class TrainingDivergedError(TrainError):
-    """A loss, gradient or weight is not finite; the last checkpoint is from before that."""
+    """A loss, gradient, weight or probability is not finite; the last checkpoint is from before."""
 
 
 class TargetNotReachedError(TrainError):
@@ -17,3 +21,16 @@ class TargetNotReachedError(TrainError):
 
 class FolderInUseError(TrainError):
     """Another process trains in the run folder."""
+
+
+@contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """Whatever the content of a missing or damaged file leads to becomes a ValueError that names it.
+
+    Only for reading: what is wrong inside is the file's fault, never the caller's.
+    """
+    try:
+        yield
+    except Exception as error:  # parsers of damaged files raise anything, MemoryError included
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{path} is missing or damaged ({reason}); {remedy}") from error

@@ -7,6 +7,8 @@ the sampled policy, and greedy success starts well above it after a noisy warm s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -16,6 +18,7 @@ from train.config import EvaluationConfig, RolloutConfig
 from train.native import generate
 from train.seeds import Stream, torch_generator
 from train.tasks import Task
+from train.tokenizer import decode
 from train.verifier import exact_match
 
 
@@ -62,3 +65,39 @@ def held_out_success(
         rollout=rollout,
         generator=torch_generator(evaluation.seed, Stream.EVALUATION),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SampledAnswer:
+    """What the model said to one problem."""
+
+    prompt: str
+    answer: str
+    right: str
+    reward: float
+
+
+def sampled_answers(
+    model: PreTrainedModel,
+    task: Task,
+    evaluation: EvaluationConfig,
+    rollout: RolloutConfig,
+    problems: int,
+) -> list[SampledAnswer]:
+    """One sampled answer to each of the first ``problems`` held-out problems, which are shuffled."""
+    prompt_N_L = torch.from_numpy(task.held_prompt_N_L[:problems])
+    token_N_T = generate(
+        model,
+        prompt_N_L,
+        torch.ones(len(prompt_N_L), dtype=torch.int64),
+        max_new_tokens=task.max_new_tokens,
+        decode_temperature=rollout.decode_temperature,
+        generator=torch_generator(evaluation.seed, Stream.EVALUATION),
+        max_rows=rollout.max_rows,
+    ).token_R_T.numpy()
+    reward_N = exact_match(token_N_T, task.held_answer_N_A[:problems])
+    said = [decode(row) for row in token_N_T.tolist()]
+    asked, right = task.held_out.text_N, task.held_out.answer_N
+    return [
+        SampledAnswer(*line) for line in zip(asked, said, right, reward_N.tolist(), strict=False)
+    ]

@@ -18,7 +18,7 @@ from cures.storage import read_json, write_json
 from train import checkpoint
 from train.config import Config
 from train.config_file import differences
-from train.errors import FolderInUseError
+from train.errors import FolderInUseError, reading
 
 FORMAT = "cures-train-1"  # what tells our config.json from everybody else's
 
@@ -29,12 +29,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If the folder holds no ``config.json``, or one that ``train run`` did not write.
+        If the folder holds no ``config.json``, a damaged one, or one of another program.
     """
     path = folder / "config.json"
     if not path.exists():
         fail("train", "run folder", "one with a config.json", str(folder))
-    content = read_json(path)
+    with reading(path, "restore it, or give another --out"):
+        content = read_json(path)
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         fail("train", str(path), f"written by train run (format {FORMAT!r})", "something else")
     return content
@@ -109,4 +110,5 @@ def check_environment(folder: Path) -> list[str]:
     if not path.exists():
         write_json(path, now)
         return []
-    return differences(read_json(path), now)
+    with reading(path, "delete it, and what changed since the run began is no longer known"):
+        return differences(read_json(path), now)

@@ -26,9 +26,9 @@ from transformers import Qwen2ForCausalLM
 from cures.checks import FloatArray, IntArray
 from cures.records import Moments
 from train.policy import log_policy, token_mask
-from train.rollouts import Rollouts
+from train.rollouts import Rollouts, slots
 
-MAX_GRAM_ENTRIES = 2**24  # 64 MB of float32 per Gram block of groups
+MAX_GRAM_ENTRIES = 2**24  # token products held at once; as float32, twice 64 MB
 
 
 def gradient_moments(
@@ -64,8 +64,7 @@ def gradient_moments(
         model, prompt_R_L, rollouts, decode_temperature=decode_temperature, micro_batch=micro_batch
     )
     reward_R = rollouts.reward_R.numpy()
-    order = np.argsort(group_B, kind="stable")
-    slot_R = order[np.searchsorted(group_B[order], rollouts.group_R.numpy())]
+    slot_R = slots(rollouts.group_R.numpy(), group_B)
     size_B = np.bincount(slot_R, minlength=group_B.size)
     start_B = np.cumsum(size_B) - size_B
     columns: dict[str, FloatArray] = {
@@ -114,11 +113,23 @@ def score_factors(
 
 
 def score_gram(hidden_B_n_T_h: Tensor, residual_B_n_T_V: Tensor) -> Tensor:
-    """Inner products of the scores within each group, shape (B, n, n)."""
+    """Inner products of the scores within each group, shape (B, n, n).
+
+    The T^2 times larger products of tokens are made for as many rows of the result at a time as
+    ``MAX_GRAM_ENTRIES`` allows, at least one.
+    """
     groups, size, width, _ = hidden_B_n_T_h.shape
     hidden, residual = hidden_B_n_T_h.flatten(1, 2), residual_B_n_T_V.flatten(1, 2)
-    products = (hidden @ hidden.mT) * (residual @ residual.mT)
-    return products.view(groups, size, width, size, width).sum(dim=(2, 4))
+    rows = max(1, MAX_GRAM_ENTRIES // (groups * size * width**2))
+    parts = []
+    for some_hidden, some_residual in zip(
+        torch.split(hidden, rows * width, dim=1),
+        torch.split(residual, rows * width, dim=1),
+        strict=True,
+    ):
+        products = (some_hidden @ hidden.mT) * (some_residual @ residual.mT)
+        parts.append(products.view(groups, -1, width, size, width).sum(dim=(2, 4)))
+    return torch.cat(parts, dim=1)
 
 
 def moments_of_gram(gram_nn: FloatArray, reward_n: FloatArray) -> dict[str, float]:

@@ -15,17 +15,20 @@ from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
 import cures
-from cures.checks import IntArray, fail
+from cures.checks import fail
 from cures.records import Moments, Outcome, Plan, Selection
 from train.config import Config
 from train.errors import TrainingDivergedError
 from train.gradient_moments import gradient_moments
 from train.learner import Learner
 from train.native import generate
-from train.rollouts import Rollouts
+from train.policy import is_finite
+from train.rollouts import Rollouts, slots
 from train.seeds import Stream, numpy_generator, torch_generator
 from train.tasks import Task
 from train.verifier import reward
+
+CHECKED_PROMPTS = 64  # of the pool, by one forward pass before every checkpoint
 
 
 class LanguageModelHost:
@@ -100,10 +103,6 @@ class LanguageModelHost:
             generator=torch_generator(seed, Stream.GENERATION, plan.plan_id),
             max_rows=rollout.max_rows,
         )
-        if not bool(completions.log_prob_R_T.isfinite().all()):
-            raise TrainingDivergedError(
-                f"plan {plan.plan_id}: the model's probabilities are not finite"
-            )
         prompt_R = np.repeat(plan.prompt_B, plan.quota_B)
         reward_R = reward(
             completions.token_R_T.numpy(),
@@ -136,7 +135,7 @@ class LanguageModelHost:
         """One policy update; the learning rate is multiplied by ``selection.step_scale``."""
         started = time.process_time()
         chosen = self.pending.of_groups(selection.group_G, selection.keep_G2)
-        slot_R = _slots(chosen.group_R.numpy(), selection.group_G)
+        slot_R = slots(chosen.group_R.numpy(), selection.group_G)
         trial_G = np.bincount(slot_R, minlength=selection.group_G.size)
         baseline_R = None if selection.baseline_G is None else selection.baseline_G[slot_R]
         reward_R = chosen.reward_R.numpy()
@@ -178,6 +177,23 @@ class LanguageModelHost:
         gone = np.concatenate([selection.group_G, selection.discard_G])
         self.pending = self.pending.without(gone)
 
+    def require_finite(self) -> None:
+        """Refuse a policy that is not finite, as finite weights may give.
+
+        Raises
+        ------
+        TrainingDivergedError
+            Naming the update after which this was found.
+        """
+        prompts = self.prompt_N_L[:CHECKED_PROMPTS]
+        answers = torch.from_numpy(self.task.answer_N_A[:CHECKED_PROMPTS])
+        temperature = self.config.rollout.decode_temperature
+        if not is_finite(self.model, prompts, answers, temperature):
+            raise TrainingDivergedError(
+                f"after update {self.updates}: a weight or a probability of the model is not "
+                "finite; the checkpoint before is kept; start anew with a smaller learning_rate"
+            )
+
     def state_tensors(self) -> dict[str, Tensor]:
         """Weights, optimiser state and rollouts that wait for their update."""
         sections = {
@@ -197,12 +213,6 @@ class LanguageModelHost:
             parts[section][name] = value
         self.model.load_state_dict(parts["model"])
         self.learner.load_state_tensors(parts["optimizer"])
-        self.pending = Rollouts(**parts["pending"])
+        self.pending = Rollouts.from_dict(parts["pending"], self.task.max_new_tokens)
         self.generated = generated
         self.updates = updates
-
-
-def _slots(group_R: IntArray, group_G: IntArray) -> IntArray:
-    """Position of each rollout's group within the selection, shape (R,)."""
-    order = np.argsort(group_G, kind="stable")
-    return np.asarray(order[np.searchsorted(group_G[order], group_R)], dtype=np.int64)

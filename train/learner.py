@@ -175,11 +175,18 @@ class Learner:
         }
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Inverse of :meth:`state_tensors`; a tensor of an unknown parameter is refused."""
+        """Inverse of :meth:`state_tensors`; other names or shapes are refused."""
+        where = "Learner.load_state_tensors"
         by_name = dict(self.model.named_parameters())
         self.optimizer.state.clear()
         for key, value in tensors.items():
             name, _, field = key.rpartition("/")
             if name not in by_name:
-                fail("Learner.load_state_tensors", "tensors", "named after parameters", key)
+                fail(where, "tensors", "named after parameters", key)
             self.optimizer.state[by_name[name]][field] = value.clone()
+        for name, parameter in by_name.items():
+            found = {k: tuple(v.shape) for k, v in self.optimizer.state.get(parameter, {}).items()}
+            shape = tuple(parameter.shape)
+            legal = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+            if found not in ({}, legal):
+                fail(where, name, f"absent or of shapes {legal}", found)

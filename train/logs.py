@@ -7,6 +7,7 @@ writes them byte for byte like an uninterrupted one; times are in ``timing.jsonl
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,9 +17,14 @@ from cures.loop import UpdateRecord
 from cures.records import Outcome, Plan, outcome_rows
 from cures.sampling import effective_sample_size
 from cures.schedulers import Scheduler
-from cures.storage import JsonlLog
+from cures.storage import JsonlLog, read_jsonl
+from train.errors import reading
 
 LOGS = ("metrics", "outcomes", "evaluation", "timing")
+READ_BACK = {
+    "evaluation": ("generated", "held_out", "standard_error"),
+    "metrics": ("generated", "wasted"),
+}
 MEASURED = (
     "trained", "groups", "empty_groups", "reward", "wasted", "informative", "trained_tokens",
     "loss", "grad_norm", "entropy", "clip_share", "learning_rate", "step_scale",
@@ -40,17 +46,33 @@ class RunLogs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for log in self._logs.values():
-            log.close()
+        with ExitStack() as stack:  # closes all of them even if one fails
+            for log in self._logs.values():
+                stack.callback(log.close)
 
     def positions(self) -> dict[str, int]:
         """Bytes of each log, all of them on disk."""
         return {name: log.position for name, log in self._logs.items()}
 
     def cut(self, positions: Mapping[str, int]) -> None:
-        """Drop what was written after a checkpoint."""
+        """Drop what was written after a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If a log is shorter than at the checkpoint; none is cut then.
+        """
         if sorted(positions) != sorted(LOGS):
             fail("RunLogs.cut", "positions", f"for {list(LOGS)}", sorted(positions))
+        for name, log in self._logs.items():
+            if log.position < positions[name]:
+                fail(
+                    "RunLogs.cut",
+                    str(log.path),
+                    f"at least {positions[name]} bytes long, as at the checkpoint (restore it, or "
+                    "train anew in another --out)",
+                    log.position,
+                )
         for name, log in self._logs.items():
             log.truncate(positions[name])
 
@@ -62,6 +84,20 @@ class RunLogs:
         """Evidence of one plan; ``step`` counts the updates its policy had seen."""
         for row in outcome_rows(plan, outcome, outcome.policy_step or 0):
             self._logs["outcomes"].append(row)
+
+
+def read_log(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Rows of a log of ours; a damaged line is a ValueError that names the file."""
+    path = folder / f"{name}.jsonl"
+    with reading(path, "restore it, or train anew in another --out"):
+        rows = read_jsonl(path)
+        for number, row in enumerate(rows, start=1):
+            missing = [key for key in READ_BACK[name] if key not in row]
+            if missing:
+                raise ValueError(f"line {number} lacks {missing}")
+        if not rows and name == "evaluation":
+            raise ValueError("it has no row for the warm start")
+    return rows
 
 
 def metrics_row(

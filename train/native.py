@@ -99,7 +99,9 @@ def _generate_rows(
     for t in range(max_new_tokens):
         log_policy_R_V = log_policy(logits, decode_temperature)
         if not bool(log_policy_R_V.isfinite().all()):
-            raise TrainingDivergedError("generate: the model's probabilities are not finite")
+            raise TrainingDivergedError(
+                "generate: the model's probabilities are not finite; try smaller learning rates"
+            )
         token = _draw(log_policy_R_V, live, rows, generator)
         token_R_T[live, t] = token
         log_prob_R_T[live, t] = token_log_prob(log_policy_R_V, token)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cures.checks import BoolArray, FloatArray
+from cures.checks import BoolArray, FloatArray, fail
 from cures.schedulers import Scheduler
 from train.config import Config
 from train.evaluation import success_rate
@@ -81,5 +81,8 @@ class SuccessProbe:
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Inverse of :meth:`state_tensors`."""
+        size = self.task.kind_N.size
+        if tensors and tensors["rate_N"].shape != (size,):
+            fail("SuccessProbe", "rate_N", f"of shape ({size},)", tuple(tensors["rate_N"].shape))
         self._rate_N = tensors["rate_N"].numpy() if tensors else None
         self._measured_at = int(tensors["measured_at"]) if tensors else 0

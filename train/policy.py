@@ -40,6 +40,16 @@ def completion_log_policy(
     return log_policy(logits[:, length - 1 :], decode_temperature)
 
 
+@torch.no_grad()
+def is_finite(
+    model: PreTrainedModel, prompt_R_L: Tensor, token_R_T: Tensor, decode_temperature: float
+) -> bool:
+    """Whether weights and log-probabilities are finite: large finite weights can give NaN."""
+    weights = all(bool(p.isfinite().all()) for p in model.parameters())
+    policy = completion_log_policy(model, prompt_R_L, token_R_T, decode_temperature)
+    return weights and bool(policy.isfinite().all())
+
+
 def token_log_prob(log_policy_R_T_V: Tensor, token_R_T: Tensor) -> Tensor:
     """Log-probability of the tokens taken, shape (R, T)."""
     return log_policy_R_T_V.gather(-1, token_R_T.unsqueeze(-1)).squeeze(-1)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cures.checks import IntArray
+from cures.checks import IntArray, fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,17 @@ class Rollouts:
     def as_dict(self) -> dict[str, Tensor]:
         """One tensor per field."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, tensors: Mapping[str, Tensor], max_new_tokens: int) -> Rollouts:
+        """Inverse of :meth:`as_dict`; anything but rows of these fields is refused."""
+        rows = len(tensors["group_R"]) if "group_R" in tensors else 0
+        template = cls.empty(max_new_tokens).as_dict()
+        legal = {key: (t.dtype, (rows, *t.shape[1:])) for key, t in template.items()}
+        found = {key: (t.dtype, tuple(t.shape)) for key, t in tensors.items()}
+        if found != legal:
+            fail("Rollouts.from_dict", "tensors", f"of types and shapes {legal}", found)
+        return cls(**tensors)
 
     @classmethod
     def empty(cls, max_new_tokens: int) -> Rollouts:
@@ -70,10 +81,8 @@ class Rollouts:
         keep_G2 : ndarray of int64, shape (G, 2), optional
             At most so many right and wrong rollouts of each group.
         """
-        order = np.argsort(group_G, kind="stable")
-        known = np.isin(self.group_R.numpy(), group_G)
-        rows = np.flatnonzero(known)
-        slot_R = order[np.searchsorted(group_G[order], self.group_R.numpy()[rows])]
+        rows = np.flatnonzero(np.isin(self.group_R.numpy(), group_G))
+        slot_R = slots(self.group_R.numpy()[rows], group_G)
         rows = rows[np.argsort(slot_R, kind="stable")]
         slot_R = np.sort(slot_R, kind="stable")
         if keep_G2 is not None:
@@ -81,6 +90,18 @@ class Rollouts:
             kind_R = 2 * slot_R + is_wrong_R  # column 0 of keep_G2 is right, column 1 wrong
             rows = rows[_rank_within(kind_R) < np.ravel(keep_G2)[kind_R]]
         return self.take(torch.from_numpy(rows))
+
+
+def slots(group_R: IntArray, group_G: IntArray) -> IntArray:
+    """Where each rollout's group stands in ``group_G``, which must hold it, shape (R,).
+
+    Examples
+    --------
+    >>> slots(np.array([7, 7, 2]), np.array([9, 2, 7]))
+    array([2, 2, 1])
+    """
+    order = np.argsort(group_G, kind="stable")
+    return np.asarray(order[np.searchsorted(group_G[order], group_R)], dtype=np.int64)
 
 
 def _rank_within(kind_R: IntArray) -> IntArray:

@@ -29,14 +29,15 @@ import torch
 import cures
 from cures.checks import FloatArray, fail
 from cures.loop import UpdateRecord
-from cures.storage import read_jsonl, write_json
+from cures.storage import write_json
 from train import checkpoint
 from train.config import Config, from_dict
 from train.curve import draw_curve
+from train.errors import reading
 from train.evaluation import held_out_success
 from train.folder import check_environment, claim, locked, read_config
 from train.host import LanguageModelHost
-from train.logs import RunLogs, metrics_row
+from train.logs import RunLogs, metrics_row, read_log
 from train.oracle import SuccessProbe
 from train.progress import TrainingProgress
 from train.tasks import Task
@@ -158,16 +159,18 @@ def load_run(folder: Path) -> tuple[Config, Task, LanguageModelHost]:
     Raises
     ------
     ValueError
-        If ``folder`` holds no run or no checkpoint.
+        If ``folder`` holds no run, no checkpoint, or a damaged one.
     """
-    config = from_dict(read_config(folder))
+    content = read_config(folder)
+    with reading(folder / "config.json", "restore it, or train anew in another --out"):
+        config = from_dict(content)
     saved = checkpoint.load(folder / "checkpoint")
     if saved is None:
         fail("load_run", "folder", "a run folder with a checkpoint", str(folder))
     fix_numerics(config)
     task = Task(config.task)
     host = LanguageModelHost(config, task, untrained_model(config, task))
-    _load(host, SuccessProbe(config, task), saved)
+    _load(folder, host, SuccessProbe(config, task), saved)
     return config, task, host
 
 
@@ -178,10 +181,11 @@ def _start(run: _Run) -> None:
 
 
 def _resume(run: _Run, saved: checkpoint.Checkpoint) -> None:
-    _load(run.host, run.probe, saved)
-    run.scheduler.load_state_dict(saved.scheduler_state)
+    _load(run.folder, run.host, run.probe, saved)
+    with checkpoint.reading(run.folder / "checkpoint", "scheduler.npz"):
+        run.scheduler.load_state_dict(saved.scheduler_state)
     run.logs.cut(saved.position.log_bytes)
-    run.grid.last = read_jsonl(run.folder / "evaluation.jsonl")[-1]["generated"]
+    run.grid.last = read_log(run.folder, "evaluation")[-1]["generated"]
     run.progress.console.print(
         f"resumed after update {saved.position.updates} ({saved.position.generated} rollouts)",
         highlight=False,
@@ -189,12 +193,15 @@ def _resume(run: _Run, saved: checkpoint.Checkpoint) -> None:
     )
 
 
-def _load(host: LanguageModelHost, probe: SuccessProbe, saved: checkpoint.Checkpoint) -> None:
+def _load(
+    folder: Path, host: LanguageModelHost, probe: SuccessProbe, saved: checkpoint.Checkpoint
+) -> None:
     prefix = "oracle/"
     oracle = {k: v for k, v in saved.host_tensors.items() if k.startswith(prefix)}
     rest = {k: v for k, v in saved.host_tensors.items() if k not in oracle}
-    host.load_state(rest, generated=saved.position.generated, updates=saved.position.updates)
-    probe.load_state_tensors({k.removeprefix(prefix): v for k, v in oracle.items()})
+    with checkpoint.reading(folder / "checkpoint", "host.safetensors"):
+        host.load_state(rest, generated=saved.position.generated, updates=saved.position.updates)
+        probe.load_state_tensors({k.removeprefix(prefix): v for k, v in oracle.items()})
 
 
 @contextmanager
@@ -267,6 +274,7 @@ def _by_cell(rate_N: FloatArray, task: Task) -> dict[str, float]:
 
 
 def _save(run: _Run) -> None:
+    run.host.require_finite()
     tensors = run.host.state_tensors()
     tensors |= {f"oracle/{k}": v for k, v in run.probe.state_tensors().items()}
     position = checkpoint.Position(
@@ -286,12 +294,13 @@ def _finish(run: _Run) -> dict[str, Any]:
     if run.grid.last < total:
         _log_evaluation(run, _held_out(run), total)
     saved = checkpoint.latest_position(folder / "checkpoint")
-    if saved is None or saved.generated < total:
+    # an update may need no new rollout, and a plan may come after the last update
+    if saved is None or (saved.updates, saved.generated) != (scheduler.update_step, total):
         _save(run)
     run.logs.positions()  # puts every line on disk before it is read back
-    evaluations = read_jsonl(folder / "evaluation.jsonl")
+    evaluations = read_log(folder, "evaluation")
     title = f"{scheduler.name}, seed {run.config.run.seed}"
-    draw_curve(folder / "curve.png", evaluations, read_jsonl(folder / "metrics.jsonl"), title)
+    draw_curve(folder / "curve.png", evaluations, read_log(folder, "metrics"), title)
     summary = {
         "scheduler": scheduler.name,
         "updates": scheduler.update_step,

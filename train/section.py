@@ -7,13 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from cures.checks import as_bool, as_choice, as_float, as_int, fail
+from cures.checks import as_bool, as_choice, as_float, as_int, fail, interval
 
 
 def option(help_: str, kind: str, default: Any = dataclasses.MISSING, **limits: Any) -> Any:
     """A field that knows its meaning and its legal set; both appear in ``--help``."""
     metadata = {"help": help_, "kind": kind, "limits": limits}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def limits_text(metadata: Mapping[str, Any]) -> str:
+    """The legal set of a field in words."""
+    kind, limits = metadata["kind"], metadata["limits"]
+    if "choices" in limits:
+        return ("out of " if kind == "list" else "one of ") + ", ".join(map(str, limits["choices"]))
+    if kind in ("bool", "text"):
+        return "true or false" if kind == "bool" else "not empty"
+    is_open = {side: limits.get(side, False) for side in ("open_low", "open_high")}
+    return f"{kind} in {interval(limits.get('low'), limits.get('high'), **is_open)}"
 
 
 def _checked(where: str, name: str, value: Any, metadata: Mapping[str, Any]) -> Any:

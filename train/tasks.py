@@ -196,18 +196,33 @@ class Task:
         digits_N = np.array([self.cells[c].digits for c in self.pool.cell_N])
         return np.column_stack([np.eye(len(families))[family_N], digits_N / self.width])
 
-    def worked_examples(self, size: int, generator: np.random.Generator) -> Problems:
-        """``size`` distinct problems from which the held-out ones are left out."""
-        held_C = [self.held_out.key_N[self.held_out.cell_N == c] for c in range(len(self.cells))]
+    def unseen(
+        self, size: int, generator: np.random.Generator, name: str, *seen: Problems
+    ) -> Problems:
+        """``size`` distinct problems, neither held out nor in ``seen``.
+
+        Parameters
+        ----------
+        size : int
+        generator : numpy.random.Generator
+        name : str
+            What ``size`` is called where it comes from.
+        *seen : Problems
+            Disjoint sets without held-out problems. A cell of which nothing else is left gives none.
+        """
+        taken_C = [
+            np.concatenate([p.key_N[p.cell_N == c] for p in (self.held_out, *seen)])
+            for c in range(len(self.cells))
+        ]
         capacity_C = np.array(
-            [cell.size - held.size for cell, held in zip(self.cells, held_C, strict=True)]
+            [cell.size - taken.size for cell, taken in zip(self.cells, taken_C, strict=True)]
         )
         keys_C = []
-        for cell, held, count in zip(
-            self.cells, held_C, spread(size, capacity_C, "number of examples"), strict=True
+        for cell, taken, count in zip(
+            self.cells, taken_C, spread(size, capacity_C, name), strict=True
         ):
-            keys = generator.choice(cell.size, size=int(count) + held.size, replace=False)
-            keys_C.append(keys[~np.isin(keys, held)][:count])
+            keys = generator.choice(cell.size, size=int(count) + taken.size, replace=False)
+            keys_C.append(keys[~np.isin(keys, taken)][:count])
         return self._write(keys_C, generator)
 
     def _write(self, keys_C: list[IntArray], generator: np.random.Generator) -> Problems:

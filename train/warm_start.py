@@ -9,38 +9,30 @@ the arms of a comparison start from one and the same model.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import transformers
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import nll_loss
 from transformers import Qwen2ForCausalLM
 
 from cures.checks import IntArray
-from cures.storage import read_json, write_json
 from train.config import Config, WarmStartConfig
 from train.errors import TargetNotReachedError, TrainingDivergedError
 from train.evaluation import success_rate
 from train.model import build_model
-from train.policy import completion_log_policy
+from train.policy import completion_log_policy, is_finite
 from train.seeds import Stream, numpy_generator, torch_generator
 from train.tasks import Problems, Task
 from train.tokenizer import encode, encode_answers, encode_prompts
+from train.warm_start_cache import dependencies, fill, fingerprint, store
 
 FINAL_LR_SHARE = 0.1
-FORMAT = 2  # raise when a change here makes cached models differ from what would be trained now
+CHECKED_EXAMPLES = 64  # by one forward pass before a model is used for anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +56,27 @@ def warm_start(
     task : Task
     report : callable, optional
         Called with (step, steps) while training.
+
+    Raises
+    ------
+    TrainingDivergedError, TargetNotReachedError
+        Nothing is stored then.
+    ValueError
+        If what the cache holds is damaged.
     """
     folder = Path(config.run.cache) / fingerprint(config)
     model = untrained_model(config, task)
     if folder.is_dir():
-        about = read_json(folder / "about.json")
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        return WarmStart(model, about["steps"], about["final_loss"], was_cached=True)
+        return WarmStart(model, *fill(model, folder), was_cached=True)
     started = time.process_time()
     steps, final_loss = _train(model, task, config, report)
-    if final_loss is not None and not math.isfinite(final_loss):
-        raise TrainingDivergedError(
-            f"warm_start: loss is {final_loss} after {steps} steps; lower adamw_lr or muon_lr"
-        )
     about = {
-        "depends_on": _dependencies(config),
+        "depends_on": dependencies(config),
         "steps": steps,
         "final_loss": final_loss,
         "cpu_time_s": time.process_time() - started,
     }
-    _store(folder, model, about)
+    store(folder, model, about)
     return WarmStart(model, steps, final_loss, was_cached=False)
 
 
@@ -91,46 +84,6 @@ def untrained_model(config: Config, task: Task) -> Qwen2ForCausalLM:
     """The model before any step: also the shell that a checkpoint's weights are loaded into."""
     length = task.prompt_N_L.shape[1] + task.max_new_tokens
     return build_model(config.model, max_length=length, seed=config.warm_start.seed)
-
-
-def fingerprint(config: Config) -> str:
-    """Name of a cached warm start: hash of all that determines its weights."""
-    text = json.dumps(_dependencies(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _dependencies(config: Config) -> dict[str, Any]:
-    plain = config.as_dict()
-    # the stress switches change rewards, not problems: arms with and without share the warm start
-    task = {
-        k: v for k, v in plain["task"].items() if k not in ("dead_never", "dead_always", "coins")
-    }
-    generation = plain["rollout"] if config.warm_start.target_success is not None else None
-    return {
-        "format": FORMAT,
-        "task": task,
-        "model": plain["model"],
-        "warm_start": plain["warm_start"],
-        "rollout": generation,  # only the measurement of target_success generates anything
-        "threads": config.run.threads,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
-
-
-def _store(folder: Path, model: Qwen2ForCausalLM, about: dict[str, Any]) -> None:
-    """Fill a temporary folder and rename it: another process sees all of it or nothing."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".partial-") as partial:
-        inner = Path(partial) / folder.name
-        inner.mkdir()
-        save_file(model.state_dict(), inner / "model.safetensors")
-        write_json(inner / "about.json", about)
-        try:
-            os.rename(inner, folder)
-        except OSError:
-            if not folder.is_dir():  # otherwise another run stored the same model first
-                raise
 
 
 def _train(
@@ -142,9 +95,7 @@ def _train(
     prompt_N_L, answer_N_A = examples(task, warm)
     optimizers = _optimizers(model, warm)
     order = _endless_order(len(prompt_N_L), warm)
-    probe = task.worked_examples(
-        warm.check_problems, numpy_generator(warm.seed, Stream.WARM_START_CHECK)
-    ) if warm.target_success is not None else None  # fmt: skip
+    probe = fresh_problems(task, warm) if warm.target_success is not None else None
     loss = None
     for step in range(warm.steps):
         share = 1.0 - (1.0 - FINAL_LR_SHARE) * step / warm.steps
@@ -158,15 +109,43 @@ def _train(
             optimizer.step()
             optimizer.zero_grad()
         report(step + 1, warm.steps)
-        is_check_due = (step + 1) % warm.check_every == 0
-        if probe is not None and is_check_due and _is_reached(model, probe, task, config, step + 1):
-            return step + 1, loss.item()
+        if probe is not None and (step + 1) % warm.check_every == 0:
+            _require_finite(model, prompt_N_L, answer_N_A, step + 1)
+            if _is_reached(model, probe, task, config, step + 1):
+                return step + 1, loss.item()
+    _require_finite(model, prompt_N_L, answer_N_A, warm.steps)
     if probe is not None:
         raise TargetNotReachedError(
             f"warm_start: target_success = {warm.target_success} was not reached in "
             f"{warm.steps} steps; raise steps or lower the target"
         )
     return warm.steps, None if loss is None else loss.item()
+
+
+def _require_finite(
+    model: Qwen2ForCausalLM, prompt_N_L: Tensor, answer_N_A: Tensor, steps: int
+) -> None:
+    if not is_finite(model, prompt_N_L[:CHECKED_EXAMPLES], answer_N_A[:CHECKED_EXAMPLES], 1.0):
+        raise TrainingDivergedError(
+            f"warm_start: a weight or a probability of the model is not finite after {steps} "
+            "steps; lower adamw_lr or muon_lr"
+        )
+
+
+def fresh_problems(task: Task, warm: WarmStartConfig) -> Problems:
+    """Problems to measure ``target_success`` on: neither held out nor among the worked examples.
+
+    They are spread over the cells that the examples have not used up.
+
+    Raises
+    ------
+    ValueError
+        If held-out problems and examples leave fewer than ``check_problems``.
+    """
+    seen = task.unseen(warm.examples, numpy_generator(warm.seed, Stream.EXAMPLES), "examples")
+    generator = numpy_generator(warm.seed, Stream.WARM_START_CHECK)
+    name = f"check_problems (beside {warm.examples} examples)"
+    return task.unseen(warm.check_problems, generator, name, seen)
 
 
 def _is_reached(
@@ -187,7 +166,7 @@ def _is_reached(
 def examples(task: Task, warm: WarmStartConfig) -> tuple[Tensor, Tensor]:
     """Prompts (N, L) and possibly wrong answers (N, A) of the worked examples, as tokens."""
     generator = numpy_generator(warm.seed, Stream.EXAMPLES)
-    problems = task.worked_examples(warm.examples, generator)
+    problems = task.unseen(warm.examples, generator, "examples")
     answer_N_A = encode_answers(problems.answer_N)
     return (
         torch.from_numpy(encode_prompts(problems.text_N)),

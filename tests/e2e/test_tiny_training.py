@@ -112,6 +112,32 @@ def test_checkpoint_gives_the_model_that_was_evaluated(trained, capsys):
     assert "after 30 updates, 7680 rollouts" in printed
 
 
+def test_sampled_answers_are_shown_with_their_rewards(trained, capsys):
+    folder, _ = trained
+    assert main(["eval", str(folder), "--samples", "1", "--show", "200"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line for line in lines if "  reward " in line]
+    assert len(shown) == 200
+    said_right = 0
+    for line in shown:
+        asked, _, rest = line.strip().partition("=")
+        answer, reward = rest.split()[0], int(line.split("reward ")[1].split()[0])
+        operator = "+" if "+" in asked else "@"
+        a, b = (text[::-1] for text in asked.split(operator))
+        if operator == "+":
+            right = str(int(a) + int(b)).zfill(3)[::-1]
+        else:  # digit by digit without carry, then a digit that is always 0
+            right = "".join(
+                str(int(x) * int(y) % 10) for x, y in zip(a[::-1], b[::-1], strict=True)
+            )
+            right = right + "0"
+        assert reward == (answer == right)
+        assert ("(right)" in line) == bool(reward)
+        assert reward or f"wrong, {right} is right" in line
+        said_right += reward
+    assert 0 < said_right < 200, "a model that is always right or never would show little"
+
+
 def test_a_finished_run_repeats_nothing(trained, cache):
     folder, config = trained
     names = ("metrics.jsonl", "outcomes.jsonl", "evaluation.jsonl", "summary.json")

@@ -39,7 +39,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "victim", ["save_file", "save_state", "write_json", "os.rename", "_sync", "_prune"]
+    "victim", ["save_file", "save_state", "write_json", "os.rename", "sync", "_prune"]
 )
 @pytest.mark.parametrize("is_done", [False, True])
 def test_killed_anywhere_during_a_write(tmp_path, monkeypatch, victim, is_done):
@@ -91,12 +91,60 @@ def test_saving_an_update_twice_is_refused(tmp_path):
     assert_is(checkpoint.load(tmp_path), 1)
 
 
-def test_damage_is_named(tmp_path):
-    checkpoint.save(tmp_path, checkpoint_of(1))
-    file = tmp_path / "00000001-000000000016" / "host.safetensors"
-    file.write_bytes(file.read_bytes()[:20])
-    with pytest.raises(ValueError, match=r"00000001-000000000016 is damaged"):
+@pytest.mark.parametrize("name", ["host.safetensors", "scheduler.npz", "position.json"])
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_damage_is_named_and_the_remedy_works(tmp_path, name, is_missing):
+    for updates in (1, 2):
+        checkpoint.save(tmp_path, checkpoint_of(updates))
+    file = tmp_path / "00000002-000000000032" / name
+    content = file.read_bytes()
+    file.unlink() if is_missing else file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(
+        ValueError, match=f"00000002-000000000032/{name} is missing or damaged"
+    ) as e:
         checkpoint.load(tmp_path)
+    assert f'write {{"folder": NAME}} into {tmp_path / "latest.json"}' in str(e.value)
+    assert "NAME is one of ['00000001-000000000016', '00000002-000000000032']" in str(e.value)
+    (tmp_path / "latest.json").write_text('{"folder": "00000001-000000000016"}')
+    assert_is(checkpoint.load(tmp_path), 1)
+    checkpoint.save(tmp_path, checkpoint_of(2))  # over the damaged one
+    assert_is(checkpoint.load(tmp_path), 2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"folder": "00000009-000000000144"}',
+        b'{"folder": 7}',
+        b"{}",
+        b"[]",
+        b'{"fold',
+        b"\xff\xfe",
+        None,
+    ],
+)
+def test_a_pointer_to_nothing_is_named(tmp_path, content):
+    for updates in (1, 2):
+        checkpoint.save(tmp_path, checkpoint_of(updates))
+    pointer = tmp_path / "latest.json"
+    pointer.unlink() if content is None else pointer.write_bytes(content)
+    for reader in (checkpoint.load, checkpoint.latest_position):
+        with pytest.raises(ValueError, match="latest.json is missing or damaged"):
+            reader(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [[], {"format": 1}, {"format": 1, "updates": "2", "generated": 32, "log_bytes": {}}]
+)
+def test_a_position_with_other_content_is_named(tmp_path, content):
+    checkpoint.save(tmp_path, checkpoint_of(1))
+    write_json(tmp_path / "00000001-000000000016" / "position.json", content)
+    with pytest.raises(ValueError, match=r"position.json|format of"):
+        checkpoint.load(tmp_path)
+
+
+def test_another_format_is_named(tmp_path):
+    checkpoint.save(tmp_path, checkpoint_of(1))
     write_json(tmp_path / "00000001-000000000016" / "position.json", {"format": 99})
     with pytest.raises(ValueError, match=r"format of .*00000001-000000000016 must be 1, got 99"):
         checkpoint.load(tmp_path)

@@ -8,6 +8,7 @@ import torch
 
 import cures
 from cures.records import Selection
+from tests.reference_update import log_prob
 from tests.train_cases import plan_of, scripted_rollouts, small_host, with_rewards
 from train.rollouts import Rollouts
 
@@ -45,6 +46,18 @@ def test_rollout_reports_what_it_stores():
     assert outcome.success_B.sum() > 0, "half the pool is always right"
 
 
+def test_coins_are_thrown_anew_for_every_plan():
+    host = small_host(task={"coins": 1.0}, run={"seed": 6})
+    for plan_id in (0, 1):
+        host.rollout(plan_of([20, 20], plan_id=plan_id, first_group=10 * plan_id))
+    rewards = host.pending.reward_R.numpy().reshape(2, 40)
+    for plan_id in (0, 1):
+        # the contract of train/seeds.py: tag 1 is the trainer, stream 5 the coins, then the plan
+        sequence = np.random.SeedSequence(6, spawn_key=(1, 5, plan_id))
+        assert (rewards[plan_id] == (np.random.default_rng(sequence).random(40) < 0.5)).all()
+    assert (rewards[0] != rewards[1]).any()
+
+
 def test_same_plan_same_rollouts_other_plan_others():
     host = small_host()
     for plan_id, first in ((5, 0), (5, 10), (6, 20)):
@@ -71,6 +84,30 @@ def test_update_uses_the_advantages_and_weights_of_cures():
     assert metrics["reward"] == 0.5
     assert len(host.pending) == 0
     assert host.updates == 1
+
+
+def test_update_tells_the_learner_where_the_run_stands():
+    host = small_host()
+    calls = capture(host)
+    for step, (quota, step_scale) in enumerate([(8, 0.5), (4, 2.0)]):
+        host.rollout(plan_of([quota], plan_id=step, first_group=step))
+        host.update(Selection(np.array([step]), np.ones(1), step_scale=step_scale))
+    # 8 rollouts, then 4 more; updates are counted from 0
+    assert calls[0][-1] == {"generated": 8, "step_scale": 0.5, "update_step": 0}
+    assert calls[1][-1] == {"generated": 12, "step_scale": 2.0, "update_step": 1}
+
+
+def test_learning_rate_of_an_update_is_a_function_of_rollouts_generated():
+    host = small_host(learner={"learning_rate": 0.1, "final_lr_share": 0.2})  # of 64 rollouts
+    rates = []
+    for step, step_scale in enumerate([1.0, 0.5]):
+        host.rollout(plan_of([8, 8], plan_id=step, first_group=2 * step))
+        # the first group alone: rollouts that are not trained on count as well
+        selection = Selection(np.array([2 * step]), np.ones(1), step_scale=step_scale)
+        rates.append(host.update(selection)["learning_rate"])
+        assert {g["lr"] for g in host.learner.optimizer.param_groups} == {rates[-1]}
+    # 0.1 (1 - 0.8 * 16 / 64) and 0.1 (1 - 0.8 * 32 / 64) / 2
+    assert rates == pytest.approx([0.08, 0.03])
 
 
 def test_keep_trains_on_the_first_generated_of_each_kind():
@@ -116,6 +153,44 @@ def test_a_continued_group_keeps_its_rollouts_and_others_wait():
     calls = capture(host)
     host.update(Selection(np.array([0]), np.array([1.0])))
     assert len(calls[0][0]) == 3
+
+
+def squared_head_scores(host, rollouts, decode_temperature):
+    """Squared norm of the gradient of each rollout's log-probability by the head, by autograd."""
+    return [
+        torch.autograd.grad(
+            log_prob(
+                host.model,
+                host.prompt_N_L[rollouts.prompt_R[r]],
+                rollouts.token_R_T[r, : rollouts.length_R[r]],
+                decode_temperature,
+            ),
+            host.model.lm_head.weight,
+        )[0].square().sum().item()
+        for r in range(len(rollouts))
+    ]  # fmt: skip
+
+
+def test_moments_are_those_of_the_policy_that_sampled():
+    host = small_host(
+        task={"coins": 1.0},  # right and wrong rollouts without any training
+        rollout={"gradient_moments": True, "decode_temperature": 0.6},
+    )
+    found = host.rollout(plan_of([8, 8], wants_moments=True)).moments_B
+    reward = host.pending.reward_R.numpy().reshape(2, 8)
+
+    def expected(decode_temperature):  # mean |s|^2 over right and over wrong rollouts, per group
+        square = np.reshape(squared_head_scores(host, host.pending, decode_temperature), (2, 8))
+        return [
+            [q[r == kind].mean() for q, r in zip(square, reward, strict=True)]
+            for kind in (1.0, 0.0)
+        ]
+
+    right, wrong = expected(0.6)
+    assert found.sq_norm_correct == pytest.approx(right, rel=1e-4)  # float32 sums
+    assert found.sq_norm_wrong == pytest.approx(wrong, rel=1e-4)
+    # negative control: scores at temperature 1 are smaller by a good half
+    assert (np.array(expected(1.0)) < 0.7 * np.array([right, wrong])).all()
 
 
 def test_state_round_trip_continues_bit_for_bit():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.train_cases import plan_of, small_host, with_rewards
-from train.gradient_moments import gradient_moments, moments_of_gram
+from train import gradient_moments as module
+from train.gradient_moments import gradient_moments, moments_of_gram, score_gram
 from train.policy import completion_log_policy, token_log_prob, token_mask
 from train.rollouts import Rollouts
 from train.tokenizer import EOS, PAD
@@ -103,6 +104,46 @@ def test_agree_with_autograd(case):
     for b, expected in enumerate(expected_moments(case)):
         for name, value in expected.items():
             assert getattr(found, name)[b] == pytest.approx(value, rel=1e-4, nan_ok=True), (b, name)
+
+
+@pytest.mark.parametrize("entries", [1, 50, 100])
+def test_small_blocks_give_the_same_moments(case, monkeypatch, entries):
+    # 1: one row of one group at a time; 50 and 100: some rows of the groups of 4 and 5 (36 and 45
+    # products of tokens per row), all of the others
+    expected = found_moments(case)
+    monkeypatch.setattr(module, "MAX_GRAM_ENTRIES", entries)
+    found = found_moments(case)
+    for name in ("sq_norm_correct", "sq_norm_wrong", "norm_correct", "norm_wrong"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-6)
+    # a difference of products: float32 roundings of them, not of it
+    scale = np.nanmax(expected.sq_norm_correct)
+    np.testing.assert_allclose(
+        found.sq_norm_difference, expected.sq_norm_difference, atol=1e-6 * scale
+    )
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_products_of_tokens_never_exceed_their_bound(monkeypatch, size):
+    """Memory is bounded for one huge group too: watch every matrix that multiplication makes."""
+    monkeypatch.setattr(module, "MAX_GRAM_ENTRIES", 2000)
+    hidden, residual = torch.rand(1, size, 3, 8), torch.rand(1, size, 3, 5)
+    made = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            result = function(*arguments, **(options or {}))
+            if "mm" in str(function):
+                made.append(result.numel())
+            return result
+
+    with Watch():
+        gram = score_gram(hidden, residual)
+    assert made
+    assert max(made) <= 2000
+    if size == 40:  # negative control: at once it would be (40 * 3)^2 products
+        assert (size * 3) ** 2 > 2000
+    scores = torch.einsum("bnth,bntv->bnhv", hidden, residual).flatten(2)
+    torch.testing.assert_close(gram, scores @ scores.mT)
 
 
 def test_nan_exactly_where_rollouts_are_too_few(case):

@@ -69,7 +69,7 @@ def test_disguised_problems_would_be_seen():
 
 
 def test_worked_examples_avoid_the_held_out_set(task):
-    examples = task.worked_examples(4000, numpy_generator(0, Stream.EXAMPLES))
+    examples = task.unseen(4000, numpy_generator(0, Stream.EXAMPLES), "examples")
     found = {problem_of(text) for text in examples.text_N}
     assert len(found) == 4000
     assert not found & {problem_of(text) for text in task.held_out.text_N}

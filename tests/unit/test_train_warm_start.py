@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn.functional import nll_loss
 
 from cures.storage import read_json
 from tests.train_cases import small_config
-from train.errors import TargetNotReachedError
+from train.errors import TargetNotReachedError, TrainingDivergedError
 from train.policy import completion_log_policy
 from train.run import fix_numerics
+from train.seeds import Stream, numpy_generator
 from train.tasks import Task
 from train.tokenizer import EOS, decode, encode_answers
 from train.warm_start import (
     examples,
-    fingerprint,
+    fresh_problems,
     untrained_model,
     warm_start,
 )
+from train.warm_start_cache import fingerprint
 
 
 def config_of(tmp_path, **warm):
@@ -111,10 +117,109 @@ def test_digit_noise_replaces_digits_by_others():
 
 
 def test_stops_at_a_measured_success_rate_or_says_so(tmp_path):
-    easy = made(config_of(tmp_path, target_success=0.0, check_every=10))
+    easy = made(config_of(tmp_path, target_success=0.0, check_every=10, check_problems=8))
     assert easy.steps == 10
     with pytest.raises(TargetNotReachedError, match=r"target_success = 1.0 was not reached in 30"):
-        made(config_of(tmp_path, target_success=1.0, check_every=10))
+        made(config_of(tmp_path, target_success=1.0, check_every=10, check_problems=8))
+
+
+def test_target_success_is_measured_on_problems_not_seen_in_training(tmp_path):
+    config = small_config(
+        task={"digits": [1, 2], "pool_size": 20},
+        warm_start={"examples": 300, "check_problems": 256, "target_success": 0.0},
+    )
+    task = Task(config.task)
+    prompt_N_L, _ = examples(task, config.warm_start)
+
+    def problem(text):  # a+b and b+a are one problem
+        return tuple(sorted(text.rstrip("=").split("+")))
+
+    seen = {problem(decode(row)) for row in prompt_N_L.tolist()}
+    held_out = {problem(text) for text in task.held_out.text_N}
+    fresh = {problem(text) for text in fresh_problems(task, config.warm_start).text_N}
+    assert (len(seen), len(fresh)) == (300, 256)
+    assert not fresh & (seen | held_out)
+    # negative control: without the exclusion both sets hold all 53 one-digit problems that are not
+    # held out (55 in all, 2 of the 4 held out), because cells share evenly until they are empty
+    other = task.unseen(256, numpy_generator(0, Stream.WARM_START_CHECK), "check_problems")
+    assert len(seen & {problem(text) for text in other.text_N}) >= 53
+
+
+def test_a_world_too_small_for_fresh_problems_is_refused(tmp_path):
+    # 55 sums of two digits, 4 held out, 40 examples: 11 are left
+    with pytest.raises(
+        ValueError, match=r"check_problems \(beside 40 examples\) must be at most 11 .*, got 12"
+    ):
+        made(config_of(tmp_path, target_success=0.0, check_problems=12))
+    assert made(config_of(tmp_path, target_success=0.0, check_problems=11)).steps == 20
+
+
+@pytest.mark.parametrize("target", [None, 0.0])
+@pytest.mark.parametrize("what", ["weight", "policy"])
+def test_a_model_that_is_not_finite_is_not_stored(tmp_path, monkeypatch, what, target):
+    # the learning rates that lead there are not legal any more, so the last step is tampered with;
+    # products of finite weights of 1e30 overflow float32
+    value = float("nan") if what == "weight" else 1e30
+    config = config_of(tmp_path, steps=20, target_success=target, check_problems=8)
+
+    done = []
+
+    def tamper(optimizer, *arguments):
+        done.append(optimizer)
+        if len(done) < 20:  # a step on such weights would make the others NaN
+            return
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                with torch.no_grad():
+                    parameter.fill_(value)
+
+    monkeypatch.setattr(torch.optim.Muon, "step", tamper)
+    with pytest.raises(TrainingDivergedError, match="after 20 steps; lower adamw_lr or muon_lr"):
+        made(config)
+    assert not list((tmp_path / "cache").glob("*/about.json"))
+
+
+@pytest.mark.parametrize("name", ["about.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "other content"])
+def test_a_damaged_cache_is_named_and_the_remedy_works(tmp_path, name, damage):
+    config = config_of(tmp_path)
+    first = made(config)
+    folder = tmp_path / "cache" / fingerprint(config)
+    file = folder / name
+    if damage == "missing":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-40])
+    elif name == "about.json":
+        file.write_text('["steps"]')
+    else:
+        save_file({"lm_head.weight": torch.zeros(2, 2)}, file)
+    with pytest.raises(ValueError, match=f"{name} is missing or damaged") as error:
+        made(config)
+    assert f"delete {folder}" in str(error.value)
+    shutil.rmtree(folder)
+    assert torch.equal(state(made(config).model), state(first.model))
+
+
+def test_a_stored_model_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    events = []
+    rename, fsync = os.rename, os.fsync
+
+    def spy_fsync(descriptor):
+        events.append(os.readlink(f"/proc/self/fd/{descriptor}").rsplit("/", 1)[-1])
+        fsync(descriptor)
+
+    def spy_rename(source, target):
+        events.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(os, "rename", spy_rename)
+    config = config_of(tmp_path, steps=0)
+    made(config)
+    before, after = events[: events.index("rename")], events[events.index("rename") + 1 :]
+    assert {"model.safetensors", fingerprint(config)} <= set(before)
+    assert after == ["cache"]
 
 
 def test_no_steps_is_the_untrained_model(tmp_path):
