@@ -58,6 +58,16 @@ def test_hosts_do_not_import_each_other_or_the_figures(folder):
         assert not tops & others, path
 
 
+def test_theory_stands_on_its_own():
+    # of the library it may use what has no formula in it: error sentences and file writing
+    for path in files("theory"):
+        names = imports_of(path)
+        tops = {name.split(".")[0] for name in names}
+        assert not tops & {"sim", "train", "figures", "tests", "torch"}, path
+        modules = {".".join(name.split(".")[:2]) for name in names if name.startswith("cures")}
+        assert modules <= {"cures.checks", "cures.storage"}, path
+
+
 @pytest.mark.parametrize("folder", ["sim", "train"])
 def test_hosts_use_none_of_the_pieces_a_scheduler_is_made_of(folder):
     # `effective_sample_size` is a diagnostic that hosts may log; the rest decides, and only

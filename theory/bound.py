@@ -1,0 +1,127 @@
+r"""One prompt: the natural-gradient step of Eq. (4)-(9), and all claims about Eq. (4)-(11).
+
+``g`` is the gradient of the success rate, ``F`` the Fisher matrix of the policy on this prompt, and
+:math:`\nu = g^\top F^{+} g` the squared natural norm. The paper minimises a loss, here the success rate
+is raised: the sign of ``g`` is the only difference. What becomes of all this at a radius that is not
+infinitesimal is in :mod:`theory.finite_radius`. The claims of one prompt are collected here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import sympy as sp
+
+from theory import cramer_rao, exact_problem, finite_radius
+from theory.claims import Claim, Exact, Formulas, Search, Status, Step, numeric
+from theory.search import largest
+from theory.symbols import delta
+
+natural = sp.Symbol("nu", positive=True)  # g^T F^+ g
+
+improvement = sp.sqrt(2 * delta * natural)  # Eq. (9)
+multiplier = sp.sqrt(natural / (2 * delta))  # Eq. (8)
+
+
+# -- 1.1 the step ----------------------------------------------------------------------------------
+
+
+def _prove_step(f: Formulas) -> Iterator[Step]:
+    lam = sp.Symbol("lambda", positive=True)
+    l11, l22 = sp.symbols("l_11 l_22", positive=True)
+    l21, *rest = sp.symbols("l_21 g_1 g_2 d_1 d_2 u_1 u_2 v_1 v_2", real=True)
+    g, d, u, v = (sp.Matrix(rest[i : i + 2]) for i in (0, 2, 4, 6))
+    root = sp.Matrix([[l11, 0], [l21, l22]])
+    fisher = root * root.T
+    lagrangian = (g.T * d)[0] - lam * ((d.T * fisher * d)[0] / 2 - delta)
+    best = sp.solve([sp.diff(lagrangian, x) for x in d], list(d))
+    natural_value = (g.T * fisher.inv() * g)[0]
+    for k in range(2):
+        yield Step(
+            r"The Lagrangian $g^\top d - \lambda(\tfrac12 d^\top F d - \delta)$, with $F = L L^\top$ "
+            rf"any positive definite matrix, is stationary at $d = F^{{-1}} g / \lambda$: $d_{k + 1}$.",
+            best[d[k]],
+            sp.factor((fisher.inv() * g)[k] / lam),
+        )
+    at_best = d.subs(best)
+    yield Step(
+        r"The step's divergence $\tfrac12 d^\top F d$ is $\nu / (2 \lambda^2)$.",
+        sp.cancel((at_best.T * fisher * at_best)[0] / 2),
+        sp.cancel(natural_value / (2 * lam**2)),
+    )
+    yield Step(
+        r"Setting it to $\delta$ gives $\lambda$.",
+        sp.solve(natural / (2 * lam**2) - delta, lam)[0],
+        f["multiplier"],
+    )
+    yield Step(
+        r"The improvement is $g^\top d = \nu / \lambda$.",
+        natural / f["multiplier"],
+        f["improvement"],
+    )
+    length = {delta: (u.T * u)[0] / 2, natural: (v.T * v)[0]}
+    yield Step(
+        r"No step does better: with $u = L^\top d$ and $v = L^{-1} g$ the square of the improvement is "
+        r"$|u|^2 |v|^2 \ge (u^\top v)^2$.",
+        f["improvement"].subs(length) ** 2,
+        (u.T * v)[0] ** 2,
+        certificate=(u[0] * v[1] - u[1] * v[0]) ** 2,
+    )
+
+
+def _enumerate_step(f: Formulas) -> Iterator[Exact]:
+    fisher = sp.Matrix([[2, 1, 0], [1, 3, 1], [0, 1, 4]])
+    g = sp.Matrix([1, 2, -1])
+    radius = sp.Rational(1, 7)
+    solved = fisher.LUsolve(g)
+    at = {natural: (g.T * solved)[0], delta: radius}
+    d = solved / f["multiplier"].subs(at)
+    yield Exact("the step lies on the boundary", (d.T * fisher * d)[0] / 2, radius)
+    yield Exact("its improvement", (g.T * d)[0], f["improvement"].subs(at))
+    directions = [sp.Matrix(x) for x in product((-1, 0, 1), repeat=3) if any(x)]
+    values = [
+        (g.T * x)[0] * sp.sqrt(2 * radius / (x.T * fisher * x)[0]) for x in directions
+    ]  # every direction scaled to the boundary
+    yield Exact(
+        "best of 26 directions on a lattice", max(values), f["improvement"].subs(at), relation="<"
+    )
+
+
+def _sample_step(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+    size, radius = 5, 0.03
+    root = rng.normal(size=(size, size)) + 2.0 * np.eye(size)
+    fisher, g = root @ root.T, rng.normal(size=size)
+    value = numeric(f["improvement"], (natural, delta))(g @ np.linalg.solve(fisher, g), radius)
+    plain = g * np.sqrt(2.0 * radius / (g @ fisher @ g))
+    found, _ = largest(
+        lambda d: float(g @ d), 0.1 * plain, inside=lambda d: float(radius - 0.5 * d @ fisher @ d)
+    )
+    yield Search(
+        "five parameters, sequential quadratic programming", float(value), found,
+        float(g @ plain), "the plain gradient, scaled to the boundary", sense="max",
+    )  # fmt: skip
+
+
+CLAIMS = [
+    Claim(
+        number="1.1",
+        source="Eq. (4)-(9)",
+        title="The natural-gradient step and its improvement",
+        status=Status.PROVED,
+        statement=r"""Let the success rate be linear in the step $d$, with gradient $g$, and let the
+divergence be $\tfrac12 d^\top F d$ with a positive definite $F$. The largest improvement $g^\top d$ with
+divergence at most $\delta$ is that of $d = F^{-1} g / \lambda$, with $\nu = g^\top F^{-1} g$ and
+$$\lambda = <<multiplier>>, \qquad g^\top d = <<improvement>>.$$
+If $F$ is singular, $g$ still lies in its range, for a direction along which no chance changes does not
+change $p$; then $F^{-1}$ is replaced by the pseudo-inverse $F^{+}$.""",
+        formulas={"multiplier": multiplier, "improvement": improvement},
+        prove=_prove_step,
+        enumerate=_enumerate_step,
+        sample=_sample_step,
+    ),
+    *cramer_rao.CLAIMS,
+    *exact_problem.CLAIMS,
+    *finite_radius.CLAIMS,
+]

@@ -1,0 +1,322 @@
+r"""One prompt: the ceiling of Eq. (10) on the natural norm, and which policies attain it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from theory import policies
+from theory.claims import Claim, Estimate, Exact, Formulas, Relation, Search, Status, Step, numeric
+from theory.search import largest
+from theory.symbols import p
+
+between = sp.Symbol("B", positive=True)  # variance of a score between right and wrong answers
+within = sp.Symbol("W", nonnegative=True)  # and among answers of one kind
+right_count, answer_count = sp.symbols("c K", positive=True, integer=True)
+
+ceiling = p * (1 - p)  # Eq. (10)
+restricted = p * (1 - p) * between / (between + within)
+right_logit = 1 - right_count / answer_count
+
+
+# -- 1.2 the ceiling -------------------------------------------------------------------------------
+
+
+def _prove_ceiling(f: Formulas) -> Iterator[Step]:
+    yield Step(
+        r"$r$ is $1$ with chance $p$: $\mathbb{E}(r-p)^2$.",
+        p * (1 - p) ** 2 + (1 - p) * (0 - p) ** 2,
+        f["ceiling"],
+    )
+    a, b, d, g1, g2 = sp.symbols("F_11 F_12 F_22 g_1 g_2", real=True)
+    fisher, g = sp.Matrix([[a, b], [b, d]]), sp.Matrix([g1, g2])
+    c = fisher.inv() * g
+    yield Step(
+        r"Take $x = c^\top s$ with $F c = g$, a mixture of the scores. Then "
+        r"$\mathbb{E}\,x^2 = c^\top F c$ equals $\mathbb{E}\,r x = c^\top g = \nu$.",
+        sp.cancel((c.T * fisher * c)[0]),
+        sp.cancel((g.T * fisher.inv() * g)[0]),
+    )
+    pi, x = policies.softmax_probabilities(policies.weights(4)), _centred(4)
+    r, rate = policies.reward(4, {0, 1}), policies.success_rate(pi, {0, 1})
+    yield Step(
+        r"Whatever $x$ with mean $0$: $p(1-p) - (2\,\mathbb{E}\,rx - \mathbb{E}\,x^2) = "
+        r"\mathbb{E}(r - p - x)^2 \ge 0$, here on four answers, the first two right, with any "
+        r"chances $w_k / \sum w$ and $x_k = y_k - \bar y$. With the $x$ above the bracket is "
+        r"$2\nu - \nu = \nu$.",
+        f["ceiling"].subs(p, rate),
+        2 * sum(pi[k] * r[k] * x[k] for k in range(4)) - sum(pi[k] * x[k] ** 2 for k in range(4)),
+        certificate=sp.Add(*(pi[k] * (r[k] - rate - x[k]) ** 2 for k in range(4))),
+    )
+
+
+def _centred(size: int) -> list[sp.Expr]:
+    """Any random variable of mean 0 under ``softmax_probabilities(weights(size))``."""
+    pi = policies.softmax_probabilities(policies.weights(size))
+    y = sp.symbols(f"y_1:{size + 1}", real=True)
+    average = sp.Add(*(pi[k] * y[k] for k in range(size)))
+    return [y[k] - average for k in range(size)]
+
+
+_FEATURES = sp.Matrix([[1, 0], [0, 2], [-1, 1], [2, 1], [0, -1]])  # five answers, two parameters
+_WEIGHTS = (1, 2, 3, 1, 4)
+
+
+def _model(right: tuple[int, ...]) -> tuple[sp.Matrix, sp.Matrix, sp.Matrix, sp.Expr]:
+    """Chances, scores, F^+ g and natural norm of the restricted model above."""
+    pi = policies.softmax_probabilities(_WEIGHTS)
+    score = policies.softmax_scores(pi, _FEATURES)
+    g, fisher = policies.gradient(pi, score, right), policies.fisher(pi, score)
+    return pi, score, fisher.LUsolve(g), policies.natural_norm_sq(g, fisher)
+
+
+def _enumerate_ceiling(f: Formulas) -> Iterator[Exact]:
+    for right in ((0,), (1, 3), (0, 2, 4)):
+        pi, score, c, norm = _model(right)
+        rate = policies.success_rate(pi, right)
+        rest = policies.reward(5, right) - rate * sp.ones(5, 1) - score * c
+        residual = sum(pi[k] * rest[k] ** 2 for k in range(5))
+        shown = ", ".join(str(k + 1) for k in right)
+        yield Exact(
+            f"five answers, two parameters, right: {shown}: natural norm plus E(r-p-x)^2",
+            norm + residual,
+            f["ceiling"].subs(p, rate),
+        )
+        yield Exact("and it is below the ceiling", norm, f["ceiling"].subs(p, rate), relation="<")
+
+
+def _sample_ceiling(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
+    right = (1, 3)
+    pi, score, c, norm = _model(right)
+    rate = policies.success_rate(pi, right)
+    chance_K = np.array(pi, dtype=np.float64).ravel()
+    answer_S = rng.choice(5, size=200_000, p=chance_K / chance_K.sum())
+    rest_K = np.isin(np.arange(5), right) - float(rate) - np.array(score * c, dtype=float).ravel()
+    top = float(f["ceiling"].subs(p, rate))
+    yield Estimate.of(
+        "E(r-p-x)^2 from sampled answers", rest_K[answer_S] ** 2,
+        expected=top - float(norm), control=top, control_is="scores that explain nothing",
+    )  # fmt: skip
+
+
+# -- 1.3 a table attains it ------------------------------------------------------------------------
+
+
+def _prove_table(f: Formulas) -> Iterator[Step]:
+    weight = policies.weights(4)
+    pi = policies.softmax_probabilities(weight)
+    score = policies.softmax_scores(pi)
+    fisher, inverse = policies.fisher(pi, score), policies.table_pseudo_inverse(pi)
+    rate = policies.success_rate(pi, {0, 1})
+    unit = fisher * policies.reward(4, {0, 1})
+    for k, kind in ((0, "right"), (3, "wrong")):
+        yield Step(
+            r"Four answers, the first two right. $F r$ is the gradient of $p$ in the logits, "
+            rf"$\pi_k (r_k - p)$; here in that of a {kind} answer.",
+            sp.factor(weight[k] * sp.diff(rate, weight[k])),
+            sp.factor(unit[k]),
+        )
+    yield Step(
+        r"So for every solution of $F x = g$, such as $x = r$, and any number of answers: "
+        r"$g^\top F^{+} g = r^\top F r = \sum_k \pi_k r_k^2 - (\sum_k \pi_k r_k)^2$, and $r^2 = r$.",
+        p - p**2,
+        f["natural"],
+    )
+    for column, name in ((0, r"1 - \tfrac14"), (1, r"-\tfrac14")):
+        yield Step(
+            r"$F$ is singular: adding a number to all logits changes nothing. With $C$ the projector "
+            r"on vectors of sum $0$, $F^{+} = C\,\mathrm{diag}(1/\pi)\,C$, for $F F^{+} = C$: entry "
+            rf"$(1, {column + 1})$, which is ${name}$.",
+            sp.factor((fisher[0, :] * inverse[:, column])[0]),
+            sp.Rational(3 if column == 0 else -1, 4),
+        )
+    step = inverse * policies.gradient(pi, score, {0, 1})
+    yield Step(
+        r"The natural gradient is $F^{+} g = C r$: all right logits rise alike, by",
+        sp.cancel(step[0]),
+        f["right_logit"].subs({right_count: 2, answer_count: 4}),
+    )
+    for size, count in ((2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (4, 3)):
+        yield _table_directly(f, size, set(range(count)))
+
+
+def _table_directly(f: Formulas, size: int, right: set[int]) -> Step:
+    pi = policies.softmax_probabilities(policies.weights(size))
+    g = policies.gradient(pi, policies.softmax_scores(pi), right)
+    return Step(
+        rf"$g^\top F^{{+}} g$ multiplied out for $K = {size}$ with {len(right)} right "
+        "(which ones is a matter of names).",
+        sp.factor((g.T * policies.table_pseudo_inverse(pi) * g)[0]),
+        f["natural"].subs(p, policies.success_rate(pi, right)),
+    )
+
+
+def _enumerate_table(f: Formulas) -> Iterator[Exact]:
+    for weight in ((1, 2, 3, 5, 7), (1, 1, 2, 9, 4, 3)):
+        size = len(weight)
+        pi = policies.softmax_probabilities(weight)
+        score = policies.softmax_scores(pi)
+        inverse = policies.pseudo_inverse(policies.fisher(pi, score))
+        total, expected, first = sp.Integer(0), sp.Integer(0), sp.Integer(0)
+        for count in range(1, size):
+            for right in combinations(range(size), count):
+                g = policies.gradient(pi, score, right)
+                total += (g.T * inverse * g)[0]
+                expected += f["natural"].subs(p, policies.success_rate(pi, right))
+                first += (inverse * g)[right[0]]
+        yield Exact(
+            f"sum over all {2**size - 2} sets of right answers, K = {size}", total, expected
+        )
+        counts = [
+            sp.binomial(size, c) * f["right_logit"].subs({right_count: c, answer_count: size})
+            for c in range(1, size)
+        ]
+        yield Exact("the same sum of a right answer's step", first, sp.Add(*counts))
+
+
+def _sample_table(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+    size = 12
+    pi = rng.dirichlet(np.ones(size))
+    right = np.arange(size) < 5
+    rate = pi[right].sum()
+    g, fisher = pi * (right - rate), np.diag(pi) - np.outer(pi, pi)
+
+    def norm(c: np.ndarray[Any, Any]) -> float:
+        return float((c @ g) ** 2 / (c @ fisher @ c))
+
+    found, _ = largest(norm, g / np.abs(g).max())
+    yield Search(
+        "a random table of twelve answers: best of (c g)^2 / (c F c) over directions c",
+        float(numeric(f["natural"], p)(rate)), found, norm(g), "the plain gradient",
+        sense="max",
+    )  # fmt: skip
+
+
+# -- 1.4 a restricted model stays below ------------------------------------------------------------
+
+
+def _prove_restricted(f: Formulas) -> Iterator[Step]:
+    u, v = sp.symbols("u v", positive=True)
+    y = sp.symbols("y_1:5", real=True)
+    pi = (p * u, p * (1 - u), (1 - p) * v, (1 - p) * (1 - v))
+    right, wrong = u * y[0] + (1 - u) * y[1], v * y[2] + (1 - v) * y[3]
+    average = p * right + (1 - p) * wrong
+    fisher = sum(pi[k] * (y[k] - average) ** 2 for k in range(4))
+    g = sum(pi[k] * (y[k] - average) for k in range(2))
+    parts = {
+        between: p * (1 - p) * (right - wrong) ** 2,
+        within: p * u * (1 - u) * (y[0] - y[1]) ** 2 + (1 - p) * v * (1 - v) * (y[2] - y[3]) ** 2,
+    }
+    yield Step(
+        r"One parameter, two right and two wrong answers with shares $u, 1-u$ and $v, 1-v$ of their "
+        r"kind, scores $y_k - \bar y$. Total variance: $F = B + W$.",
+        fisher,
+        parts[between] + parts[within],
+    )
+    yield Step(r"Likewise $g^2 = p(1-p) B$.", g**2, sp.expand(p * (1 - p) * parts[between]))
+    total = sp.Symbol("F", positive=True)
+    yield Step(
+        r"So $\nu = g^2 / F$.",
+        (p * (1 - p) * between / total).subs(total, between + within),
+        f["restricted"],
+    )
+    yield Step(
+        r"It misses the ceiling by a share $W / (B + W)$, nothing iff $W = 0$.",
+        p * (1 - p),
+        f["restricted"],
+        certificate=p * (1 - p) * within / (between + within),
+    )
+
+
+def _enumerate_restricted(f: Formulas) -> Iterator[Exact]:
+    pi = policies.softmax_probabilities((1, 2, 3, 4))
+    rate, right = sp.Rational(3, 10), (0, 1)
+    cases: dict[str, tuple[tuple[int, ...], Relation]] = {
+        "scores that differ among right answers": ((1, 3, 0, -2), "<"),
+        "scores that only tell right from wrong": ((5, 5, 2, 2), "="),
+    }
+    for name, (feature, relation) in cases.items():
+        score = policies.softmax_scores(pi, sp.Matrix(feature))
+        norm = policies.natural_norm_sq(
+            policies.gradient(pi, score, right), policies.fisher(pi, score)
+        )
+        parts = _parts(pi, score, right)
+        yield Exact(f"{name}: natural norm", norm, f["restricted"].subs({p: rate, **parts}))
+        yield Exact(f"{name}: against the ceiling", norm, rate * (1 - rate), relation=relation)
+
+
+def _parts(pi: sp.Matrix, score: sp.Matrix, right: tuple[int, ...]) -> dict[sp.Symbol, sp.Expr]:
+    """Variance of a single score between the kinds and within them."""
+    kinds = [list(right), [k for k in range(pi.rows) if k not in right]]
+    shares = [sum(pi[k] for k in kind) for kind in kinds]
+    means = [sum(pi[k] * score[k] for k in kind) / sum(pi[k] for k in kind) for kind in kinds]
+    inside = sum(pi[k] * (score[k] - means[i]) ** 2 for i in range(2) for k in kinds[i])
+    return {between: sum(shares[i] * means[i] ** 2 for i in range(2)), within: inside}
+
+
+def _sample_restricted(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+    pi = np.array([0.1, 0.15, 0.3, 0.2, 0.25])
+    right = np.array([1.0, 1.0, 0.0, 0.0, 0.0])
+
+    def norm(feature: np.ndarray[Any, Any]) -> float:
+        score = feature - pi @ feature
+        return float((pi @ (right * score)) ** 2 / (pi @ score**2))
+
+    start = right + 0.5 * rng.normal(size=5)  # the norm ignores scale and shift: start not far off
+    found, _ = largest(norm, start)
+    yield Search(
+        "the best single direction of logits for a prompt with p = 1/4",
+        float(f["restricted"].subs({p: sp.Rational(1, 4), between: 1, within: 0})),
+        found, norm(start), "the random direction it starts from", sense="max",
+    )  # fmt: skip
+
+
+CLAIMS = [
+    Claim(
+        number="1.2",
+        source="Eq. (10)",
+        title="Cramér and Rao: the natural norm is at most Var r",
+        status=Status.PROVED,
+        statement=r"""For every policy with finitely many answers and every set of right ones,
+$g^\top F^{+} g \le <<ceiling>>$. The difference is the mean square of what the scores cannot explain of
+$r - p$ (its residual after projection on their span), so that equality holds iff $r - p$ is a linear
+combination of the scores.""",
+        formulas={"ceiling": ceiling},
+        prove=_prove_ceiling,
+        enumerate=_enumerate_ceiling,
+        sample=_sample_ceiling,
+    ),
+    Claim(
+        number="1.3",
+        source="Eq. (10)-(11); equality is not in the paper",
+        title="A tabular softmax attains the ceiling, whatever is right",
+        status=Status.PROVED,
+        statement=r"""For a softmax over $K$ answers with a logit each, and any set of $c$ right ones,
+$g^\top F^{+} g = <<natural>>$, with the pseudo-inverse of the singular Fisher matrix
+$\mathrm{diag}(\pi) - \pi \pi^\top$. The natural gradient raises each right logit by $<<right_logit>>$
+(times the step size) and lowers each wrong one by $c/K$: how likely an answer is plays no role.""",
+        formulas={"natural": ceiling, "right_logit": right_logit},
+        prove=_prove_table,
+        enumerate=_enumerate_table,
+        sample=_sample_table,
+    ),
+    Claim(
+        number="1.4",
+        source="not in the paper",
+        title="Restricted models stay strictly below the ceiling",
+        status=Status.PROVED,
+        statement=r"""Let the policy have one parameter on this prompt. Split the variance of its score
+into $B$ between right and wrong answers and $W$ within each kind. Then
+$$g^\top F^{+} g = <<restricted>>,$$
+strictly below $p(1-p)$ unless all right answers have one score and all wrong ones another ($W = 0$).
+Eq. (11) is then too large by the factor $\sqrt{1 + W/B}$, however small $\delta$ is.""",
+        formulas={"restricted": restricted},
+        prove=_prove_restricted,
+        enumerate=_enumerate_restricted,
+        sample=_sample_restricted,
+    ),
+]

@@ -1,0 +1,214 @@
+r"""One prompt, the problem itself: the most that a success rate can rise in a trust region.
+
+``divergence`` is that of success rate p from success rate q. The largest q - p with divergence delta
+is computed by :func:`theory.trust_region.exact_improvement`. Improvements here; for a loss of success
+exchange p and 1 - p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import sympy as sp
+from scipy.optimize import brentq, minimize_scalar
+
+from theory.claims import Claim, Exact, Formulas, Search, Status, Step, numeric
+from theory.search import Vector, largest, to_boundary
+from theory.symbols import delta, p, q
+from theory.trust_region import exact_improvement
+
+divergence = p * sp.log(p / q) + (1 - p) * sp.log((1 - p) / (1 - q))
+slope = (q - p) / (q * (1 - q))  # d divergence / d q
+pinsker_floor = 2 * (q - p) ** 2
+pinsker = sp.sqrt(delta / 2)
+
+
+def kl(old: sp.Expr, new: sp.Expr) -> sp.Expr:
+    """The divergence of one success rate from another."""
+    return divergence.subs({p: old, q: new}, simultaneous=True)
+
+
+# -- 1.5 the problem itself ------------------------------------------------------------------------
+
+
+def _prove_exact(f: Formulas) -> Iterator[Step]:
+    share = [sp.symbols(name, positive=True) for name in ("u u'", "v v'")]
+    old, new = (
+        (x * share[0][i], x * (1 - share[0][i]), (1 - x) * share[1][i], (1 - x) * (1 - share[1][i]))
+        for i, x in enumerate((p, q))
+    )
+    full = sum(a * (sp.log(a) - sp.log(b)) for a, b in zip(old, new, strict=True))
+    parts = f["divergence"] + p * kl(*share[0]) + (1 - p) * kl(*share[1])
+    yield Step(
+        r"Two right answers with shares $u$, $1-u$ before and $u'$, $1-u'$ after the update, two wrong "
+        r"ones with $v$ and $v'$: the policy's divergence is that of the success rates, plus those of "
+        r"the shares within each kind.",
+        sp.expand_log(full, force=True),
+        sp.expand_log(parts, force=True),
+    )
+    yield Step(r"The derivative in $q$.", sp.Derivative(f["divergence"], q), f["slope"])
+    odds = sp.Symbol("x", positive=True)
+    raised = p * (1 + odds) / (1 + p * odds)
+    yield Step(
+        r"It is positive for $q > p$, that is for $q = p(1+x)/(1+px)$ with $x > 0$, so that a larger "
+        r"improvement always costs more. By symmetry each divergence of shares is least, namely $0$, "
+        r"where the shares do not change: the best policy keeps them.",
+        f["slope"].subs(q, raised),
+        0,
+        certificate=odds * (1 + p * odds) / (1 + odds),
+    )
+    chance = sp.Symbol("pi'", positive=True)
+    for kind, old_rate, new_rate, reward in (("right", p, q, 1), ("wrong", 1 - p, 1 - q, 0)):
+        ratio = new_rate / old_rate  # by which every chance of the kind is multiplied
+        pi = sp.Symbol("pi", positive=True)
+        pull = reward - sp.diff(pi * sp.log(pi / chance), chance) / f["slope"]
+        yield Step(
+            r"A table attains it. With the price $1/\mathrm{kl}'$ per unit of divergence, the "
+            rf"objective's derivative in the chance $\pi'$ of a {kind} answer, all of whose kind were multiplied by "
+            r"one factor, is the same number for all answers.",
+            sp.factor(pull.subs(chance, ratio * pi)),
+            q * (1 - p) / (q - p),
+        )
+
+
+def _enumerate_exact(f: Formulas) -> Iterator[Exact]:
+    old = [sp.Rational(x, 20) for x in (1, 3, 6, 10)]
+    for new in ((2, 6, 12, 20), (4, 4, 7, 25)):
+        new_K = [sp.Rational(x, 40) for x in new]
+        rates = {p: old[0] + old[1], q: new_K[0] + new_K[1]}
+        full = sum(a * sp.log(a / b) for a, b in zip(old, new_K, strict=True))
+        kept = sum(
+            weight * sum(a / weight * sp.log((a / weight) / (b / now)) for a, b in pairs)
+            for weight, now, pairs in (
+                (rates[p], rates[q], list(zip(old[:2], new_K[:2], strict=True))),
+                (1 - rates[p], 1 - rates[q], list(zip(old[2:], new_K[2:], strict=True))),
+            )
+        )
+        yield Exact(
+            f"divergence of (1, 3, 6, 10)/20 from {new}/40 less those within the kinds",
+            _in_primes(full - kept),
+            _in_primes(f["divergence"].subs(rates)),
+        )
+
+
+def _in_primes(expression: sp.Expr) -> sp.Expr:
+    """Logarithms of rationals as sums of logarithms of primes."""
+    return sp.expand(sp.expand_log(expression, factor=True))
+
+
+def _sample_exact(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+    pi = np.array([0.08, 0.12, 0.3, 0.15, 0.35])
+    right, rate, radius = np.arange(5) < 2, 0.2, 0.05
+    spent = numeric(f["divergence"], (p, q))
+    best = brentq(lambda x: float(spent(rate, x)) - radius, rate, 1.0 - 1e-9, xtol=1e-14) - rate
+
+    def softmax(logit: Vector) -> Vector:
+        weight = pi * np.exp(logit - logit.max())
+        return np.asarray(weight / weight.sum())
+
+    def room(logit: Vector) -> float:
+        return float(radius - pi @ np.log(pi / softmax(logit)))
+
+    def gain(logit: Vector) -> float:
+        return float(softmax(logit)[right].sum() - rate)
+
+    found, _ = largest(gain, 0.1 * rng.normal(size=5), inside=room)
+    plain = pi * (right - rate)
+    length = to_boundary(lambda t: room(t * plain), 100.0)
+    yield Search(
+        "a table of five answers, p = 0.2, delta = 0.05: all logits free", float(best),
+        found, gain(length * plain), "the plain gradient, to the boundary", sense="max",
+    )  # fmt: skip
+
+
+# -- 1.6 without the success rate ------------------------------------------------------------------
+
+
+def _prove_pinsker(f: Formulas) -> Iterator[Step]:
+    yield Step(
+        r"Both derivatives in $q$ have the factor $q - p$; the other is larger for the divergence than "
+        r"for Pinsker's $2(q-p)^2$. Both functions vanish at $q = p$, so one lies above the other.",
+        slope / (q - p),
+        sp.cancel(sp.diff(f["floor"], q) / (q - p)),
+        certificate=(1 - 2 * q) ** 2 / (q * (1 - q)),
+    )
+    yield Step(
+        r"Pinsker's function at an improvement by the bound.",
+        f["floor"].subs(q, p + f["bound"]),
+        delta,
+    )
+    e = sp.Symbol("e", positive=True)
+    half = divergence.subs({p: sp.Rational(1, 2), q: sp.Rational(1, 2) + e})
+    yield Step(
+        r"The constant is the best one: at $p = \tfrac12$, $\mathrm{kl}/e^2$ tends to",
+        sp.series(half, e, 0, 3).removeO().coeff(e, 2),
+        sp.cancel(f["floor"].subs(q, p + e) / e**2),
+    )
+
+
+def _enumerate_pinsker(f: Formulas) -> Iterator[Exact]:
+    grid = [sp.Rational(k, 8) for k in range(1, 8)]
+    worst = min(
+        (sp.N(kl(x, y) - f["floor"].subs({p: x, q: y}), 30), x, y)
+        for x in grid
+        for y in grid
+        if x != y
+    )
+    at = {p: worst[1], q: worst[2]}
+    yield Exact(
+        f"closest of 42 pairs of eighths, p = {at[p]}, q = {at[q]}: divergence and Pinsker's function",
+        kl(at[p], at[q]), f["floor"].subs(at), relation=">",
+    )  # fmt: skip
+    yield Exact(
+        "p = 1/3 raised by the bound of delta = 2/25, which is 1/5: divergence",
+        kl(sp.Rational(1, 3), sp.Rational(1, 3) + f["bound"].subs(delta, sp.Rational(2, 25))),
+        sp.Rational(2, 25), relation=">",
+    )  # fmt: skip
+
+
+def _sample_pinsker(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+    radius = 1e-7
+    found = minimize_scalar(
+        lambda x: -float(exact_improvement(x, radius)), bounds=(0.05, 0.95), method="bounded",
+        options={"xatol": 1e-9},
+    )  # fmt: skip
+    other = float(rng.uniform(0.1, 0.4))
+    yield Search(
+        "delta = 1e-7: the most that a prompt of any success rate can gain",
+        float(numeric(f["bound"], delta)(radius)), -float(found.fun),
+        float(exact_improvement(other, radius)), f"p = {other:.3f}", sense="max",
+    )  # fmt: skip
+
+
+CLAIMS = [
+    Claim(
+        number="1.5",
+        source="Eq. (1) for one prompt; not in the paper",
+        title="The exact problem is about success rates alone",
+        status=Status.PROVED,
+        statement=r"""Let $\mathrm{kl}(p, q) = <<divergence>>$. A policy that changes a prompt's success
+rate from $p$ to $q$ diverges by at least $\mathrm{kl}(p, q)$. Equality holds iff all right answers
+keep their relative chances and all wrong ones theirs, which a table can do. In a trust region of
+radius $\delta$ the best success rate is therefore the root $q > p$ of $\mathrm{kl}(p, q) = \delta$,
+unique since
+$$\frac{\partial\,\mathrm{kl}}{\partial q} = <<slope>>.$$""",
+        formulas={"divergence": divergence, "slope": slope},
+        prove=_prove_exact,
+        enumerate=_enumerate_exact,
+        sample=_sample_exact,
+    ),
+    Claim(
+        number="1.6",
+        source="not in the paper",
+        title="Pinsker: a bound for all success rates at any radius",
+        status=Status.PROVED,
+        statement=r"""$\mathrm{kl}(p, q) \ge <<floor>>$. So whatever the policy, the prompt
+and the radius, $|q - p| \le <<bound>>$, with the best possible constant: it is attained at
+$p = \tfrac12$ as $\delta \to 0$, where (11) says the same.""",
+        formulas={"floor": pinsker_floor, "bound": pinsker},
+        prove=_prove_pinsker,
+        enumerate=_enumerate_pinsker,
+        sample=_sample_pinsker,
+    ),
+]
