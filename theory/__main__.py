@@ -14,7 +14,7 @@ from rich.console import Console
 from cures.checks import as_int, fail
 from theory.check import Verdict, run
 from theory.claims import Claim, Status
-from theory.registry import all_claims
+from theory.registry import all_claims, number_key
 
 EXAMPLES = """\
 examples:
@@ -93,12 +93,8 @@ def _selected(numbers: Sequence[str]) -> list[Claim]:
     legal = {c.number for c in claims} | {c.number.split(".")[0] for c in claims}
     for number in numbers:
         if number not in legal:
-            fail("theory", "N", f"one of {sorted(legal, key=_key)}", number)
+            fail("theory", "N", f"one of {sorted(legal, key=number_key)}", number)
     return [c for c in claims if {c.number, c.number.split(".")[0]} & set(numbers)]
-
-
-def _key(number: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in number.split("."))
 
 
 def _line(claim: Claim, verdict: Verdict) -> str:

@@ -14,7 +14,6 @@ from itertools import product
 import numpy as np
 import sympy as sp
 
-from theory import cramer_rao, exact_problem, finite_radius
 from theory.claims import Claim, Exact, Formulas, Search, Status, Step, numeric
 from theory.search import largest
 from theory.symbols import delta
@@ -121,7 +120,4 @@ change $p$; then $F^{-1}$ is replaced by the pseudo-inverse $F^{+}$.""",
         enumerate=_enumerate_step,
         sample=_sample_step,
     ),
-    *cramer_rao.CLAIMS,
-    *exact_problem.CLAIMS,
-    *finite_radius.CLAIMS,
 ]

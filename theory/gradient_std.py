@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import sympy as sp
 
-from theory import gradient_shape
 from theory.claims import Claim, Estimate, Exact, Formulas, Status, Step
 from theory.policies import weights
 from theory.score_law import (
@@ -278,7 +277,6 @@ that does not (concept 8) is measured on the way to the quota.""",
         enumerate=_enumerate_last_term,
         sample=_sample_last_term,
     ),
-    *gradient_shape.CLAIMS,
     Claim(
         number="5.8",
         source="Eq. (21), released code",

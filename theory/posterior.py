@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import numpy as np
 import sympy as sp
 
-from theory import beta_moments, forgetting, pilots, plug_in
 from theory.beta_moments import beta_integral, mean_by_integration, moment
 from theory.claims import Claim, Estimate, Exact, Formulas, Status, Step
 from theory.symbols import alpha, beta, n, p
@@ -221,8 +220,4 @@ uniform prior, one third.""",
         enumerate=_enumerate_martingale,
         sample=_sample_martingale,
     ),
-    *beta_moments.CLAIMS,
-    *plug_in.CLAIMS,
-    *pilots.CLAIMS,
-    *forgetting.CLAIMS,
 ]

@@ -402,7 +402,7 @@ def _enumerate_integer(f: Formulas) -> Iterator[Exact]:
             -rational(value(best)),
             -rational(value(greedy)),
         )
-    sigma_B, rollouts = (6, 5, 1), 8
+    sigma_B, rollouts = (6, 2, 1), 7
     value = _negative_variance(sigma_B)
     rounded = largest_remainders(sigma_B, rollouts)
     yield Exact(

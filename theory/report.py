@@ -20,7 +20,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from cures.storage import atomic_write
 from theory.check import Verdict
 from theory.claims import BAND, Claim, Estimate, Exact, Search, Status, Step
-from theory.registry import CONCEPTS
+from theory.registry import Chapter, chapter_of
 
 STYLE = Path(__file__).parent / "report.css"
 
@@ -47,11 +47,11 @@ def markdown(claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> str:
     """The report in markdown, mathematics between dollar signs."""
     verdict_of = {v.number: v for v in verdicts}
     lines = ["# The formulas of CurES, proved or corrected", "", INTRODUCTION, *_overview(claims)]
-    concept = ""
+    chapter: Chapter | None = None
     for claim in claims:
-        if CONCEPTS[int(claim.number.split(".")[0]) - 1] != concept:
-            concept = CONCEPTS[int(claim.number.split(".")[0]) - 1]
-            lines += ["", f"## {concept.replace('_', ' ').capitalize()}", ""]
+        if chapter_of(claim) != chapter:
+            chapter = chapter_of(claim)
+            lines += ["", f"## {chapter.number} {chapter.title}", ""]
         lines += _section(claim, verdict_of[claim.number])
     return "\n".join(lines) + "\n"
 

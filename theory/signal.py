@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from theory import score_products
 from theory.claims import Claim, Estimate, Exact, Formulas, Status, Step
 from theory.policies import fisher, natural_norm_sq, pseudo_inverse, table_pseudo_inverse, weights
 from theory.score_law import Array, ScoreLaw, as_array, softmax_law
@@ -393,5 +392,4 @@ loss where the bound is largest.""",
         enumerate=_enumerate_transfer,
         sample=_sample_transfer,
     ),
-    *score_products.CLAIMS,
 ]
