@@ -40,23 +40,23 @@ def _prove_step(f: Formulas) -> Iterator[Step]:
     for k in range(2):
         yield Step(
             r"The Lagrangian $g^\top d - \lambda(\tfrac12 d^\top F d - \delta)$, with $F = L L^\top$ "
-            rf"any positive definite matrix, is stationary at $d = F^{{-1}} g / \lambda$: $d_{k + 1}$.",
+            rf"positive definite, is stationary at $d = F^{{-1}} g / \lambda$; here $d_{k + 1}$.",
             best[d[k]],
             sp.factor((fisher.inv() * g)[k] / lam),
         )
     at_best = d.subs(best)
     yield Step(
-        r"The step's divergence $\tfrac12 d^\top F d$ is $\nu / (2 \lambda^2)$.",
+        r"The step's divergence $\tfrac12 d^\top F d$ is $\nu / (2 \lambda^2)$; written out,",
         sp.cancel((at_best.T * fisher * at_best)[0] / 2),
         sp.cancel(natural_value / (2 * lam**2)),
     )
     yield Step(
-        r"Setting it to $\delta$ gives $\lambda$.",
+        r"It is $\delta$ for $\lambda$ equal to",
         sp.solve(natural / (2 * lam**2) - delta, lam)[0],
         f["multiplier"],
     )
     yield Step(
-        r"The improvement is $g^\top d = \nu / \lambda$.",
+        r"The improvement $g^\top d = \nu / \lambda$ is then",
         natural / f["multiplier"],
         f["improvement"],
     )
@@ -110,11 +110,12 @@ CLAIMS = [
         title="The natural-gradient step and its improvement",
         status=Status.PROVED,
         statement=r"""Let the success rate be linear in the step $d$, with gradient $g$, and let the
-divergence be $\tfrac12 d^\top F d$ with a positive definite $F$. The largest improvement $g^\top d$ with
-divergence at most $\delta$ is that of $d = F^{-1} g / \lambda$, with $\nu = g^\top F^{-1} g$ and
+divergence be $\tfrac12 d^\top F d$ with a positive definite $F$. The largest improvement $g^\top d$
+with divergence at most $\delta$ is that of $d = F^{-1} g / \lambda$, with $\nu = g^\top F^{-1} g$
+and
 $$\lambda = <<multiplier>>, \qquad g^\top d = <<improvement>>.$$
-If $F$ is singular, $g$ still lies in its range, for a direction along which no chance changes does not
-change $p$; then $F^{-1}$ is replaced by the pseudo-inverse $F^{+}$.""",
+If $F$ is singular, $g$ still lies in its range, for a direction along which no chance changes does
+not change $p$; then $F^{-1}$ is replaced by the pseudo-inverse $F^{+}$.""",
         formulas={"multiplier": multiplier, "improvement": improvement},
         prove=_prove_step,
         enumerate=_enumerate_step,

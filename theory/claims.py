@@ -7,6 +7,7 @@ exponent and watch the claim break.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,11 +17,15 @@ import numpy as np
 import sympy as sp
 
 from theory.decide import is_nonnegative, is_zero
+from theory.typeset import latex
 
 Formulas = Mapping[str, sp.Expr]
 Relation = Literal["=", "<", "<=", ">", ">=", "!="]
 
 BAND = 4.0  # standard errors
+WIDE = 85  # letters and signs that a line of the report holds
+_LAYOUT = re.compile(r"\\(left|right|frac|sqrt|operatorname|mathbb)(?![a-zA-Z])|[{}^_ ]")
+_LETTER = re.compile(r"\\[a-zA-Z]+")
 
 
 class Status(Enum):
@@ -58,16 +63,24 @@ class Step:
             return is_zero(difference)
         return is_zero(difference - self.certificate) and is_nonnegative(self.certificate)
 
-    def latex(self) -> str:
-        """The line as LaTeX, without dollar signs."""
+    def latex(self) -> list[str]:
+        """The line as LaTeX, without dollar signs; in two parts if it is too long for one line.
+
+        Where both sides print alike, for one was computed and the other written down, the line is what
+        they are.
+        """
+        left, right = latex(self.left), latex(self.right)
         if self.certificate is None:
-            return f"{sp.latex(self.left)} = {sp.latex(self.right)}"
-        right = sp.sympify(self.right)
-        subtracted = sp.latex(right)
-        if right.is_Add or right.could_extract_minus_sign():
-            subtracted = rf"\left({subtracted}\right)"
-        difference = sp.latex(self.left) + ("" if right == 0 else f" - {subtracted}")
-        return rf"{difference} = {sp.latex(self.certificate)} \ge 0"
+            parts = [left] if left == right else [left, f"= {right}"]
+        else:
+            subtracted = sp.sympify(self.right)
+            if subtracted.is_Add or subtracted.could_extract_minus_sign():
+                right = rf"\left({right}\right)"
+            difference = left if subtracted == 0 else f"{left} - {right}"
+            parts = [difference, rf"= {latex(self.certificate)} \ge 0"]
+        letters = (_LETTER.sub("x", _LAYOUT.sub("", part)) for part in parts)
+        is_wide = sum(map(len, letters)) > WIDE
+        return parts if is_wide else [" ".join(parts)]
 
 
 _RELATIONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -232,7 +245,7 @@ class Claim:
     def tex(self, text: str) -> str:
         """``text`` with every ``<<name>>`` replaced by the formula's LaTeX."""
         for name, formula in self.formulas.items():
-            text = text.replace(f"<<{name}>>", sp.latex(formula))
+            text = text.replace(f"<<{name}>>", latex(formula))
         if "<<" in text:
             raise ValueError(
                 f"Claim {self.number}: unknown formula in {text[text.index('<<') :]!r}"

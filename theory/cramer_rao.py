@@ -41,25 +41,22 @@ def _prove_ceiling(f: Formulas) -> Iterator[Step]:
         sp.cancel((c.T * fisher * c)[0]),
         sp.cancel((g.T * fisher.inv() * g)[0]),
     )
-    pi, x = policies.softmax_probabilities(policies.weights(4)), _centred(4)
-    r, rate = policies.reward(4, {0, 1}), policies.success_rate(pi, {0, 1})
+    r, x = sp.symbols("r x")
+    product, square = sp.symbols(r"\mathbb{E}rx \mathbb{E}x^{2}", real=True)
+    moments = {(0, 0): 1, (1, 0): p, (2, 0): p, (0, 1): 0, (1, 1): product, (0, 2): square}
     yield Step(
-        r"Whatever $x$ with mean $0$: $p(1-p) - (2\,\mathbb{E}\,rx - \mathbb{E}\,x^2) = "
-        r"\mathbb{E}(r - p - x)^2 \ge 0$, here on four answers, the first two right, with any "
-        r"chances $w_k / \sum w$ and $x_k = y_k - \bar y$. With the $x$ above the bracket is "
-        r"$2\nu - \nu = \nu$.",
-        f["ceiling"].subs(p, rate),
-        2 * sum(pi[k] * r[k] * x[k] for k in range(4)) - sum(pi[k] * x[k] ** 2 for k in range(4)),
-        certificate=sp.Add(*(pi[k] * (r[k] - rate - x[k]) ** 2 for k in range(4))),
+        r"Whatever $x$ with mean $0$: $\mathbb{E}(r - p - x)^2 \ge 0$ is, multiplied out, with "
+        r"$r^2 = r$,",
+        sp.Add(*(c * moments[k] for k, c in sp.Poly((r - p - x) ** 2, r, x).terms())),
+        f["ceiling"] - 2 * product + square,
     )
-
-
-def _centred(size: int) -> list[sp.Expr]:
-    """Any random variable of mean 0 under ``softmax_probabilities(weights(size))``."""
-    pi = policies.softmax_probabilities(policies.weights(size))
-    y = sp.symbols(f"y_1:{size + 1}", real=True)
-    average = sp.Add(*(pi[k] * y[k] for k in range(size)))
-    return [y[k] - average for k in range(size)]
+    norm = sp.Symbol("nu", positive=True)
+    yield Step(
+        r"With the $x$ above, $\mathbb{E}\,rx = \mathbb{E}\,x^2 = \nu$, this mean square is the "
+        r"distance of $\nu$ from the ceiling.",
+        (f["ceiling"] - 2 * product + square).subs({product: norm, square: norm}),
+        f["ceiling"] - norm,
+    )
 
 
 _FEATURES = sp.Matrix([[1, 0], [0, 2], [-1, 1], [2, 1], [0, -1]])  # five answers, two parameters
@@ -82,7 +79,7 @@ def _enumerate_ceiling(f: Formulas) -> Iterator[Exact]:
         residual = sum(pi[k] * rest[k] ** 2 for k in range(5))
         shown = ", ".join(str(k + 1) for k in right)
         yield Exact(
-            f"five answers, two parameters, right: {shown}: natural norm plus E(r-p-x)^2",
+            f"five answers, two parameters, right: {shown}: natural norm plus $\\mathbb{{E}}(r-p-x)^2$",
             norm + residual,
             f["ceiling"].subs(p, rate),
         )
@@ -98,7 +95,7 @@ def _sample_ceiling(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]
     rest_K = np.isin(np.arange(5), right) - float(rate) - np.array(score * c, dtype=float).ravel()
     top = float(f["ceiling"].subs(p, rate))
     yield Estimate.of(
-        "E(r-p-x)^2 from sampled answers", rest_K[answer_S] ** 2,
+        r"$\mathbb{E}(r-p-x)^2$ from sampled answers", rest_K[answer_S] ** 2,
         expected=top - float(norm), control=top, control_is="scores that explain nothing",
     )  # fmt: skip
 
@@ -145,11 +142,12 @@ def _prove_table(f: Formulas) -> Iterator[Step]:
 
 
 def _table_directly(f: Formulas, size: int, right: set[int]) -> Step:
-    pi = policies.softmax_probabilities(policies.weights(size))
+    chance = sp.symbols(f"pi_1:{size}", positive=True)
+    pi = sp.Matrix([*chance, 1 - sp.Add(*chance)])
     g = policies.gradient(pi, policies.softmax_scores(pi), right)
     return Step(
         rf"$g^\top F^{{+}} g$ multiplied out for $K = {size}$ with {len(right)} right "
-        "(which ones is a matter of names).",
+        rf"(which ones is a matter of names); $\pi_{size}$ is what the others leave.",
         sp.factor((g.T * policies.table_pseudo_inverse(pi) * g)[0]),
         f["natural"].subs(p, policies.success_rate(pi, right)),
     )
@@ -169,7 +167,7 @@ def _enumerate_table(f: Formulas) -> Iterator[Exact]:
                 expected += f["natural"].subs(p, policies.success_rate(pi, right))
                 first += (inverse * g)[right[0]]
         yield Exact(
-            f"sum over all {2**size - 2} sets of right answers, K = {size}", total, expected
+            f"sum over all {2**size - 2} sets of right answers, $K = {size}$", total, expected
         )
         counts = [
             sp.binomial(size, c) * f["right_logit"].subs({right_count: c, answer_count: size})
@@ -190,7 +188,7 @@ def _sample_table(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
 
     found, _ = largest(norm, g / np.abs(g).max())
     yield Search(
-        "a random table of twelve answers: best of (c g)^2 / (c F c) over directions c",
+        r"a random table of twelve answers: best of $(c^\top g)^2 / c^\top F c$ over directions $c$",
         float(numeric(f["natural"], p)(rate)), found, norm(g), "the plain gradient",
         sense="max",
     )  # fmt: skip
@@ -201,26 +199,32 @@ def _sample_table(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
 
 def _prove_restricted(f: Formulas) -> Iterator[Step]:
     u, v = sp.symbols("u v", positive=True)
-    y = sp.symbols("y_1:5", real=True)
-    pi = (p * u, p * (1 - u), (1 - p) * v, (1 - p) * (1 - v))
-    right, wrong = u * y[0] + (1 - u) * y[1], v * y[2] + (1 - v) * y[3]
-    average = p * right + (1 - p) * wrong
-    fisher = sum(pi[k] * (y[k] - average) ** 2 for k in range(4))
-    g = sum(pi[k] * (y[k] - average) for k in range(2))
+    apart, x, y = sp.symbols("D x y", real=True)
+    score = (
+        (1 - p) * apart + (1 - u) * x, (1 - p) * apart - u * x,
+        -p * apart + (1 - v) * y, -p * apart - v * y,
+    )  # fmt: skip
     parts = {
-        between: p * (1 - p) * (right - wrong) ** 2,
-        within: p * u * (1 - u) * (y[0] - y[1]) ** 2 + (1 - p) * v * (1 - v) * (y[2] - y[3]) ** 2,
+        between: p * (1 - p) * apart**2,
+        within: p * u * (1 - u) * x**2 + (1 - p) * v * (1 - v) * y**2,
     }
     yield Step(
         r"One parameter, two right and two wrong answers with shares $u, 1-u$ and $v, 1-v$ of their "
-        r"kind, scores $y_k - \bar y$. Total variance: $F = B + W$.",
-        fisher,
+        r"kind. Scores have mean $0$: right ones are $(1-p)D$ plus $(1-u)x$ or $-ux$, wrong ones "
+        r"$-pD$ plus $(1-v)y$ or $-vy$. Total variance: $F = \mathbb{E}\,s^2 = B + W$ with "
+        r"$B = p(1-p)D^2$ and $W = p u(1-u)x^2 + (1-p)v(1-v)y^2$.",
+        p * (u * score[0] ** 2 + (1 - u) * score[1] ** 2)
+        + (1 - p) * (v * score[2] ** 2 + (1 - v) * score[3] ** 2),
         parts[between] + parts[within],
     )
-    yield Step(r"Likewise $g^2 = p(1-p) B$.", g**2, sp.expand(p * (1 - p) * parts[between]))
+    yield Step(
+        r"Likewise $g = \mathbb{E}\,rs$ has the square $p(1-p) B$, also in $x$ and $y$.",
+        (p * (u * score[0] + (1 - u) * score[1])) ** 2,
+        p * (1 - p) * parts[between],
+    )
     total = sp.Symbol("F", positive=True)
     yield Step(
-        r"So $\nu = g^2 / F$.",
+        r"So $\nu = g^2 / F$ with $F = B + W$.",
         (p * (1 - p) * between / total).subs(total, between + within),
         f["restricted"],
     )
@@ -269,7 +273,7 @@ def _sample_restricted(f: Formulas, rng: np.random.Generator) -> Iterator[Search
     start = right + 0.5 * rng.normal(size=5)  # the norm ignores scale and shift: start not far off
     found, _ = largest(norm, start)
     yield Search(
-        "the best single direction of logits for a prompt with p = 1/4",
+        "the best single direction of logits for a prompt with $p = 1/4$",
         float(f["restricted"].subs({p: sp.Rational(1, 4), between: 1, within: 0})),
         found, norm(start), "the random direction it starts from", sense="max",
     )  # fmt: skip
@@ -281,10 +285,10 @@ CLAIMS = [
         source="Eq. (10)",
         title="Cramér and Rao: the natural norm is at most Var r",
         status=Status.PROVED,
-        statement=r"""For every policy with finitely many answers and every set of right ones,
-$g^\top F^{+} g \le <<ceiling>>$. The difference is the mean square of what the scores cannot explain of
-$r - p$ (its residual after projection on their span), so that equality holds iff $r - p$ is a linear
-combination of the scores.""",
+        statement=r"""For every policy that gives each of finitely many answers a positive,
+differentiable chance, and every set of right ones, $g^\top F^{+} g \le <<ceiling>>$. The difference
+is the mean square of what the scores cannot explain of $r - p$ (its residual after projection on
+their span), so that equality holds iff $r - p$ is a linear combination of the scores.""",
         formulas={"ceiling": ceiling},
         prove=_prove_ceiling,
         enumerate=_enumerate_ceiling,
@@ -295,10 +299,12 @@ combination of the scores.""",
         source="Eq. (10)-(11); equality is not in the paper",
         title="A tabular softmax attains the ceiling, whatever is right",
         status=Status.PROVED,
-        statement=r"""For a softmax over $K$ answers with a logit each, and any set of $c$ right ones,
-$g^\top F^{+} g = <<natural>>$, with the pseudo-inverse of the singular Fisher matrix
-$\mathrm{diag}(\pi) - \pi \pi^\top$. The natural gradient raises each right logit by $<<right_logit>>$
-(times the step size) and lowers each wrong one by $c/K$: how likely an answer is plays no role.""",
+        statement=r"""For a softmax over $K$ answers with a logit each, and any set of $c$ right
+ones, $g^\top F^{+} g = <<natural>>$, with the pseudo-inverse of the singular Fisher matrix
+$\mathrm{diag}(\pi) - \pi \pi^\top$. Logits that are a linear function of parameters onto all of
+them, such as a prompt's features times a weight per answer, change nothing in this. The natural
+gradient raises each right logit by $<<right_logit>>$ (times the step size) and lowers each wrong
+one by $c/K$: how likely an answer is plays no role.""",
         formulas={"natural": ceiling, "right_logit": right_logit},
         prove=_prove_table,
         enumerate=_enumerate_table,
@@ -309,11 +315,11 @@ $\mathrm{diag}(\pi) - \pi \pi^\top$. The natural gradient raises each right logi
         source="not in the paper",
         title="Restricted models stay strictly below the ceiling",
         status=Status.PROVED,
-        statement=r"""Let the policy have one parameter on this prompt. Split the variance of its score
-into $B$ between right and wrong answers and $W$ within each kind. Then
+        statement=r"""Let the policy have one parameter on this prompt. Split the variance of its
+score into $B$ between right and wrong answers and $W$ within each kind. Then
 $$g^\top F^{+} g = <<restricted>>,$$
-strictly below $p(1-p)$ unless all right answers have one score and all wrong ones another ($W = 0$).
-Eq. (11) is then too large by the factor $\sqrt{1 + W/B}$, however small $\delta$ is.""",
+strictly below $p(1-p)$ unless all right answers have one score and all wrong ones another
+($W = 0$). Eq. (11) is then too large by the factor $\sqrt{1 + W/B}$, however small $\delta$ is.""",
         formulas={"restricted": restricted},
         prove=_prove_restricted,
         enumerate=_enumerate_restricted,

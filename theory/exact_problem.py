@@ -33,20 +33,22 @@ def kl(old: sp.Expr, new: sp.Expr) -> sp.Expr:
 
 
 def _prove_exact(f: Formulas) -> Iterator[Step]:
-    share = [sp.symbols(name, positive=True) for name in ("u u'", "v v'")]
-    old, new = (
-        (x * share[0][i], x * (1 - share[0][i]), (1 - x) * share[1][i], (1 - x) * (1 - share[1][i]))
-        for i, x in enumerate((p, q))
-    )
-    full = sum(a * (sp.log(a) - sp.log(b)) for a, b in zip(old, new, strict=True))
-    parts = f["divergence"] + p * kl(*share[0]) + (1 - p) * kl(*share[1])
+    first, second = sp.symbols("u_1 u_2", positive=True)
+    first_new, second_new = sp.symbols("u_1' u_2'", positive=True)
+    shares = ((first, first_new), (second, second_new))
     yield Step(
-        r"Two right answers with shares $u$, $1-u$ before and $u'$, $1-u'$ after the update, two wrong "
-        r"ones with $v$ and $v'$: the policy's divergence is that of the success rates, plus those of "
-        r"the shares within each kind.",
-        sp.expand_log(full, force=True),
-        sp.expand_log(parts, force=True),
+        r"A right answer of share $u_k$ among the right ones before the update and $u_k'$ after it adds "
+        r"$p u_k \log(p u_k / q u_k')$ to the divergence; here two that are all of their kind, "
+        r"$u_1 + u_2 = 1$. The sum is $p \log(p/q)$ plus $p$ times the divergence of the shares; wrong "
+        r"answers likewise, with $1-p$ and $1-q$. So the policy's divergence is that of the success "
+        r"rates plus those of the shares within each kind.",
+        sum(p * u * sp.log(p * u / (q * v)) for u, v in shares).subs(second, 1 - first),
+        p * sp.log(p / q) + p * sum(u * sp.log(u / v) for u, v in shares).subs(second, 1 - first),
     )
+    yield Step(
+        r"Both kinds together.", p * sp.log(p / q) + (1 - p) * sp.log((1 - p) / (1 - q)),
+        f["divergence"],
+    )  # fmt: skip
     yield Step(r"The derivative in $q$.", sp.Derivative(f["divergence"], q), f["slope"])
     odds = sp.Symbol("x", positive=True)
     raised = p * (1 + odds) / (1 + p * odds)
@@ -65,8 +67,8 @@ def _prove_exact(f: Formulas) -> Iterator[Step]:
         pull = reward - sp.diff(pi * sp.log(pi / chance), chance) / f["slope"]
         yield Step(
             r"A table attains it. With the price $1/\mathrm{kl}'$ per unit of divergence, the "
-            rf"objective's derivative in the chance $\pi'$ of a {kind} answer, all of whose kind were multiplied by "
-            r"one factor, is the same number for all answers.",
+            rf"objective's derivative in the chance $\pi'$ of a {kind} answer, all of whose kind were "
+            r"multiplied by one factor, is the same number for all answers.",
             sp.factor(pull.subs(chance, ratio * pi)),
             q * (1 - p) / (q - p),
         )
@@ -117,7 +119,7 @@ def _sample_exact(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
     plain = pi * (right - rate)
     length = to_boundary(lambda t: room(t * plain), 100.0)
     yield Search(
-        "a table of five answers, p = 0.2, delta = 0.05: all logits free", float(best),
+        r"a table of five answers, $p = 0.2$, $\delta = 0.05$: all logits free", float(best),
         found, gain(length * plain), "the plain gradient, to the boundary", sense="max",
     )  # fmt: skip
 
@@ -134,7 +136,7 @@ def _prove_pinsker(f: Formulas) -> Iterator[Step]:
         certificate=(1 - 2 * q) ** 2 / (q * (1 - q)),
     )
     yield Step(
-        r"Pinsker's function at an improvement by the bound.",
+        r"At an improvement by the bound Pinsker's function is",
         f["floor"].subs(q, p + f["bound"]),
         delta,
     )
@@ -157,11 +159,11 @@ def _enumerate_pinsker(f: Formulas) -> Iterator[Exact]:
     )
     at = {p: worst[1], q: worst[2]}
     yield Exact(
-        f"closest of 42 pairs of eighths, p = {at[p]}, q = {at[q]}: divergence and Pinsker's function",
+        f"closest of 42 pairs of eighths, $p = {at[p]}$, $q = {at[q]}$: divergence and Pinsker's bound",
         kl(at[p], at[q]), f["floor"].subs(at), relation=">",
     )  # fmt: skip
     yield Exact(
-        "p = 1/3 raised by the bound of delta = 2/25, which is 1/5: divergence",
+        r"$p = 1/3$ raised by the bound of $\delta = 2/25$, which is $1/5$: divergence",
         kl(sp.Rational(1, 3), sp.Rational(1, 3) + f["bound"].subs(delta, sp.Rational(2, 25))),
         sp.Rational(2, 25), relation=">",
     )  # fmt: skip
@@ -175,9 +177,9 @@ def _sample_pinsker(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
     )  # fmt: skip
     other = float(rng.uniform(0.1, 0.4))
     yield Search(
-        "delta = 1e-7: the most that a prompt of any success rate can gain",
+        r"$\delta = 10^{-7}$: the most that a prompt of any success rate can gain",
         float(numeric(f["bound"], delta)(radius)), -float(found.fun),
-        float(exact_improvement(other, radius)), f"p = {other:.3f}", sense="max",
+        float(exact_improvement(other, radius)), f"$p = {other:.3f}$", sense="max",
     )  # fmt: skip
 
 
@@ -187,11 +189,11 @@ CLAIMS = [
         source="Eq. (1) for one prompt; not in the paper",
         title="The exact problem is about success rates alone",
         status=Status.PROVED,
-        statement=r"""Let $\mathrm{kl}(p, q) = <<divergence>>$. A policy that changes a prompt's success
-rate from $p$ to $q$ diverges by at least $\mathrm{kl}(p, q)$. Equality holds iff all right answers
-keep their relative chances and all wrong ones theirs, which a table can do. In a trust region of
-radius $\delta$ the best success rate is therefore the root $q > p$ of $\mathrm{kl}(p, q) = \delta$,
-unique since
+        statement=r"""Let $\mathrm{kl}(p, q) = <<divergence>>$. A policy that changes a prompt's
+success rate from $p$ to $q$ diverges by at least $\mathrm{kl}(p, q)$. Equality holds iff all right
+answers keep their relative chances and all wrong ones theirs, which a table can do. In a trust
+region of radius $\delta$ the best success rate is therefore the root $q > p$ of
+$\mathrm{kl}(p, q) = \delta$, unique since
 $$\frac{\partial\,\mathrm{kl}}{\partial q} = <<slope>>.$$""",
         formulas={"divergence": divergence, "slope": slope},
         prove=_prove_exact,
@@ -203,9 +205,9 @@ $$\frac{\partial\,\mathrm{kl}}{\partial q} = <<slope>>.$$""",
         source="not in the paper",
         title="Pinsker: a bound for all success rates at any radius",
         status=Status.PROVED,
-        statement=r"""$\mathrm{kl}(p, q) \ge <<floor>>$. So whatever the policy, the prompt
-and the radius, $|q - p| \le <<bound>>$, with the best possible constant: it is attained at
-$p = \tfrac12$ as $\delta \to 0$, where (11) says the same.""",
+        statement=r"""$\mathrm{kl}(p, q) \ge <<floor>>$. So whatever the policy, the prompt and the
+radius, $|q - p| \le <<bound>>$, with the best possible constant: it is attained at $p = \tfrac12$
+as $\delta \to 0$, where (11) says the same.""",
         formulas={"floor": pinsker_floor, "bound": pinsker},
         prove=_prove_pinsker,
         enumerate=_enumerate_pinsker,

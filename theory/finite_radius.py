@@ -7,6 +7,7 @@ exchange p and 1 - p.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import sympy as sp
@@ -34,13 +35,19 @@ step_divergence = 1 + lean * _nominal / 3
 # -- 1.7 leading order -----------------------------------------------------------------------------
 
 
+@cache  # sympy takes its time
+def _expansion(expression: sp.Expr, x: sp.Symbol, order: int) -> sp.Expr:
+    """Taylor polynomial at 0, up to below the given order."""
+    return sp.series(expression, x, 0, order).removeO()
+
+
 def _prove_order(f: Formulas) -> Iterator[Step]:
     e, first = sp.symbols("e a", real=True)
     variance = p * (1 - p)
     radius = {delta: variance * small**2 / 2}
-    series = sp.series(divergence.subs(q, p + e), e, 0, 4).removeO()
+    series = _expansion(divergence.subs(q, p + e), e, 4)
     taylor = e**2 / (2 * variance) - lean * e**3 / (3 * variance**2)
-    yield Step(r"$\mathrm{kl}(p, p+e)$ to third order.", sp.factor(series), sp.factor(taylor))
+    yield Step(r"To third order in $e$, $\mathrm{kl}(p, p+e)$ is", sp.factor(series), taylor)
     # e = sqrt(2 delta p (1-p)) (1 + a h), delta = p (1-p) h^2 / 2
     ansatz = sp.expand(taylor.subs(e, variance * small * (1 + first * small)))
     coefficient = sp.solve(sp.factor(ansatz.coeff(small, 3)), first)[0]
@@ -51,7 +58,7 @@ def _prove_order(f: Formulas) -> Iterator[Step]:
         sp.powdenest(f["exact"].subs(radius), force=True),
     )
     new = p * sp.exp(small) / (1 - p + p * sp.exp(small))
-    raised = sp.series(new - p, small, 0, 3).removeO()
+    raised = _expansion(new - p, small, 3)
     yield Step(
         r"The natural-gradient step adds $h$ to the logit. Its improvement, as a multiple of (11).",
         sp.factor(raised / (variance * small)),
@@ -60,7 +67,7 @@ def _prove_order(f: Formulas) -> Iterator[Step]:
     spent = sp.log(1 + p * (sp.exp(small) - 1)) - p * small
     yield Step(
         r"Its divergence, as a multiple of $\delta$.",
-        sp.factor(sp.series(spent, small, 0, 4).removeO() / (variance * small**2 / 2)),
+        sp.factor(_expansion(spent, small, 4) / (variance * small**2 / 2)),
         sp.powdenest(f["spent"].subs(radius), force=True),
     )
     yield Step(
@@ -77,7 +84,9 @@ def _enumerate_order(f: Formulas) -> Iterator[Exact]:
     # -log(1+x) = sum (-x)^k / k, so kl(p, p+e) = sum_k e^k (p (-1/p)^k + (1-p) (1/(1-p))^k) / k
     c2, c3 = ((rate * (-1 / rate) ** k + (1 - rate) * (1 / (1 - rate)) ** k) / k for k in (2, 3))
     yield Exact(
-        "p = 1/5, h = 1/10: exact optimum", 1 - h * c3 * variance / (2 * c2), f["exact"].subs(at)
+        "$p = 1/5$, $h = 1/10$: exact optimum",
+        1 - h * c3 * variance / (2 * c2),
+        f["exact"].subs(at),
     )
     # p (1-p) (e^h - 1) / (1 + p (e^h - 1)) with e^h - 1 = h + h^2/2
     yield Exact("improvement of the step", 1 + h * (sp.Rational(1, 2) - rate), f["step"].subs(at))
@@ -97,12 +106,12 @@ def _sample_order(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         "step": (gained / bound, "the natural-gradient step over (11)"),
         "spent": (
             float(divergence_of([rate], [gained])[0]) / radius,
-            "the step's divergence over delta",
+            r"the step's divergence over $\delta$",
         ),
     }
     for name, (value, words) in found.items():
         yield Search(
-            f"p = {rate:.3f}, delta = 1e-9: {words}",
+            rf"$p = {rate:.3f}$, $\delta = 10^{{-9}}$: {words}",
             float(numeric(f[name], (p, delta))(rate, radius)), float(value), 1.0, "leading order",
             sense="max", tolerance=1e-7,
         )  # fmt: skip
@@ -116,8 +125,8 @@ def _prove_any_radius(f: Formulas) -> Iterator[Step]:
     e = sp.Symbol("e", positive=True)
     yield Step(
         r"(11) is where the second-order divergence $e^2/(2p(1-p))$ equals $\delta$.",
-        sp.solve(e**2 / (2 * variance) - delta, e)[0],
-        f["stated"],
+        sp.UnevaluatedExpr(f["stated"]) ** 2 / (2 * variance),
+        delta,
     )
     a, x = sp.symbols("a x", positive=True)
     above = {p: (1 + a) / (2 + a)}
@@ -161,7 +170,7 @@ def _enumerate_any_radius(f: Formulas) -> Iterator[Exact]:
     at = {p: sp.Rational(1, 100), delta: sp.Rational(1, 10)}
     reached = sp.Rational(12, 100)
     yield Exact(
-        "p = 1/100 raised to 12/100: divergence against delta = 1/10",
+        r"$p = 1/100$ raised to $12/100$: divergence against $\delta = 1/10$",
         kl(at[p], reached), at[delta], relation="<",
     )  # fmt: skip
     yield Exact(
@@ -170,11 +179,11 @@ def _enumerate_any_radius(f: Formulas) -> Iterator[Exact]:
     for rate in (sp.Rational(1, 100), sp.Rational(3, 10), sp.Rational(9, 10)):
         here = {p: rate, delta: at[delta] / 10}
         yield Exact(
-            f"p = {rate}, delta = 1/100: divergence at the corrected bound",
+            rf"$p = {rate}$, $\delta = 1/100$: divergence at the corrected bound",
             kl(rate, rate + f["corrected"].subs(here)), here[delta], relation=">",
         )  # fmt: skip
         yield Exact(
-            f"p = {rate}, delta = 1/100: divergence at (11)",
+            rf"$p = {rate}$, $\delta = 1/100$: divergence at (11)",
             kl(rate, rate + f["stated"].subs(here)), here[delta],
             relation="<" if rate < sp.Rational(1, 2) else ">",
         )  # fmt: skip
@@ -188,12 +197,12 @@ def _sample_any_radius(f: Formulas, rng: np.random.Generator) -> Iterator[Search
         inside=lambda x: radius - _bernoulli(rate, x[0]),
     )  # fmt: skip
     yield Search(
-        "delta = 0.1, p = 0.01: (11) is violated", float(exact_improvement(rate, radius)),
+        r"$\delta = 0.1$, $p = 0.01$: (11) is violated", float(exact_improvement(rate, radius)),
         found - rate, float(over(rate, radius)), "Eq. (11)", sense="max",
     )  # fmt: skip
     rate = float(rng.uniform(0.02, 0.2))
     yield Search(
-        f"delta = 1e-10, p = {rate:.3f}: the corrected bound is attained to second order",
+        rf"$\delta = 10^{{-10}}$, $p = {rate:.3f}$: the corrected bound is attained to second order",
         float(numeric(f["corrected"], (p, delta))(rate, 1e-10)), float(exact_improvement(rate, 1e-10)),
         float(over(rate, 1e-10)), "Eq. (11)", sense="max",
     )  # fmt: skip
@@ -218,8 +227,9 @@ $\sqrt{2\delta/(p(1-p))}$, so $\delta$ has to be small against $p(1-p)$, not aga
         statement=r"""To leading order in $\delta$, no policy improves a prompt by more than
 $\sqrt{2\delta p(1-p)}$. The next order, for a table: the exact optimum is this times
 $$<<exact>> + O(\delta);$$ one natural-gradient step of nominal length changes the success rate by this
-times $$<<step>> + O(\delta)$$ and its divergence is $\delta$ times $$<<spent>> + O(\delta).$$
-Below $p = \tfrac12$ the step thus leaves the trust region and still looks better than the bound.""",
+times
+$$<<step>> + O(\delta)$$ and its divergence is $\delta$ times $$<<spent>> + O(\delta).$$ Below $p =
+\tfrac12$ the step thus leaves the trust region and still looks better than the bound.""",
         formulas={"exact": exact_ratio, "step": step_ratio, "spent": step_divergence},
         prove=_prove_order,
         enumerate=_enumerate_order,
@@ -235,7 +245,8 @@ changes by at most $<<stated>>$.""",
         correction=r"""False for $p < \tfrac12$: the bound linearises the loss and takes the
 divergence to second order. At $p = 0.01$, $\delta = 0.1$ it allows an improvement by $0.0445$,
 while $0.1179$ is possible. It holds for improvements at every radius iff $p \ge \tfrac12$ (for
-losses of success iff $p \le \tfrac12$). What holds for every policy, every $p$ and every $\delta$ is
+losses of success iff $p \le \tfrac12$). What holds for every policy, every $p$ and every $\delta$
+is
 $$q - p \le <<corrected>>,$$
 which agrees with the exact optimum to second order (1.7); a loss obeys it with $1-p$ for $p$.""",
         formulas={"stated": stated, "corrected": corrected},

@@ -39,9 +39,12 @@ least_error = p * (1 - p) / n * (sp.sqrt(kappa**2 + 4 * kappa) - kappa) / 2
 
 def _prove_steady(f: Formulas) -> Iterator[Step]:
     keep = 1 - forget
-    count, variance, gap = sp.symbols("T V b")
-    count_now = sp.solve(sp.Eq(count, keep * count + n), count)[0]
-    yield Step(r"The count is the fixed point of $T = (1 - \lambda) T + n$.", count_now, f["count"])
+    variance, gap = sp.symbols("V b")
+    yield Step(
+        r"The count is the fixed point of $T = (1 - \lambda) T + n$:",
+        keep * sp.UnevaluatedExpr(f["count"]) + n,
+        f["count"],
+    )
     right = sp.solve(sp.Eq(variance, keep**2 * variance + n * p * (1 - p)), variance)[0]
     yield Step(
         r"The number of right answers has the variance $V = (1 - \lambda)^2 V + "
@@ -73,7 +76,7 @@ def _prove_steady(f: Formulas) -> Iterator[Step]:
     )
     yield Step(
         r"The prior's share of all counts.",
-        (alpha + beta) / (alpha + beta + f["count"]),
+        (alpha + beta) / (alpha + beta + sp.UnevaluatedExpr(f["count"])),
         f["prior"],
     )
 
@@ -260,9 +263,12 @@ rollouts with success rate $p$ are added. The count of evidence settles at $<<co
 constant, the frequency $m$ of right answers in it is unbiased with variance
 $$<<after>>$$
 after $t$ updates, in the end $<<variance>>$. A Beta law of these counts reports $<<believed>>$
-instead, up to twice as much: discounted counts understate what is known about a rate that stands
-still. If $p$ drifts by $v$ per update, $m$ lags by $<<lag>>$. The prior never fades below the
-weight $<<prior>>$. For a prompt visited at every $k$-th update only, all this holds at its visits with
+instead, up to twice as much, and more whenever $\lambda < n/(n+1)$: discounted counts understate
+what is known about a rate that stands still. If $p$ drifts by $v$ per update, $m$ is off by
+$$<<lag>>$$
+on average. The prior never fades below the weight
+$$<<prior>>.$$
+For a prompt visited at every $k$-th update only, all this holds at its visits with
 $1 - (1 - \lambda)^k$ for $\lambda$ and the drift per visit for $v$.""",
         formulas={
             "count": steady_count,
@@ -281,8 +287,8 @@ $1 - (1 - \lambda)^k$ for $\lambda$ and the drift per visit for $v$.""",
         source="not in the paper",
         title="The best forgetting is the steady Kalman gain",
         status=Status.CONDITIONAL,
-        condition=r"""the success rate moves by independent steps of mean 0, and the variance
-$p(1-p)$ of an answer may be taken as constant meanwhile""",
+        condition=r"""The success rate moves by independent steps of mean 0, and the variance
+$p(1-p)$ of an answer may be taken as constant meanwhile.""",
         statement=r"""Let $\kappa$ be the variance of the success rate's step per update divided by
 $p(1-p)/n$, the variance of the frequency among the $n$ new rollouts. The mean squared error of the
 discounted frequency settles at

@@ -99,21 +99,21 @@ def _prove_last_term(f: Formulas) -> Iterator[Step]:
     yield Step(
         r"$\nabla p = E[r s]$ has the length $p M_1$, and by the line above $M_1 = (1-p) D$. So "
         r"$|\nabla p|^2$ is the last term of (21).",
-        (p * ((1 - p) * D)) ** 2,
+        sp.Subs((p * M_1) ** 2, M_1, (1 - p) * D),
         f["gradient_sq"],
     )
     yield Step(
         r"Put into (21), with $g = |\nabla p|$:",
-        variance.subs(D, slope / (p * (1 - p))),
+        sp.Subs(variance, D, slope / (p * (1 - p))),
         f["short"],
     )
-    weight = weights(3)
+    weight = weights(2)
     law = softmax_law(weight, right={0})
     rate = weight[0] / sum(weight)
     yield Step(
-        r"Seen once from the definition: a table of three answers, the first right, "
+        r"Seen once from the definition: a table of two answers, the first right, "
         r"$\partial/\partial\theta_j = w_j\, \partial/\partial w_j$ with $w_j = e^{\theta_j}$.",
-        sp.factor(sum((w * sp.diff(rate, w)) ** 2 for w in weight)),
+        sp.Add(*((w * sp.Derivative(rate, w)) ** 2 for w in weight)),
         sp.factor(
             f["gradient_sq"].subs({p: rate, D: sp.sqrt((law.difference.T * law.difference)[0])})
         ),
@@ -201,7 +201,7 @@ def _enumerate_released(f: Formulas) -> Iterator[Exact]:
         scalar = [a * row for a, row in zip(_advantages(law), _norms(law), strict=True)]
         first = sum(x * y for x, y in zip(law.pi_K, scalar, strict=True))
         second = sum(x * y**2 for x, y in zip(law.pi_K, scalar, strict=True))
-        yield Exact(f"{what}: variance of $A|s|$", second - first**2, f["released"].subs(value))
+        yield Exact(f"{what}: variance of $|s|A$", second - first**2, f["released"].subs(value))
         yield Exact(
             f"{what}: excess over the truth",
             second - first**2 - sp.trace(law.covariance),
@@ -229,7 +229,7 @@ def _sample_released(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate
     number_K *= np.sign(as_array(TABLE.reward_K).ravel() - 0.5)
     pairs = number_K[TABLE.draw(rng, [60_000, 2])]
     yield Estimate.of(
-        "half the squared distance of $A|s|$ of two rollouts; table of 4 answers",
+        "half the squared distance of $|s|A$ of two rollouts; table of 4 answers",
         0.5 * (pairs[:, 0] - pairs[:, 1]) ** 2,
         expected=float(f["released"].subs(value)),
         control=float(variance.subs(value)),
@@ -245,11 +245,11 @@ CLAIMS = [
         status=Status.PROVED,
         statement=r"""
 Let $s = \nabla \log \pi(y|x)$, $A = r - p$ with the true success rate $p$, and write
-$G_r^2 = E[|s|^2 \mid r]$, $D = |E[s \mid r=1] - E[s \mid r=0]|$. Then
+$G_r^2 = E[|s|^2 \mid r]$, finite, and $D = |E[s \mid r=1] - E[s \mid r=0]|$, with $0 < p < 1$. Then
 $\sigma^2 = \operatorname{Tr} \operatorname{Var}(A s)$ is
 $$<<variance>>.$$
 Neither $E s = 0$ nor a form of the policy is used. The advantage must be the true one: with the
-group's own mean or standard deviation in it the variance is another (concept 6).""",
+group's own mean or standard deviation in it the variance is another (chapter 6).""",
         formulas={"variance": variance},
         prove=_prove_variance,
         enumerate=_enumerate_variance,
@@ -267,7 +267,7 @@ $$D = <<difference>>, \qquad |\nabla p|^2 = <<gradient_sq>>,$$
 so that with $g = |\nabla p|$ the variance is
 $$\sigma^2 = <<short>>.$$
 What (21) subtracts is what training is after: the term that tells a prompt that teaches from one
-that does not (concept 8) is measured on the way to the quota.""",
+that does not (chapter 8) is measured on the way to the quota.""",
         formulas={
             "difference": M_1 / (1 - p),
             "gradient_sq": p**2 * (1 - p) ** 2 * D**2,
@@ -291,8 +291,8 @@ $$<<released>>.$$""",
         correction=r"""
 The released expression is the variance of the number $A|s|$, not of the vector $A s$. It exceeds
 (21) by $<<excess>>$, which can have either sign. For a policy with two answers it gives
-$<<two_answers>>$: at $p = 1/2$ still $27/32$ of its largest value, where the true variance vanishes
-(5.5).""",
+$<<two_answers>>$: at $p = 1/2$, where the true variance vanishes (5.5), still $27/32$ of its largest
+value for an $L$ that does not depend on $p$. (The code also takes $s$ in the embedding matrix only.)""",
         formulas={
             "stated": variance,
             "released": released,

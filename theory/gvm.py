@@ -16,6 +16,7 @@ from scipy.optimize import minimize_scalar
 from theory.beta_moments import half, moment, potential_by_fourier
 from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step
 from theory.policies import gradient, mean, softmax_probabilities, softmax_scores, success_rate
+from theory.root_of_rate import mean_over_roots, x
 from theory.symbols import alpha, beta, budget, n, p, q
 
 norm, norm_q = sp.symbols("G G_q", positive=True)  # root mean square of right answers' scores
@@ -33,9 +34,8 @@ peak_rate = (regulariser * (power - 1)) ** (1 / power)
 peak_weight = 1 / sp.sqrt(2 * sp.sqrt(regulariser))  # b = 2
 least_effect = 1 / sp.sqrt(1 + regulariser * n**power)  # at the frequency 1/n
 
-gvm_price = (
-    moment(-half, 0) * moment(3 * half, 1) / moment(half, half) ** 2
-)  # over rates from Beta(alpha, beta)
+# over rates from Beta(alpha, beta)
+gvm_price = moment(-half, 0) * moment(3 * half, 1) / moment(half, half) ** 2
 uniform_price = moment(1, 1) / moment(half, half) ** 2
 missed = (1 - p) ** n
 uniform_missed = 1 / (n + 1)
@@ -202,7 +202,7 @@ def _sample_regulariser(f: Formulas, rng: np.random.Generator) -> Iterator[Searc
 def _prove_price(f: Formulas) -> Iterator[Step]:
     w, v = sp.symbols("w_1 w_2", positive=True)
     sigma, tau = sp.symbols("sigma_1 sigma_2", positive=True)
-    quota = [budget * x / (w + v) for x in (w, v)]
+    quota = [budget * weight / (w + v) for weight in (w, v)]
     yield Step(
         r"Quotas in proportion to $w_i$ give $\sum_i \sigma_i^2/n_i = \frac1N \sum w_i \sum "
         r"\sigma_i^2/w_i$; here for two prompts.",
@@ -234,23 +234,17 @@ def _prove_price(f: Formulas) -> Iterator[Step]:
 
 
 def _enumerate_price(f: Formulas) -> Iterator[Exact]:
-    x = sp.Symbol("x", positive=True)  # p = x^2
     for a, b in ((1, 1), (2, 1), (1, 3)):
-        density = 2 * x ** (2 * a - 1) * (1 - x**2) ** (b - 1)
-        mass, weight, ratio, flat = (
-            sp.integrate(sp.expand(density * value), (x, 0, 1))
-            for value in (1, 1 / x, x**3 * (1 - x**2), x**2 * (1 - x**2))
-        )
+        values = (1 / x, x**3 * (1 - x**2), x**2 * (1 - x**2))
+        weight, ratio, flat = (mean_over_roots(value, (a, b)) for value in values)
         best = potential_by_fourier((a, b)) ** 2
         at = {alpha: a, beta: b}
         yield Exact(
             f"GVM's quotas, rates from Beta({a}, {b}), $p = x^2$",
-            weight / mass * ratio / mass / best,
+            weight * ratio / best,
             f["gvm"].subs(at),
         )
-        yield Exact(
-            f"equal quotas, rates from Beta({a}, {b})", flat / mass / best, f["uniform"].subs(at)
-        )
+        yield Exact(f"equal quotas, rates from Beta({a}, {b})", flat / best, f["uniform"].subs(at))
 
 
 def _sample_price(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
@@ -302,8 +296,7 @@ def _enumerate_missed(f: Formulas) -> Iterator[Exact]:
         )
         integral = sp.integrate(sp.expand((1 - p) ** pilots), (p, 0, 1))
         yield Exact(f"uniform rates, {pilots} pilots", integral, f["uniform"].subs(at))
-        x = sp.Symbol("x", positive=True)  # p = x^2
-        weight = sp.integrate(sp.expand(2 * (1 - x**2) ** pilots), (x, 0, 1)) / 2
+        weight = mean_over_roots((1 - x**2) ** pilots / x, (1, 1)) / 2  # E x^-1 = 2
         yield Exact(f"their share of the weight, {pilots} pilots", weight, f["weight"].subs(at))
 
 

@@ -98,7 +98,9 @@ class SmallPolicy:
                 sum((self.pi_K[k] * self.score_K[k][d] for k in members), Fraction()) / mass
                 for d in range(len(self.score_K[0]))
             ]
-            square = sum((self.pi_K[k] * _dot(self.score_K[k], self.score_K[k]) for k in members), Fraction())  # fmt: skip
+            square = sum(
+                (self.pi_K[k] * _dot(self.score_K[k], self.score_K[k]) for k in members), Fraction()
+            )
             means.append(mean)
             spreads.append(square / mass - _dot(mean, mean))
         difference = [a - b for a, b in zip(*means, strict=True)]
@@ -121,10 +123,11 @@ class SmallPolicy:
         for group, chance in groups(self.pi_K, size):
             rewards = tuple(int(k in self.right) for k in group)
             advantage = centred(rewards)
+            pairs = list(zip(advantage, group, strict=True))
             gradient = [
-                sum((a * self.score_K[k][d] for a, k in zip(advantage, group, strict=True)), Fraction()) / size
+                sum((a * self.score_K[k][d] for a, k in pairs), Fraction()) / size
                 for d in range(len(mean))
-            ]  # fmt: skip
+            ]
             mean = [x + chance * y for x, y in zip(mean, gradient, strict=True)]
             if any(advantage):
                 square += chance * _dot(gradient, gradient) * square_scale(rewards)

@@ -1,4 +1,4 @@
-r"""What N' pilots tell: prompts misjudged, value of one more pilot."""
+r"""What n pilots (the paper's N') tell: prompts misjudged, value of one more pilot."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def _prove_unanimous(f: Formulas) -> Iterator[Step]:
         f["unanimous"] - p**n * (1 - p) - (1 - p) ** n * p,
     )
     yield Step(
-        r"Over uniform rates, two Beta integrals $B(N' + 1, 1)$.",
+        r"Over uniform rates, two Beta integrals $B(n + 1, 1)$.",
         (moment(n, 0) + moment(0, n)).subs({alpha: 1, beta: 1}),
         f["uniform"],
     )
     lost = sp.gamma(n + 3 * half) * sp.gamma(3 * half) / sp.gamma(n + 3)
     yield Step(
-        r"The potential of the unanimous, $2 B(N' + \frac32, \frac32)$, over that of all, "
+        r"The potential of the unanimous, $2 B(n + \frac32, \frac32)$, over that of all, "
         r"$B(\frac32, \frac32) = \pi/8$.",
-        2 * lost / (sp.pi / 8),
+        2 * sp.UnevaluatedExpr(lost) * 8 / sp.pi,
         f["forgone"],
     )
     yield Step(
@@ -64,8 +64,8 @@ def _prove_unanimous(f: Formulas) -> Iterator[Step]:
     )
     yield Step(
         r"At that many pilots a right answer is missed with chance $\varepsilon$, since "
-        r"$\log (1-p)^{N'} = N' \log(1-p)$.",
-        f["needed"] * sp.log(1 - p),
+        r"$\log (1-p)^n = n \log(1-p)$.",
+        sp.UnevaluatedExpr(f["needed"]) * sp.log(1 - p),
         sp.log(miss),
     )
 
@@ -78,16 +78,16 @@ def _enumerate_unanimous(f: Formulas) -> Iterator[Exact]:
             if len(set(o)) == 1
         )
         yield Exact(
-            f"$p = {rate}$, $N' = {pilots}$, all outcomes",
+            f"$p = {rate}$, $n = {pilots}$, all outcomes",
             alike,
             f["unanimous"].subs({p: rate, n: pilots}),
         )
     share = mean_by_integration(p**4 + (1 - p) ** 4, (1, 1))
-    yield Exact("uniform rates, $N' = 4$", share, f["uniform"].subs(n, 4))
+    yield Exact("uniform rates, $n = 4$", share, f["uniform"].subs(n, 4))
     lost = share * potential_by_fourier((1, 5)) / potential_by_fourier((1, 1))
-    yield Exact("their share of the potential, $N' = 4$", lost, f["forgone"].subs(n, 4))
+    yield Exact("their share of the potential, $n = 4$", lost, f["forgone"].subs(n, 4))
     yield Exact(
-        "dead among the unanimous, 3 in 10 dead, $N' = 4$",
+        "dead among the unanimous, 3 in 10 dead, $n = 4$",
         sp.Rational(3, 10) / (sp.Rational(3, 10) + sp.Rational(7, 10) * share),
         f["dead"].subs({dead_share: sp.Rational(3, 10), n: 4}),
     )
@@ -219,10 +219,10 @@ CLAIMS = [
         source="Section 5, Algorithm 1",
         title="How often pilots misjudge a prompt",
         status=Status.PROVED,
-        statement=r"""Call a prompt dead if its success rate is 0 or 1. $n$ pilots of a prompt with
-$0 < p < 1$ are unanimous, and the prompt looks dead, with probability $<<unanimous>>$: 0.66 for 4 pilots at $p = 0.1$. If rates are
-uniform, $<<uniform>>$ of the prompts look dead (two in five at 4 pilots), and with them goes the
-share
+        statement=r"""Call a prompt dead if its success rate is 0 or 1. The $n$ pilots of a prompt
+(the paper's $N'$) with $0 < p < 1$ are unanimous, and the prompt looks dead, with probability
+$<<unanimous>>$: 0.66 for 4 pilots at $p = 0.1$. If rates are uniform, $<<uniform>>$ of the prompts
+look dead (two in five at 4 pilots), and with them goes the share
 $$<<forgone>>$$
 of all potential (21/64 at 4 pilots). If a share $d$ of the pool is truly dead and the other rates
 are uniform, the unanimous are dead with probability $<<dead>>$. To miss the right answers of a

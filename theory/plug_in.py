@@ -59,13 +59,13 @@ def _prove_bias(f: Formulas) -> Iterator[Step]:
     )
     yield Step(
         r"Uniform rates make $S$ uniform on $0, ..., 4$; the true potential averages $\pi/8$.",
-        sp.Add(*(sp.sqrt((k + 1) * (5 - k)) for k in range(5))) / 30
+        sp.UnevaluatedExpr(sp.Add(*(sp.sqrt((k + 1) * (5 - k)) for k in range(5)))) / 30
         - expected_potential.subs({alpha: 1, beta: 1}),
         f["average"],
     )
     yield Step(
-        r"For many pilots, half the second derivative of the potential times $\mathrm{Var}(S/N') = "
-        r"p(1-p)/N'$ is the leading term of the frequency's bias.",
+        r"For many pilots, half the second derivative of the potential times $\mathrm{Var}(S/n) = "
+        r"p(1-p)/n$ is the leading term of the frequency's bias.",
         sp.diff(potential, p, 2) / 2 * p * (1 - p) / n,
         f["leading"],
     )
@@ -110,7 +110,7 @@ def _sample_bias(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
         np.sqrt(share_S * (1 - share_S)) - 0.3,
         expected=float(f["frequency"].subs(p, sp.Rational(1, 10))),
         control=float(leading_bias.subs({p: sp.Rational(1, 10), n: 4})),
-        control_is="leading term in $1/N'$",
+        control_is="leading term in $1/n$",
     )
 
 
@@ -127,10 +127,11 @@ so that at least 13 % of the potential is missing at every $p$, and half of it a
 the posterior mean $(S+1)/6$ it is
 $$<<mean>>,$$
 large and positive near 0 and 1 (a dead prompt keeps $\sqrt5/6 = 0.37$ of the possible $0.5$) and
-negative in the middle, so the differences that the sampling distribution lives on are flattened.
-Averaged over uniform rates it overstates by $<<average>> \approx 0.045$, where the posterior
-expectation of 7.3 has no bias. With $n$ pilots, $n$ large, the frequency's bias is $<<leading>>$ to
-leading order, which grows without bound towards 0 and 1.""",
+negative in the middle ($-0.03$ at $p = \frac12$), so that the differences which the sampling
+distribution lives on are flattened. Averaged over uniform rates it overstates by
+$<<average>> \approx 0.045$, where the posterior expectation of 7.3 has no bias. With $n$ pilots,
+$n$ large, the frequency's bias is $<<leading>>$ to leading order, which grows without bound towards
+0 and 1.""",
         formulas={
             "frequency": frequency_bias,
             "mean": mean_bias,

@@ -93,18 +93,26 @@ def _sample_conjugacy(f: Formulas, rng: np.random.Generator) -> Iterator[Estimat
 
 
 def _prove_martingale(f: Formulas) -> Iterator[Step]:
-    mean, square = moment(1, 0), moment(2, 0)
     total = alpha + beta + n
+    mean, square, both = (
+        alpha / (alpha + beta),
+        alpha * (alpha + 1) / ((alpha + beta) * (alpha + beta + 1)),
+        alpha * beta / ((alpha + beta) * (alpha + beta + 1)),
+    )
+    for words, powers, value in (
+        (r"$E p$", (1, 0), mean), (r"$E p^2$", (2, 0), square), (r"$E\,p(1-p)$", (1, 1), both)
+    ):  # fmt: skip
+        yield Step(rf"A ratio of two Beta integrals: {words}.", moment(*powers), value)
     yield Step(
-        r"$E S = n\,E p$ with $E p = B(\alpha + 1, \beta) / B(\alpha, \beta)$, so the posterior mean "
-        r"$(\alpha + S)/(\alpha + \beta + n)$ has the expectation",
+        r"$E S = n\,E p$, so the posterior mean $(\alpha + S)/(\alpha + \beta + n)$ has the "
+        r"expectation",
         (alpha + n * mean) / total,
         f["mean"],
     )
     yield Step(
         r"$\mathrm{Var}\,S = n\,E[p(1-p)] + n^2\,\mathrm{Var}\,p$; divided by $(\alpha + \beta + n)^2$ "
         r"it is the variance of the posterior mean.",
-        (n * moment(1, 1) + n**2 * (square - mean**2)) / total**2,
+        (n * both + n**2 * (square - mean**2)) / total**2,
         f["moved"],
     )
     yield Step(
@@ -112,7 +120,7 @@ def _prove_martingale(f: Formulas) -> Iterator[Step]:
         square - mean**2 - f["moved"],
         f["left"],
     )
-    success_sq = n * moment(1, 1) + n**2 * square
+    success_sq = n * both + n**2 * square
     product = alpha * (beta + n) + (beta + n - alpha) * n * mean - success_sq
     yield Step(
         r"then directly, from $E[(\alpha + S)(\beta + n - S)]$ over "
@@ -204,8 +212,9 @@ $$<<evidence>>.$$""",
         source="Eq. (24)",
         title="The posterior mean is a martingale",
         status=Status.PROVED,
-        statement=r"""As long as the policy stands still, $n$ more rollouts leave the posterior mean
-where it is on average, at $<<mean>>$. They move it with variance
+        statement=r"""Let $p \sim \mathrm{Beta}(\alpha, \beta)$. As long as the policy stands still,
+$n$ more rollouts leave the posterior mean where it is on average, at $<<mean>>$. They move it with
+variance
 $$<<moved>>,$$
 which is what the expected posterior variance loses; it becomes
 $$<<left>>.$$

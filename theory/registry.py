@@ -19,16 +19,41 @@ class Chapter:
 
 CHAPTERS = (
     Chapter(1, "One prompt: the bound", ("bound", "cramer_rao", "exact_problem", "finite_radius")),
-    Chapter(3, "Which prompts: sampling", ("sampling",)),
-    Chapter(4, "How many rollouts: the quota", ("quota",)),
-    Chapter(5, "Variance of one rollout's gradient", ("gradient_std", "gradient_shape")),
+    Chapter(3, "Which prompts: sampling", ("sampling", "temperature", "effective_size")),
+    Chapter(
+        4,
+        "How many rollouts: the quota",
+        ("estimate_variance", "quota", "integer_quota", "wrong_sigma", "duplicates"),
+    ),
+    Chapter(
+        5,
+        "Variance of one rollout's gradient",
+        ("gradient_std", "gradient_shape", "two_answers", "few_answers"),
+    ),
+    Chapter(
+        6,
+        "Finite groups of rollouts",
+        (
+            "finite_groups",
+            "group_variance",
+            "group_normalisation",
+            "group_scale",
+            "group_worth",
+            "finite_quota",
+            "signal_quota",
+        ),
+    ),
     Chapter(
         7,
         "What is known of a success rate: the posterior",
-        ("posterior", "beta_moments", "plug_in", "pilots", "forgetting"),
+        ("posterior", "beta_moments", "plug_in", "pilots", "forgetting", "wrong_side"),
     ),
-    Chapter(8, "What a prompt can teach: signal", ("signal", "score_products")),
-    Chapter(9, "The rivals in the same language", ("gvm",)),
+    Chapter(
+        8,
+        "What a prompt can teach: signal",
+        ("signal", "squared_gradient", "mean_distance", "objective_gain", "coin_detection"),
+    ),
+    Chapter(9, "The rivals in the same language", ("gvm", "speed", "screened_groups", "refill")),
 )
 
 

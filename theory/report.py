@@ -120,8 +120,9 @@ def _section(claim: Claim, verdict: Verdict) -> Iterator[str]:
     for number, step in enumerate(steps, 1):
         yield f"{number}. {step.words}"
         yield ""
-        yield f"   $${step.latex()}$$"
-        yield ""
+        for line in step.latex():
+            yield f"   $${line}$$"
+            yield ""
     yield from _exact_table([e for e in verdict.evidence if isinstance(e, Exact)])
     yield from _estimate_table([e for e in verdict.evidence if isinstance(e, Estimate)])
     yield from _search_table([e for e in verdict.evidence if isinstance(e, Search)])

@@ -1,8 +1,8 @@
 r"""The law of one rollout's score and reward over finitely many answers, exactly and by simulation.
 
-Answer k has chance :math:`\pi_k`, reward :math:`r_k \in \{0, 1\}` and score :math:`s_k`. Any vectors with
-:math:`E s = 0` are the scores of some softmax policy: take them as its features. What training sums up is
-the contribution :math:`(r - p) s` of a rollout, whose mean is :math:`\nabla p`.
+Answer k has chance :math:`\pi_k`, reward :math:`r_k \in \{0, 1\}` and score :math:`s_k`. Any vectors
+with :math:`E s = 0` are the scores of some softmax policy: take them as its features. What training
+sums up is the contribution :math:`(r - p) s` of a rollout, whose mean is :math:`\nabla p`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from theory.claims import Estimate
 from theory.policies import fisher, mean, reward, softmax_probabilities, softmax_scores
 from theory.symbols import p
 
@@ -144,3 +145,22 @@ def mean_and_variance(
             first += weight * value
             second += weight * value**2
     return first, second - first**2
+
+
+def half_squared_distance(
+    what: str,
+    law: ScoreLaw,
+    rng: np.random.Generator,
+    expected: sp.Expr,
+    control: sp.Expr,
+    control_is: str,
+) -> Estimate:
+    """The variance of a contribution by simulation: half the squared distance of two of them."""
+    pairs = as_array(law.contribution_K_D)[law.draw(rng, [60_000, 2])]
+    return Estimate.of(
+        f"half the squared distance of two contributions; {what}",
+        0.5 * ((pairs[:, 0] - pairs[:, 1]) ** 2).sum(axis=1),
+        expected=float(expected),
+        control=float(control),
+        control_is=control_is,
+    )

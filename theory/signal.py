@@ -62,7 +62,7 @@ def _prove_noisy(f: Formulas) -> Iterator[Step]:
     )
     yield Step(
         r"It depends on the parameters through $p$ alone: its gradient is $(1-a-b)\nabla p$, and "
-        r"$\nabla p^\top F^+ \nabla p = p(1-p)$ for a table (concept 1).",
+        r"$\nabla p^\top F^+ \nabla p = p(1-p)$ for a table (1.3).",
         sp.diff(f["judged"], p) ** 2 * p * (1 - p),
         f["kept"],
     )
@@ -259,7 +259,7 @@ def _prove_transfer(f: Formulas) -> Iterator[Step]:
 
 
 def _natural_step_gain(odds: int, rate_2: sp.Rational, radius: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
-    """Own gain and mean gain of a natural step, loadings (1, 0) and (1, 1), from Fisher and gradients."""
+    """Own and mean gain of a natural step, loadings (1, 0) and (1, 1), from the Fisher matrices."""
     first = softmax_law([odds, 1], right={0}, features=sp.Matrix([[1, 0], [0, 0]]))
     second = softmax_law([rate_2, 1 - rate_2], right={0}, features=sp.Matrix([[1, 1], [0, 0]]))
     direction = pseudo_inverse(fisher(first.pi_K, first.score_K_D)) * first.gradient
@@ -310,18 +310,16 @@ CLAIMS = [
         source="Eq. (11)",
         title="A noisy verifier: the bound stays, the signal goes",
         status=Status.CONDITIONAL,
-        statement=r"""
-(13) takes $\sqrt{p(1-p)}$ for what a prompt can teach. Let the verdict be wrong: positive for a
-wrong answer with chance $a$, negative for a right one with chance $b$, whatever the answer is
-otherwise. The success rate that is seen is $<<judged>>$. Of the variance of the verdict a table can
-use $g^\top F^+ g = <<kept>>$; the rest, $<<lost>>$, is noise. The share of the squared bound that
-is signal is
+        statement=r"""(13) takes $\sqrt{p(1-p)}$ for what a prompt can teach. Let the verdict be
+wrong: positive for a wrong answer with chance $a$, negative for a right one with chance $b$,
+whatever the answer is otherwise. The success rate that is seen is $<<judged>>$. Of the variance of
+the verdict a table can use $g^\top F^+ g = <<kept>>$; the rest, $<<lost>>$, is noise. The share of
+the squared bound that is signal is
 $$<<share>>.$$
 If $a + b = 1$ the verdict is a coin: the share is zero, while the bound is at its largest for a
 fair one.""",
-        condition=r"""
-The bound measures the signal if the verdict is sure, $a = b = 0$, and the policy can tell right
-answers from wrong ones (8.2).""",
+        condition=r"""The verdict is sure, $a = b = 0$, and the policy can tell right answers from
+wrong ones (8.2): then the bound measures the signal.""",
         formulas={
             "judged": judged,
             "kept": kept,
@@ -338,9 +336,8 @@ answers from wrong ones (8.2).""",
         source="Eq. (11)",
         title="Tables, item response and chains of skills reach the bound",
         status=Status.PROVED,
-        statement=r"""
-For a softmax table with any right set, for item response prompts, and for a chain of distinct
-skills that stops at the first failure,
+        statement=r"""For a softmax table with any right set, for item response prompts, and for a
+chain of distinct skills that stops at the first failure,
 $$g^\top F^+ g = <<norm>>,$$
 all of the bound. For the chain this is so because $r - p$ is a sum of the scores of the steps, each
 times what the steps before have left open (a martingale). With a verdict that is sure, the bound is
@@ -355,9 +352,8 @@ then the signal.""",
         source="not in the paper",
         title="A chain that uses one skill again and again",
         status=Status.PROVED,
-        statement=r"""
-If all $\ell$ steps of a chain use the same skill, passed with chance $q$, the policy cannot credit
-a success to the step that earned it, and the signal is a share
+        statement=r"""If all $\ell$ steps of a chain use the same skill, passed with chance $q$, the
+policy cannot credit a success to the step that earned it, and the signal is a share
 $$<<share>>$$
 of the bound: 1 for $\ell = 1$ and below it otherwise, about $\ell^2 q^{\ell-1}$ for small $q$.""",
         formulas={"share": repeated},
@@ -370,13 +366,12 @@ of the bound: 1 for $\ell = 1$ and below it otherwise, about $\ell^2 q^{\ell-1}$
         source="Eq. (13)",
         title="A larger bound is not a larger improvement",
         status=Status.FALSE,
-        statement=r"""
-(13) prefers prompts in the order of their bounds $<<own>>$, as if the objective improved in this
-order.""",
-        correction=r"""
-The improvement of the dataset's mean success rate by a step on prompt $i$ is governed by
-$g_i \cdot g$, where $g$ is the gradient of the mean. With two item-response prompts,
-$\kappa = a_1 \cdot a_2/|a_1|^2$, the step of divergence $\delta$ on the first one gains
+        statement=r"""(13) prefers prompts in the order of their bounds $<<own>>$, as if the
+objective improved in this order.""",
+        correction=r"""To first order the improvement of the dataset's mean success rate by a step
+on prompt $i$ is governed by $g_i \cdot g$, where $g$ is the gradient of the mean. With two
+item-response prompts, $\kappa = a_1 \cdot a_2/|a_1|^2$, the step of divergence $\delta$ on the
+first one gains
 $$<<gain>>:$$
 the part that transfers *falls* with the potential of the prompt that is trained on. For
 $\kappa > 0$ the gain is smallest where $p(1-p) = <<turn>>$; for $\kappa < 0$ it can be zero or a

@@ -46,3 +46,10 @@ def largest_remainders(weight: Sequence[int], total: int) -> Split:
     for i in order[: total - sum(quota)]:
         quota[i] += 1
     return tuple(quota)
+
+
+def lowered_variance(sigma_B: Sequence[int]) -> Value:
+    """Minus the sum of sigma^2 / n, the value that (20) makes largest."""
+    return lambda split: (
+        -sum((Fraction(s * s, k) for s, k in zip(sigma_B, split, strict=True)), Fraction())
+    )

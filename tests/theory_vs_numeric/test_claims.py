@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import sympy as sp
 
 from tests.theory_vs_numeric.mutants import mutants
 from theory.check import is_refuted, verdict
 from theory.claims import Claim
+from theory.decide import is_zero
 from theory.registry import all_claims
 
 CLAIMS = all_claims()
@@ -33,7 +33,7 @@ def test_wrong_formulas_are_refuted(claim: Claim):
         f"{name}: {what}"
         for name, formula in claim.formulas.items()
         for what, wrong in mutants(formula)
-        if sp.simplify(wrong - formula) != 0
+        if not is_zero(wrong - formula)  # a mutant that is the same function is none
         and not is_refuted(claim, {**claim.formulas, name: wrong})
     ]
     assert survivors == []
