@@ -12,7 +12,7 @@ from functools import cache
 
 import sympy as sp
 
-from theory.symbols import p, q
+from theory.symbols import own_share, p, q, share
 
 POINTS = 12  # some fall outside a formula's range, as s > n does, and say nothing
 DIGITS = 40
@@ -48,14 +48,14 @@ def _is_zero(value: sp.Expr) -> bool:
 def is_nonnegative(expression: sp.Expr) -> bool:
     """True iff the assumptions on the symbols show that it is not negative.
 
-    Success rates p and q, which sympy only knows to be positive, are written as odds / (1 + odds), so
-    that 1 - p is seen to be positive too.
+    Success rates and shares, which sympy only knows to be positive, are written as odds / (1 + odds),
+    so that 1 - p is seen to be positive too.
     """
     value = sp.sympify(expression)
     if value.is_nonnegative:
         return True
-    odds = {r: sp.Symbol(f"odds_{r}", positive=True) for r in (p, q)}
-    value = value.subs({r: odds[r] / (1 + odds[r]) for r in (p, q)})
+    odds = {r: sp.Symbol(f"odds_{r}", positive=True) for r in (p, q, share, own_share)}
+    value = value.subs({r: x / (1 + x) for r, x in odds.items()})
     return any(bool(route(value).is_nonnegative) for route in (sp.factor, sp.cancel, sp.simplify))
 
 

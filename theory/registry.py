@@ -19,6 +19,11 @@ class Chapter:
 
 CHAPTERS = (
     Chapter(1, "One prompt: the bound", ("bound", "cramer_rao", "exact_problem", "finite_radius")),
+    Chapter(
+        2,
+        "Many prompts: the bound on a dataset",
+        ("average_bound", "average_radius", "average_sampling", "own_objective"),
+    ),
     Chapter(3, "Which prompts: sampling", ("sampling", "temperature", "effective_size")),
     Chapter(
         4,

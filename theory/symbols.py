@@ -1,4 +1,4 @@
-"""Symbols that mean the same in every file. All are real; p, q and shares lie in (0, 1)."""
+"""Symbols that mean the same in every file. All are real; p, q, rho and mu lie in (0, 1)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sympy as sp
 
 p = sp.Symbol("p", positive=True)  # success rate of a prompt
 q = sp.Symbol("q", positive=True)  # another success rate
+share = sp.Symbol("rho", positive=True)  # of the first of two prompts in what is sampled
+own_share = sp.Symbol("mu", positive=True)  # and in the dataset
 n = sp.Symbol("n", integer=True, positive=True)  # rollouts of one prompt
 m = sp.Symbol("m", integer=True, positive=True)  # prompts drawn for one update
 budget = sp.Symbol("N", integer=True, positive=True)  # rollouts of one update
