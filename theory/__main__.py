@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -14,12 +15,12 @@ from rich.console import Console
 from cures.checks import as_int, fail
 from theory.check import Verdict, run
 from theory.claims import Claim, Status
-from theory.registry import all_claims, number_key
+from theory.registry import all_claims
 
 EXAMPLES = """\
 examples:
   python -m theory check                  all claims
-  python -m theory check 1 4.2            all of concept 1, and claim 4.2
+  python -m theory check 1 4.2            all of chapter 1, and claim 4.2
   python -m theory report --out docs/theory
 """
 
@@ -32,11 +33,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = as_int("theory", "--jobs", options.jobs, 1)
         seed = as_int("theory", "--seed", options.seed, 0)
         claims = _selected(options.numbers)
+        if options.command == "report":
+            _check_folder(options.out)  # before the checks, which take a minute
+        verdicts = _checked(console, claims, seed=seed, jobs=jobs)
     except ValueError as error:
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         return 130
+    console.print(_last_line(claims, verdicts))
+    if options.command == "report":
+        from theory.report import write
+
+        for path in write(options.out, claims, verdicts):
+            console.print(f"wrote {path}")
+    return 0 if all(v.holds for v in verdicts) else 1
+
+
+def _checked(console: Console, claims: Sequence[Claim], *, seed: int, jobs: int) -> list[Verdict]:
     verdicts = []
     for claim, verdict in zip(
         claims, run([c.number for c in claims], seed=seed, jobs=jobs), strict=True
@@ -45,13 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(_line(claim, verdict))
         for failure in verdict.failures:
             console.print(f"      {failure}")
-    console.print(_last_line(claims, verdicts))
-    if options.command == "report":
-        from theory.report import write
+    return verdicts
 
-        for path in write(options.out, claims, verdicts):
-            console.print(f"wrote {path}")
-    return 0 if all(v.holds for v in verdicts) else 1
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(
+            "theory", "--out", "a folder that exists or can be made", f"{folder} ({error.strerror})"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument(
-            "numbers", nargs="*", metavar="N", help="a claim (4.2) or a concept (4); default all"
+            "numbers", nargs="*", metavar="N", help="a claim (4.2) or a chapter (4); default all"
         )
         command.add_argument("--seed", type=int, default=0, help="of the simulations (default 0)")
         command.add_argument(
@@ -93,8 +110,17 @@ def _selected(numbers: Sequence[str]) -> list[Claim]:
     legal = {c.number for c in claims} | {c.number.split(".")[0] for c in claims}
     for number in numbers:
         if number not in legal:
-            fail("theory", "N", f"one of {sorted(legal, key=number_key)}", number)
+            fail("theory", "N", f"a chapter or a claim: {_ranges(claims)}", number)
     return [c for c in claims if {c.number, c.number.split(".")[0]} & set(numbers)]
+
+
+def _ranges(claims: Sequence[Claim]) -> str:
+    """``1, 1.1-1.8; 3, 3.1-3.6``."""
+    found = []
+    for chapter, members in groupby(claims, lambda c: c.number.split(".")[0]):
+        numbers = [c.number for c in members]
+        found.append(f"{chapter}, {numbers[0]}-{numbers[-1]}")
+    return "; ".join(found)
 
 
 def _line(claim: Claim, verdict: Verdict) -> str:

@@ -116,19 +116,26 @@ def _prove_optimum(f: Formulas) -> Iterator[Step]:
     )
     yield Step(
         r"Normalised, with $\tau = \alpha/\sqrt{2\delta}$:",
-        sp.Subs(stationary, lam, alpha * (sp.log(Z) - 1)).subs(alpha, tau * sp.sqrt(2 * delta)),
-        f["share"].subs(p, (1 - sp.sqrt(1 - 4 * v)) / 2),
+        sp.Subs(stationary, lam, alpha * (sp.log(Z) - 1)).subs(
+            {alpha: tau * sp.sqrt(2 * delta), v: p * (1 - p)}
+        ),
+        f["share"],
     )
-    v_2 = sp.symbols("v_1:3", positive=True)
-    weight = [sp.exp(x / (2 * tau * spread)) for x in v_2]
-    chance = [w / sp.Add(*weight) for w in weight]
-    mean = sp.Add(*(r * x for r, x in zip(chance, v_2, strict=True)))
-    square = sp.Add(*(r * x**2 for r, x in zip(chance, v_2, strict=True)))
+    v_2, w_2 = sp.symbols("v_1:3", positive=True), sp.symbols("w_1:3", positive=True)
+    mean, square = (
+        sp.Add(*(w * x**k for w, x in zip(w_2, v_2, strict=True))) / sp.Add(*w_2) for k in (1, 2)
+    )
     yield Step(
-        r"The equation for $s$ has one solution only: $s^2$ grows in $s$ and $\mathbb{E}_\rho[v]$ does not. "
-        r"Its derivative, for two prompts (more only lengthen the sums), is",
-        sp.diff(mean, spread),
-        f["slope"].subs(variance_of_v, square - mean**2),
+        r"The equation for $s$ has one solution: $s^2$ grows in $s$, $\mathbb{E}_\rho[v]$ does not. For as "
+        r"$\beta = 1/(2\tau s)$ grows, a weight $w = e^{\beta v}$ grows at the rate $v w$, and the mean "
+        r"of $v$ at the rate of its variance; for two prompts (more only lengthen the sums)",
+        sp.factor(sp.Add(*(x * w * sp.diff(mean, w) for w, x in zip(w_2, v_2, strict=True)))),
+        sp.factor(square - mean**2),
+    )
+    yield Step(
+        r"and, by $d\beta/ds$, in $s$ at the rate",
+        variance_of_v * sp.diff(1 / (2 * tau * spread), spread),
+        f["slope"],
     )
     entropy = sp.log(Z) - spread**2 / (2 * tau * spread)  # -E log rho, with E v = s^2
     yield Step(

@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 import sympy as sp
 
+from theory import policies
 from theory.claims import Claim, Exact, Formulas, Search, Status, Step, numeric
 from theory.search import largest
 from theory.symbols import delta
@@ -30,8 +31,8 @@ multiplier = sp.sqrt(natural / (2 * delta))  # Eq. (8)
 def _prove_step(f: Formulas) -> Iterator[Step]:
     lam = sp.Symbol("lambda", positive=True)
     l11, l22 = sp.symbols("l_11 l_22", positive=True)
-    l21, *rest = sp.symbols("l_21 g_1 g_2 d_1 d_2 u_1 u_2 v_1 v_2", real=True)
-    g, d, u, v = (sp.Matrix(rest[i : i + 2]) for i in (0, 2, 4, 6))
+    l21, *rest = sp.symbols("l_21 g_1 g_2 d_1 d_2", real=True)
+    g, d = sp.Matrix(rest[:2]), sp.Matrix(rest[2:])
     root = sp.Matrix([[l11, 0], [l21, l22]])
     fisher = root * root.T
     lagrangian = (g.T * d)[0] - lam * ((d.T * fisher * d)[0] / 2 - delta)
@@ -40,13 +41,14 @@ def _prove_step(f: Formulas) -> Iterator[Step]:
     for k in range(2):
         yield Step(
             r"The Lagrangian $g^\top d - \lambda(\tfrac12 d^\top F d - \delta)$, with $F = L L^\top$ "
-            rf"positive definite, is stationary at $d = F^{{-1}} g / \lambda$; here $d_{k + 1}$.",
+            r"positive definite, is stationary at $d = F^{-1} g / \lambda$; for two parameters written out, "
+            rf"$d_{k + 1}$ is",
             best[d[k]],
             sp.factor((fisher.inv() * g)[k] / lam),
         )
     at_best = d.subs(best)
     yield Step(
-        r"The step's divergence $\tfrac12 d^\top F d$ is $\nu / (2 \lambda^2)$; written out,",
+        r"The step's divergence $\tfrac12 d^\top F d$ is $\nu / (2 \lambda^2)$; for two parameters,",
         sp.cancel((at_best.T * fisher * at_best)[0] / 2),
         sp.cancel(natural_value / (2 * lam**2)),
     )
@@ -60,13 +62,16 @@ def _prove_step(f: Formulas) -> Iterator[Step]:
         natural / f["multiplier"],
         f["improvement"],
     )
-    length = {delta: (u.T * u)[0] / 2, natural: (v.T * v)[0]}
+    far, room = sp.symbols("x y", nonnegative=True)
     yield Step(
-        r"No step does better: with $u = L^\top d$ and $v = L^{-1} g$ the square of the improvement is "
-        r"$|u|^2 |v|^2 \ge (u^\top v)^2$.",
-        f["improvement"].subs(length) ** 2,
-        (u.T * v)[0] ** 2,
-        certificate=(u[0] * v[1] - u[1] * v[0]) ** 2,
+        r"No step does better, with any number of parameters and for a singular $F$ too. Call the one above "
+        r"$d^*$; all that is used is $F d^* = g / \lambda$. For any $d$ in the trust region let "
+        r"$x = \tfrac12 (d - d^*)^\top F (d - d^*)$ and $y = \delta - \tfrac12 d^\top F d$, neither of them "
+        r"negative. Multiplied out, $x = \tfrac12 d^\top F d - g^\top d / \lambda + \delta$, so that "
+        r"$g^\top d = \lambda(2\delta - x - y)$:",
+        f["improvement"],
+        f["multiplier"] * (2 * delta - far - room),
+        certificate=f["multiplier"] * (far + room),
     )
 
 
@@ -86,6 +91,16 @@ def _enumerate_step(f: Formulas) -> Iterator[Exact]:
     yield Exact(
         "best of 26 directions on a lattice", max(values), f["improvement"].subs(at), relation="<"
     )
+    pi = policies.softmax_probabilities((1, 2, 3))
+    score = policies.softmax_scores(pi)
+    g, fisher = policies.gradient(pi, score, {0}), policies.fisher(pi, score)
+    raised = policies.pseudo_inverse(fisher) * g
+    at = {natural: (g.T * raised)[0], delta: radius}
+    d = raised / f["multiplier"].subs(at)
+    yield Exact(
+        "a singular $F$, of a table of three answers: boundary", (d.T * fisher * d)[0] / 2, radius
+    )
+    yield Exact("and improvement", (g.T * d)[0], f["improvement"].subs(at))
 
 
 def _sample_step(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
@@ -109,13 +124,14 @@ CLAIMS = [
         source="Eq. (4)-(9)",
         title="The natural-gradient step and its improvement",
         status=Status.PROVED,
-        statement=r"""Let the success rate be linear in the step $d$, with gradient $g$, and let the
-divergence be $\tfrac12 d^\top F d$ with a positive definite $F$. The largest improvement $g^\top d$
-with divergence at most $\delta$ is that of $d = F^{-1} g / \lambda$, with $\nu = g^\top F^{-1} g$
-and
+        statement=r"""Let the success rate be linear in the step $d$, with gradient $g \ne 0$, and let
+the divergence be $\tfrac12 d^\top F d$ with a positive definite $F$. The largest improvement
+$g^\top d$ with divergence at most $\delta$ is that of $d = F^{-1} g / \lambda$, and of no other
+step, with $\nu = g^\top F^{-1} g$ and
 $$\lambda = <<multiplier>>, \qquad g^\top d = <<improvement>>.$$
-If $F$ is singular, $g$ still lies in its range, for a direction along which no chance changes does
-not change $p$; then $F^{-1}$ is replaced by the pseudo-inverse $F^{+}$.""",
+If the Fisher matrix $F$ of a policy is singular, $F^{-1}$ is replaced by the pseudo-inverse $F^{+}$,
+and $d$ is one of several best steps: $g$ still lies in the range of $F$, for along a direction of its
+null space no chance changes, and so $p$ does not.""",
         formulas={"multiplier": multiplier, "improvement": improvement},
         prove=_prove_step,
         enumerate=_enumerate_step,

@@ -7,7 +7,6 @@ exponent and watch the claim break.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,15 +16,13 @@ import numpy as np
 import sympy as sp
 
 from theory.decide import is_nonnegative, is_zero
-from theory.typeset import latex
+from theory.typeset import latex, lines, width
 
 Formulas = Mapping[str, sp.Expr]
 Relation = Literal["=", "<", "<=", ">", ">=", "!="]
 
 BAND = 4.0  # standard errors
-WIDE = 85  # letters and signs that a line of the report holds
-_LAYOUT = re.compile(r"\\(left|right|frac|sqrt|operatorname|mathbb)(?![a-zA-Z])|[{}^_ ]")
-_LETTER = re.compile(r"\\[a-zA-Z]+")
+WIDE = 80.0  # digits that a line of the report holds
 
 
 class Status(Enum):
@@ -64,23 +61,35 @@ class Step:
         return is_zero(difference - self.certificate) and is_nonnegative(self.certificate)
 
     def latex(self) -> list[str]:
-        """The line as LaTeX, without dollar signs; in two parts if it is too long for one line.
+        """The line as LaTeX, without dollar signs; in several parts if it is too long for one line.
 
         Where both sides print alike, for one was computed and the other written down, the line is what
         they are.
         """
-        left, right = latex(self.left), latex(self.right)
-        if self.certificate is None:
-            parts = [left] if left == right else [left, f"= {right}"]
-        else:
-            subtracted = sp.sympify(self.right)
-            if subtracted.is_Add or subtracted.could_extract_minus_sign():
-                right = rf"\left({right}\right)"
-            difference = left if subtracted == 0 else f"{left} - {right}"
-            parts = [difference, rf"= {latex(self.certificate)} \ge 0"]
-        letters = (_LETTER.sub("x", _LAYOUT.sub("", part)) for part in parts)
-        is_wide = sum(map(len, letters)) > WIDE
-        return parts if is_wide else [" ".join(parts)]
+        left, right = lines(self.left, WIDE), lines(self.right, WIDE - 5)
+        if self.certificate is not None:
+            left += _subtracted(sp.sympify(self.right))
+            right = lines(self.certificate, WIDE - 5)
+            right[-1] += r" \ge 0"
+        elif latex(self.left) == latex(self.right):
+            return [" ".join(left)] if width(" ".join(left)) <= WIDE else left
+        right[0] = f"= {right[0]}"
+        whole = " ".join([*left, *right])
+        if width(whole) <= WIDE:
+            return [whole]
+        if width(" ".join(left)) <= WIDE:
+            left = [" ".join(left)]
+        return [left[0], *(rf"\quad {part}" for part in (*left[1:], *right))]
+
+
+def _subtracted(value: sp.Expr) -> list[str]:
+    """`` - value``, or nothing if it is zero."""
+    if value == 0:
+        return []
+    if value.is_Add:
+        return [rf"- \left({latex(value)}\right)"]
+    tex = latex(value)
+    return [f"+ {tex[1:].lstrip()}" if tex.startswith("-") else f"- {tex}"]
 
 
 _RELATIONS: dict[str, Callable[[Any, Any], Any]] = {

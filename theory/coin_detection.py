@@ -128,8 +128,8 @@ rewards tells them apart. The estimate 8.5 does. On a coin it is zero on average
 other prompt lies $z$ of its standard deviations away for
 $$n = <<rollouts>>$$
 rollouts, $\Sigma$ being that of the coin. A coin then reaches $|g|^2$ with chance at most
-$<<error>>$, whatever the law. For $K$ equally likely answers, a fair coin against half of the
-answers right, $n$ is
+$<<error>>$, whatever the law. For a table of $K$ equally likely answers, $K$ even, a fair coin
+against half of the answers right, $n$ is
 $$<<table>>,$$
 about $z\sqrt{2K}$: more answers, more rollouts, but only as the root. The prompt that teaches is
 not noisier: it has $g^\top \Sigma g = 0$ and a $\operatorname{Tr}\Sigma^2$ that is smaller by

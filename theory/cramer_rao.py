@@ -11,15 +11,18 @@ import sympy as sp
 
 from theory import policies
 from theory.claims import Claim, Estimate, Exact, Formulas, Relation, Search, Status, Step, numeric
+from theory.score_law import softmax_law
 from theory.search import largest
 from theory.symbols import p
 
 between = sp.Symbol("B", positive=True)  # variance of a score between right and wrong answers
 within = sp.Symbol("W", nonnegative=True)  # and among answers of one kind
+separation = sp.Symbol("t", positive=True)  # p (1-p) D^T W^-1 D: B / W for one parameter
 right_count, answer_count = sp.symbols("c K", positive=True, integer=True)
 
 ceiling = p * (1 - p)  # Eq. (10)
 restricted = p * (1 - p) * between / (between + within)
+several = p * (1 - p) * separation / (1 + separation)
 right_logit = 1 - right_count / answer_count
 
 
@@ -36,26 +39,32 @@ def _prove_ceiling(f: Formulas) -> Iterator[Step]:
     fisher, g = sp.Matrix([[a, b], [b, d]]), sp.Matrix([g1, g2])
     c = fisher.inv() * g
     yield Step(
-        r"Take $x = c^\top s$ with $F c = g$, a mixture of the scores. Then "
-        r"$\mathbb{E}\,x^2 = c^\top F c$ equals $\mathbb{E}\,r x = c^\top g = \nu$.",
+        r"Take $x = c^\top s$ with $c = F^{+} g$, a mixture of the scores. Then $F c = g$, since $g$ lies in "
+        r"the range of $F$: if $F a = 0$ then $\mathbb{E}(a^\top s)^2 = 0$, so $a^\top s = 0$ for every answer "
+        r"and $a^\top g = \mathbb{E}\,r\, a^\top s = 0$. Hence $\mathbb{E}\,x^2 = c^\top F c = c^\top g = \nu$; "
+        r"for two parameters written out,",
         sp.cancel((c.T * fisher * c)[0]),
         sp.cancel((g.T * fisher.inv() * g)[0]),
     )
-    r, x = sp.symbols("r x")
-    product, square = sp.symbols(r"\mathbb{E}rx \mathbb{E}x^{2}", real=True)
+    r, x, y = sp.symbols("r x y")
+    product, square, norm = sp.symbols(r"\mathbb{E}xy \mathbb{E}y^{2} nu", real=True)
+    # E ry = E xy: see the words of the next line
     moments = {(0, 0): 1, (1, 0): p, (2, 0): p, (0, 1): 0, (1, 1): product, (0, 2): square}
+    apart = {(2, 0): norm, (1, 1): product, (0, 2): square}
+    mean_square = f["ceiling"] - 2 * product + square
     yield Step(
-        r"Whatever $x$ with mean $0$: $\mathbb{E}(r - p - x)^2 \ge 0$ is, multiplied out, with "
-        r"$r^2 = r$,",
-        sp.Add(*(c * moments[k] for k, c in sp.Poly((r - p - x) ** 2, r, x).terms())),
-        f["ceiling"] - 2 * product + square,
+        r"Let $y = b^\top s$ be any mixture of the scores. Its mean is $0$, and $\mathbb{E}\,ry = b^\top g = "
+        r"b^\top F c = \mathbb{E}\,xy$. With $r^2 = r$, $\mathbb{E}(r - p - y)^2$ is",
+        sp.Add(*(c * moments[k] for k, c in sp.Poly((r - p - y) ** 2, r, y).terms())),
+        mean_square,
     )
-    norm = sp.Symbol("nu", positive=True)
     yield Step(
-        r"With the $x$ above, $\mathbb{E}\,rx = \mathbb{E}\,x^2 = \nu$, this mean square is the "
-        r"distance of $\nu$ from the ceiling.",
-        (f["ceiling"] - 2 * product + square).subs({product: norm, square: norm}),
-        f["ceiling"] - norm,
+        r"which is $(p(1-p) - \nu) + \mathbb{E}(x - y)^2$. So $y = x$ leaves least, namely $p(1-p) - \nu$, "
+        r"which is not negative; and some $y$ leaves nothing iff $\nu = p(1-p)$.",
+        mean_square,
+        p * (1 - p)
+        - norm
+        + sp.Add(*(c * apart[k] for k, c in sp.Poly((x - y) ** 2, x, y).terms())),
     )
 
 
@@ -119,7 +128,9 @@ def _prove_table(f: Formulas) -> Iterator[Step]:
         )
     yield Step(
         r"So for every solution of $F x = g$, such as $x = r$, and any number of answers: "
-        r"$g^\top F^{+} g = r^\top F r = \sum_k \pi_k r_k^2 - (\sum_k \pi_k r_k)^2$, and $r^2 = r$.",
+        r"$g^\top F^{+} g = r^\top F r = \sum_k \pi_k r_k^2 - (\sum_k \pi_k r_k)^2$, and $r^2 = r$. With logits "
+        r"$X\theta$, $X$ onto, $g$ and $F$ become $X^\top g$ and $X^\top F X$. A $c$ with $X c = r$ exists and "
+        r"solves $X^\top F X c = X^\top g$, so that the norm is $c^\top X^\top g = r^\top g$ again.",
         p - p**2,
         f["natural"],
     )
@@ -127,13 +138,13 @@ def _prove_table(f: Formulas) -> Iterator[Step]:
         yield Step(
             r"$F$ is singular: adding a number to all logits changes nothing. With $C$ the projector "
             r"on vectors of sum $0$, $F^{+} = C\,\mathrm{diag}(1/\pi)\,C$, for $F F^{+} = C$: entry "
-            rf"$(1, {column + 1})$, which is ${name}$.",
+            rf"$(1, {column + 1})$ for four answers, which is ${name}$.",
             sp.factor((fisher[0, :] * inverse[:, column])[0]),
             sp.Rational(3 if column == 0 else -1, 4),
         )
     step = inverse * policies.gradient(pi, score, {0, 1})
     yield Step(
-        r"The natural gradient is $F^{+} g = C r$: all right logits rise alike, by",
+        r"The natural gradient is $F^{+} g = F^{+} F r = C r$: all right logits rise alike, here by",
         sp.cancel(step[0]),
         f["right_logit"].subs({right_count: 2, answer_count: 4}),
     )
@@ -174,6 +185,14 @@ def _enumerate_table(f: Formulas) -> Iterator[Exact]:
             for c in range(1, size)
         ]
         yield Exact("the same sum of a right answer's step", first, sp.Add(*counts))
+    pi = policies.softmax_probabilities((1, 2, 4))
+    onto = sp.Matrix([[1, 2, 0, -1], [0, 1, 1, 3], [2, 0, 1, 1]])
+    score = policies.softmax_scores(pi, onto)
+    yield Exact(
+        "three logits from four parameters",
+        policies.natural_norm_sq(policies.gradient(pi, score, {1}), policies.fisher(pi, score)),
+        f["natural"].subs(p, pi[1]),
+    )
 
 
 def _sample_table(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
@@ -198,33 +217,22 @@ def _sample_table(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
 
 
 def _prove_restricted(f: Formulas) -> Iterator[Step]:
-    u, v = sp.symbols("u v", positive=True)
-    apart, x, y = sp.symbols("D x y", real=True)
-    score = (
-        (1 - p) * apart + (1 - u) * x, (1 - p) * apart - u * x,
-        -p * apart + (1 - v) * y, -p * apart - v * y,
-    )  # fmt: skip
-    parts = {
-        between: p * (1 - p) * apart**2,
-        within: p * u * (1 - u) * x**2 + (1 - p) * v * (1 - v) * y**2,
-    }
+    apart = sp.Symbol("D", real=True)
+    right, wrong = (1 - p) * apart, -p * apart
     yield Step(
-        r"One parameter, two right and two wrong answers with shares $u, 1-u$ and $v, 1-v$ of their "
-        r"kind. Scores have mean $0$: right ones are $(1-p)D$ plus $(1-u)x$ or $-ux$, wrong ones "
-        r"$-pD$ plus $(1-v)y$ or $-vy$. Total variance: $F = \mathbb{E}\,s^2 = B + W$ with "
-        r"$B = p(1-p)D^2$ and $W = p u(1-u)x^2 + (1-p)v(1-v)y^2$.",
-        p * (u * score[0] ** 2 + (1 - u) * score[1] ** 2)
-        + (1 - p) * (v * score[2] ** 2 + (1 - v) * score[3] ** 2),
-        parts[between] + parts[within],
+        r"Let $D$ be the mean score of right answers minus that of wrong ones. Scores have mean $0$, so these "
+        r"two are $(1-p)D$ and $-pD$. One parameter: their variance $B$ is",
+        p * right**2 + (1 - p) * wrong**2,
+        p * (1 - p) * apart**2,
     )
     yield Step(
-        r"Likewise $g = \mathbb{E}\,rs$ has the square $p(1-p) B$, also in $x$ and $y$.",
-        (p * (u * score[0] + (1 - u) * score[1])) ** 2,
-        p * (1 - p) * parts[between],
+        r"and $g = \mathbb{E}\,rs = p(1-p)D$ has the square $p(1-p)B$.",
+        (p * right) ** 2,
+        p * (1 - p) * (p * (1 - p) * apart**2),
     )
     total = sp.Symbol("F", positive=True)
     yield Step(
-        r"So $\nu = g^2 / F$ with $F = B + W$.",
+        r"So $\nu = g^2 / F$, where $F = \mathbb{E}\,s^2 = B + W$ by total variance.",
         (p * (1 - p) * between / total).subs(total, between + within),
         f["restricted"],
     )
@@ -233,6 +241,20 @@ def _prove_restricted(f: Formulas) -> Iterator[Step]:
         p * (1 - p),
         f["restricted"],
         certificate=p * (1 - p) * within / (between + within),
+    )
+    scale = sp.Symbol("a", positive=True)
+    yield Step(
+        r"Several parameters: $F = p(1-p) D D^\top + W$, again by total variance, and $g = p(1-p)D$. "
+        r"$F c = g$ is solved by $c = a W^{-1} D$, for which $F c = a(t + 1)D$, with $a = p(1-p)/(1+t)$. So "
+        r"$\nu = g^\top c = a t$ is",
+        sp.solve(scale * (separation + 1) - p * (1 - p), scale)[0] * separation,
+        f["several"],
+    )
+    yield Step(
+        r"and misses the ceiling by a share $1/(1+t)$.",
+        p * (1 - p),
+        f["several"],
+        certificate=p * (1 - p) / (1 + separation),
     )
 
 
@@ -251,6 +273,16 @@ def _enumerate_restricted(f: Formulas) -> Iterator[Exact]:
         parts = _parts(pi, score, right)
         yield Exact(f"{name}: natural norm", norm, f["restricted"].subs({p: rate, **parts}))
         yield Exact(f"{name}: against the ceiling", norm, rate * (1 - rate), relation=relation)
+    for answers in ((1, 3), (0, 2, 4)):
+        law = softmax_law(_WEIGHTS, answers, _FEATURES)
+        inside = law.p * law.covariance_given(1) + (1 - law.p) * law.covariance_given(0)
+        distance = (law.difference.T * inside.inv() * law.difference)[0]
+        shown = ", ".join(str(k + 1) for k in answers)
+        yield Exact(
+            f"five answers, two parameters, right: {shown}: natural norm",
+            _model(answers)[-1],
+            f["several"].subs({p: law.p, separation: law.p * (1 - law.p) * distance}),
+        )
 
 
 def _parts(pi: sp.Matrix, score: sp.Matrix, right: tuple[int, ...]) -> dict[sp.Symbol, sp.Expr]:
@@ -277,6 +309,18 @@ def _sample_restricted(f: Formulas, rng: np.random.Generator) -> Iterator[Search
         float(f["restricted"].subs({p: sp.Rational(1, 4), between: 1, within: 0})),
         found, norm(start), "the random direction it starts from", sense="max",
     )  # fmt: skip
+    score = rng.normal(size=(5, 2))
+    score -= pi @ score
+    apart = score[:2].T @ pi[:2] / 0.25 - score[2:].T @ pi[2:] / 0.75
+    rest = score - np.outer(right - 0.25, apart)  # from the mean of its kind
+    t = 0.25 * 0.75 * apart @ np.linalg.solve((rest.T * pi) @ rest, apart)
+    plain = score.T @ (pi * right)
+    found, _ = largest(lambda c: norm(score @ c), plain)
+    yield Search(
+        "a random model of two parameters for that prompt: its best direction",
+        float(f["several"].subs({p: sp.Rational(1, 4), separation: t})),
+        found, norm(score @ plain), "the plain gradient", sense="max",
+    )  # fmt: skip
 
 
 CLAIMS = [
@@ -301,10 +345,10 @@ their span), so that equality holds iff $r - p$ is a linear combination of the s
         status=Status.PROVED,
         statement=r"""For a softmax over $K$ answers with a logit each, and any set of $c$ right
 ones, $g^\top F^{+} g = <<natural>>$, with the pseudo-inverse of the singular Fisher matrix
-$\mathrm{diag}(\pi) - \pi \pi^\top$. Logits that are a linear function of parameters onto all of
-them, such as a prompt's features times a weight per answer, change nothing in this. The natural
-gradient raises each right logit by $<<right_logit>>$ (times the step size) and lowers each wrong
-one by $c/K$: how likely an answer is plays no role.""",
+$\mathrm{diag}(\pi) - \pi \pi^\top$. The same holds if the logits are a linear function of
+parameters that takes all values in $\mathbb{R}^K$, such as a prompt's features times a weight per
+answer. In the table the natural gradient raises each right logit by $<<right_logit>>$ (times the
+step size) and lowers each wrong one by $c/K$: how likely an answer is plays no role.""",
         formulas={"natural": ceiling, "right_logit": right_logit},
         prove=_prove_table,
         enumerate=_enumerate_table,
@@ -313,14 +357,20 @@ one by $c/K$: how likely an answer is plays no role.""",
     Claim(
         number="1.4",
         source="not in the paper",
-        title="Restricted models stay strictly below the ceiling",
+        title="How far a restricted model stays below the ceiling",
         status=Status.PROVED,
-        statement=r"""Let the policy have one parameter on this prompt. Split the variance of its
-score into $B$ between right and wrong answers and $W$ within each kind. Then
+        statement=r"""Let $0 < p < 1$, and let the policy have one parameter on this prompt. Split
+the variance of its score, not $0$, into $B$ between right and wrong answers and $W$ within each
+kind. Then
 $$g^\top F^{+} g = <<restricted>>,$$
 strictly below $p(1-p)$ unless all right answers have one score and all wrong ones another
-($W = 0$). Eq. (11) is then too large by the factor $\sqrt{1 + W/B}$, however small $\delta$ is.""",
-        formulas={"restricted": restricted},
+($W = 0$). With several parameters let $D$ be the difference of the mean scores of right and wrong
+answers and $W$ the covariance matrix within the kinds. If $W$ is invertible and
+$t = p(1-p) D^\top W^{-1} D$, then
+$$g^\top F^{+} g = <<several>>,$$
+always strictly below. Eq. (11) is then too large by the factor $\sqrt{1 + W/B}$ or
+$\sqrt{1 + 1/t}$ (infinite if the mean scores agree), however small $\delta$ is.""",
+        formulas={"restricted": restricted, "several": several},
         prove=_prove_restricted,
         enumerate=_enumerate_restricted,
         sample=_sample_restricted,

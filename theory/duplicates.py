@@ -24,7 +24,7 @@ pool = sp.Symbol("P", integer=True, positive=True)  # prompts in the pool
 
 
 def _prove_duplicates(f: Formulas) -> Iterator[Step]:
-    part = sigma**2 / (m**2 * n)
+    part, x = sigma**2 / (m**2 * n), sp.Symbol("x", positive=True)
     yield Step(
         r"$k$ draws of a prompt, kept apart with $n/k$ rollouts each, have together the variance of a "
         r"prompt drawn once, with $n$ rollouts and another $\sigma$:",
@@ -36,11 +36,19 @@ def _prove_duplicates(f: Formulas) -> Iterator[Step]:
         sp.Subs(budget * sigma / total, sigma, f["merged"]),
         copies * (budget * sigma / total),
     )
-    missed = sp.Symbol("x", positive=True)
+    first, second, other = sp.symbols("a b y", positive=True)
+    yield Step(
+        r"Whole quotas can make the parts uneven, and merging then wins: a group of $\sigma = x$ with $a$ "
+        r"rollouts and one of $\sigma = y$ with $b$, against one of $\sigma = x + y$ with $a + b$; and so on, "
+        r"part by part.",
+        x**2 / first + other**2 / second,
+        (x + other) ** 2 / (first + second),
+        certificate=(x * second - other * first) ** 2 / (first * second * (first + second)),
+    )
     yield Step(
         r"Each of $P$ prompts is missed by all $m$ uniform draws with chance $x = (1 - 1/P)^m$, so the "
         "number of distinct ones is on average",
-        sp.Subs(pool - pool * missed, missed, (1 - 1 / pool) ** m),
+        sp.Subs(pool - pool * x, x, (1 - 1 / pool) ** m),
         f["distinct"],
     )
     yield Step(
@@ -94,6 +102,11 @@ def _enumerate_duplicates(f: Formulas) -> Iterator[Exact]:
         -rational(lowered_variance((3, 3, 2))(apart)),
         -rational(lowered_variance((merged, 2))(best)),
     )
+    parts, joined = (
+        -rational(lowered_variance(s)(best_split(lowered_variance(s), 7, len(s), 1)))
+        for s in ((3, 3, 2), (merged, 2))
+    )
+    yield Exact("the same with seven rollouts, over all splits", parts, joined, relation=">")
 
 
 def _sample_duplicates(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
@@ -125,10 +138,11 @@ CLAIMS = [
         status=Status.PROVED,
         statement=r"""
 A prompt drawn $k$ times is best treated as one group of weight $k/m$: in the variance and in (20) it
-counts like a prompt drawn once whose $\sigma$ is $<<merged>>$, which gives the same variance and the
-same rollouts as its $k$ draws kept apart. Of $P$ prompts, $m$ uniform draws show on average
+counts like a prompt drawn once whose $\sigma$ is $<<merged>>$. With real quotas this gives the same
+variance and the same rollouts as its $k$ draws kept apart, with whole ones never more variance. Of $P$
+prompts, $m$ uniform draws show on average
 $$<<distinct>>$$
-distinct ones, 63 percent of a large pool at $m = P$. Drawing $m \le P$ prompts uniformly without
+distinct ones, 63 percent of a large pool at $m = P$. Drawing $m \le P$ of $P \ge 2$ prompts uniformly without
 replacement lowers the part between prompts from $b/m$ to
 $$<<apart>>,$$
 which is nothing at $m = P$.""",

@@ -133,8 +133,16 @@ def _prove_two_levels(f: Formulas) -> Iterator[Step]:
     )
     solution = top * (size - top) / (root + top * rest)
     yield Step(
-        r"The root $x = K(S-K)/(R + KL)$ lies between 0 and 1, since $S - K < L$; by 3.4 it is the only "
-        r"one there. The temperature is $\tau = -g/\log x$:",
+        r"One root is $x = K(S-K)/(R + KL)$: put into the equation and multiplied by $(R + KL)^2$, it gives",
+        sp.expand(
+            (rest * (size - rest) * solution**2 - 2 * top * rest * solution + top * (size - top))
+            * (root + top * rest) ** 2
+        ),
+        sp.expand(top * (size - top) * (root**2 - radicand)),
+    )
+    yield Step(
+        r"that is, $0$. It lies between 0 and 1, since $S - K < L$; by 3.4 it is the only one there. The "
+        r"temperature is $\tau = -g/\log x$:",
         sp.Subs(solution, root, sp.sqrt(radicand)),
         sp.exp(-gap / f["temperature"]),
     )
@@ -165,14 +173,18 @@ def _sample_two_levels(f: Formulas, rng: np.random.Generator) -> Iterator[Estima
     at = {top: 2, rest: 6, gap: 0.3, size: 4.0}
     t = float(f["temperature"].subs(at))
     u_N = np.array([0.5] * 2 + [0.2] * 6)
-    first, second = (gumbel_draws(u_N / abs(t), 40_000, rng) for _ in range(2))
-    yield Estimate.of(
-        r"chance that two draws coincide, $K = 2$, $L = 6$, $g = 0.3$, at the temperature of size 4",
-        (first == second).astype(float),
-        expected=1 / float(f["size"].subs({**at, tau: t})),
-        control=1 / 8,
-        control_is="eight prompts alike",
-    )
+    for what, temperature, effective in (
+        ("at the temperature of size 4", t, 4.0),
+        (r"$\tau = 0.3$", 0.3, float(f["size"].subs({**at, tau: 0.3}))),
+    ):
+        first, second = (gumbel_draws(u_N / abs(temperature), 40_000, rng) for _ in range(2))
+        yield Estimate.of(
+            rf"chance that two draws coincide, $K = 2$, $L = 6$, $g = 0.3$, {what}",
+            (first == second).astype(float),
+            expected=1 / effective,
+            control=1 / 8,
+            control_is="eight prompts alike",
+        )
 
 
 CLAIMS = [
@@ -182,8 +194,8 @@ CLAIMS = [
         title="The effective sample size grows with temperature",
         status=Status.PROVED,
         statement=r"""
-The number of prompts that share the mass, $1/\sum\rho^2$, is the reciprocal of the chance that two
-draws coincide. It equals
+The effective number of prompts that share the mass, $1/\sum\rho^2$, is the reciprocal of the chance
+that two independent draws coincide. It equals
 $$<<size>>,$$
 with $Z$ and $Z_{1/2}$ the normalisers at $\tau$ and at $\tau/2$, and its logarithm has the slope
 $$<<slope>>$$

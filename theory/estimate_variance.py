@@ -11,6 +11,7 @@ import sympy as sp
 
 from theory.claims import Claim, Estimate, Exact, Formulas, Status, Step
 from theory.outcomes import rational
+from theory.splits import best_split, lowered_variance
 from theory.symbols import budget, m, n, p
 
 sigma = sp.Symbol("sigma", positive=True)
@@ -143,7 +144,7 @@ def _prove_between(f: Formulas) -> Iterator[Step]:
         cv_sq / 2,
     )
     yield Step(
-        r"One more prompt at the same $N$ lowers the variance, the more the larger $b$:",
+        r"One more draw at the same $N$ lowers the variance, the more the larger $b$:",
         f["total"],
         f["total"].subs(m, m + 1),
         certificate=(between + var_sigma / budget) / (m * (m + 1)),
@@ -177,6 +178,22 @@ def _enumerate_between(f: Formulas) -> Iterator[Exact]:
         sp.Rational(9, 8),
         f["gain"].subs({**at, per_prompt: f["half"].subs(at)}),
     )
+    # whole quotas of one draw in ten with sigma 10, the others with sigma 1, and no part between
+    chances, spent = {1: sp.Rational(9, 10), 10: sp.Rational(1, 10)}, sp.Integer(0)
+    for sigma_B in product(chances, repeat=2):
+        value = lowered_variance(sigma_B)
+        least = -rational(value(best_split(value, 3, 2, 1))) / 4
+        spent += least * sp.prod([chances[s] for s in sigma_B])
+    mean = sum(s * c for s, c in chances.items())
+    spread = sum(s**2 * c for s, c in chances.items()) - mean**2
+    one_each = {between: 0, mean_sigma: mean, var_sigma: spread, m: 3, budget: 3}
+    yield Exact(
+        r"$\sigma = 10$ for one prompt in ten and $1$ for the others, $b = 0$: three rollouts on two draws, "
+        r"best whole quotas, against one on each of three",
+        spent,
+        (f["total"] + f["saving"]).subs(one_each),
+        relation="<",
+    )
 
 
 def _sample_between(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
@@ -184,18 +201,25 @@ def _sample_between(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]
     draws, prompts, rollouts = 40_000, 5, 20
     chosen = rng.integers(3, size=(draws, prompts))
     sigma_S_B = sigma_N[chosen]
-    quota_S_B = rollouts * sigma_S_B / sigma_S_B.sum(axis=1, keepdims=True)
-    group_S_B = g_N[chosen] + sigma_S_B / np.sqrt(quota_S_B) * rng.standard_normal((draws, prompts))
+    noise_S_B = rng.standard_normal((draws, prompts))
+    optimal_S_B = rollouts * sigma_S_B / sigma_S_B.sum(axis=1, keepdims=True)
+    equal_S_B = np.full((draws, prompts), rollouts / prompts)
     at = {between: g_N.var(), mean_sigma: sigma_N.mean(), var_sigma: sigma_N.var()}
     at |= {m: prompts, budget: rollouts}
-    expected = float(f["total"].subs(at))
-    yield Estimate.of(
-        "squared error, five draws from three prompts, 20 rollouts by (20)",
-        group_S_B.mean(axis=1) ** 2,
-        expected=expected,
-        control=expected + float(f["saving"].subs(at)),
-        control_is="equal quotas",
-    )
+    optimal = float(f["total"].subs(at))
+    equal = optimal + float(f["saving"].subs(at))
+    for what, quota_S_B, expected, control, control_is in (
+        ("by (20)", optimal_S_B, optimal, equal, "equal quotas"),
+        ("in equal parts", equal_S_B, equal, optimal, "quotas (20)"),
+    ):
+        group_S_B = g_N[chosen] + sigma_S_B / np.sqrt(quota_S_B) * noise_S_B
+        yield Estimate.of(
+            f"squared error, five draws from three prompts, 20 rollouts {what}",
+            group_S_B.mean(axis=1) ** 2,
+            expected=expected,
+            control=control,
+            control_is=control_is,
+        )
 
 
 CLAIMS = [
@@ -205,17 +229,17 @@ CLAIMS = [
         title="Variance of the estimate, with quotas fixed beforehand",
         status=Status.CONDITIONAL,
         statement=r"""
-Given the drawn prompts, the total variance $\operatorname{Tr}\operatorname{Var}$ of estimate (16) is
-the sum over them of $<<within>>$, with $\sigma^2$ the total variance of one rollout's gradient and
-$n$ the prompt's quota. If the prompts are $m$ independent draws and every draw gets $n$ rollouts, it
-is in all
+Given the drawn prompts, the total variance $\operatorname{Tr}\operatorname{Var}$ of estimate (16),
+at the policy that made the rollouts, is the sum over the prompts of $<<within>>$, with $\sigma^2$ the
+total variance of one rollout's gradient and $n$ the prompt's quota. If the prompts are $m$ independent
+draws and every draw gets $n$ rollouts, it is in all
 $$<<total>>,$$
 with $b$ the total variance of the prompts' mean gradients under the sampling distribution and
 $\sigma^2$ averaged under it. Quotas do not touch $b/m$.""",
-        condition=r"""Each quota is fixed before the rollouts it counts are seen, and the advantage of a rollout does not
-depend on the others (known $p$, no group mean). To see that the first is needed: a prompt that stops
-after its first success, with at most two rollouts, has a mean reward that is too large by
-$<<bias>>$.""",
+        condition=r"""Rollouts are independent, each quota is fixed before the rollouts it counts are
+seen, and the advantage of a rollout does not depend on the others (known $p$, no group mean). To see
+that the quota has to be fixed: a prompt that stops after its first success, with at most two rollouts,
+has a mean reward that is too large by $<<bias>>$.""",
         formulas={
             "within": sigma**2 / (m**2 * n),
             "total": (between + sigma**2 / n) / m,
@@ -231,16 +255,18 @@ $<<bias>>$.""",
         title="The part between prompts, and where quotas stop mattering",
         status=Status.PROVED,
         statement=r"""
-Over $m$ independent draws with quotas (20), real numbers, the total variance of (16) is
+In the setting of 4.1, over $m$ independent draws with all $\sigma > 0$ and real quotas (20), the total
+variance of (16) is
 $$<<total>>,$$
-with $\bar\sigma$ and $v$ the mean and the variance of $\sigma$, and $b$ the total variance of the
+with $\bar\sigma$ and $v$ the mean and the variance of $\sigma$, and $b > 0$ the total variance of the
 mean gradients, under the sampling distribution. Equal quotas add $<<saving>>$. With $\bar n = N/m$
 rollouts per prompt and many prompts, equal quotas have
 $$<<gain>>$$
-times the variance of (20). Half of that gain is gone at $\bar n = <<half>>$: once a group's own noise
-$\bar\sigma^2/\bar n$ is below the difference $b$ between prompts, it hardly matters how the rollouts
-are split. At a fixed $N$ the variance falls with $m$: for an advantage that needs no group, more
-prompts with fewer rollouts each are always better.""",
+times the variance of (20). Half of the gain over 1 is gone at $\bar n = <<half>>$: once a group's own
+noise $\bar\sigma^2/\bar n$ is well below the variance $b$ between prompts, it hardly matters how the
+rollouts are split. At a fixed $N$ the variance falls with $m$: for an advantage that needs no group,
+more draws with fewer rollouts each are always better. (With whole quotas this can fail near $m = N$,
+if large $\sigma$ are rare and $b$ is small.)""",
         formulas={
             "total": between / m + mean_sigma**2 / budget + var_sigma / (m * budget),
             "saving": var_sigma * (m - 1) / (m * budget),

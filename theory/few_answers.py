@@ -118,7 +118,7 @@ CLAIMS = [
     Claim(
         number="5.7",
         source="Eq. (21)",
-        title="Softmax over a few answers: a bell from six answers on",
+        title="Softmax over a few answers: a bell from 3 + 3 on",
         status=Status.PROVED,
         statement=r"""
 A table with $K_1$ right answers that share $p$ evenly and $K_0$ wrong ones that share $1-p$ evenly has

@@ -235,8 +235,9 @@ CLAIMS = [
         title="Groups without a signal",
         status=Status.PROVED,
         statement=r"""
-If all $n$ rollouts of a prompt are right or all are wrong, every estimator that subtracts the group's
-mean gives them the advantage 0. A group is mixed with chance
+A prompt of success rate $p$, $0 < p < 1$ here and below, gets a group of $n$ rollouts. If all of them
+are right or all are wrong, every estimator that subtracts the group's mean gives them the advantage 0.
+A group is mixed with chance
 $$P(n) = <<mixed>>, \qquad n \ge 1.$$
 One more rollout adds $<<next>>$, which falls with $n$. Rolling out until the group is mixed takes
 $$<<until>>$$
@@ -252,11 +253,13 @@ rollouts on average.""",
         title="The group's mean as baseline: bias and size",
         status=Status.PROVED,
         statement=r"""
-With $A_j = r_j - \bar r$, the group's own mean subtracted (Dr.GRPO), $E A_j^2 = <<square>>$ and
+A group's estimate of $\nabla p$ is $\hat g = \frac1n \sum_j A_j s_j$, the scores $s_j$ weighted by
+advantages. With $A_j = r_j - \bar r$, the group's own mean subtracted (Dr.GRPO), $E A_j^2 = <<square>>$
+and
 $$E \hat g = <<factor>>\, \nabla p:$$
 the estimate is too short, and the more so the smaller the group; with quotas that differ, prompts
-with small groups count less. Leaving a rollout out of its own baseline (RLOO) multiplies the advantages
-by $n/(n-1)$: no bias, and $E A_j^2 = <<square_rloo>>$.""",
+with small groups count less. Leaving a rollout out of its own baseline (RLOO, $n \ge 2$) multiplies the
+advantages by $n/(n-1)$: no bias, and $E A_j^2 = <<square_rloo>>$.""",
         formulas={
             "square": p * (1 - p) * (n - 1) / n,
             "factor": (n - 1) / n,

@@ -313,15 +313,16 @@ advantages of a prompt come from the rewards of its own group.""",
 For RLOO a group has the variance $\sigma^2/n + b/(n(n-1))$, $n \ge 2$ (6.3,
 $b = p(1-p)E|s|^2 + |\nabla p|^2$). The next rollout takes off
 $$<<marginal>>,$$
-less each time, so that greedy from two rollouts each is optimal among all splits into whole numbers.
-Where right and wrong scores follow one law of spread $V$ the best real quotas are, with $u =
-\sqrt{p(1-p)}$ and $U = \sum u$,
+less each time, so that greedy from two rollouts each is optimal among all splits into whole numbers of
+at least two.
+Where right and wrong scores follow one law of spread $V$ the best real quotas $n_i > 1$ are, with $u =
+\sqrt{p(1-p)}$, $U = \sum u$ and $N > m$,
 $$n_i = <<quota>>:$$
 one rollout for the baseline, and only the rest by (20). The minimum is $<<minimum>>$. Quotas by (20)
 cost
 $$<<cost>>$$
-times as much, $\bar n = N/m$ and $h$ the mean of $1/(n_i - 1)$ under (20): little where every quota is
-large, without limit as one of them falls to 1.""",
+times as much, $\bar n = N/m$ and $h$ the mean of $1/(n_i - 1)$ under (20), if that gives everyone more
+than 1: little where every quota is large, without limit as one of them falls to 1.""",
         formulas={
             "marginal": (sigma**2 + 2 * own / (n - 1)) / (n * (n + 1)),
             "quota": 1 + (budget - m) * root / total,

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import sympy as sp
 
-from theory.claims import Claim, Exact, Formulas, Search, Status, Step, numeric
+from theory.claims import Claim, Exact, Formulas, Relation, Search, Status, Step, numeric
 from theory.exact_problem import divergence, kl
 from theory.search import largest
 from theory.symbols import delta, p, potential, q
@@ -77,23 +77,29 @@ def _prove_order(f: Formulas) -> Iterator[Step]:
     )
 
 
+_WITHIN: dict[int, Relation] = {-1: "<", 1: ">"}  # what is left is less than h^2 either way
+
+
 def _enumerate_order(f: Formulas) -> Iterator[Exact]:
-    rate, h = sp.Rational(1, 5), sp.Rational(1, 10)
-    variance = rate * (1 - rate)
+    rate, h = sp.Rational(1, 5), sp.Rational(1, 100)
+    variance, more = rate * (1 - rate), sp.exp(h) - 1
     at = {p: rate, delta: variance * h**2 / 2}
-    # -log(1+x) = sum (-x)^k / k, so kl(p, p+e) = sum_k e^k (p (-1/p)^k + (1-p) (1/(1-p))^k) / k
-    c2, c3 = ((rate * (-1 / rate) ** k + (1 - rate) * (1 / (1 - rate)) ** k) / k for k in (2, 3))
-    yield Exact(
-        "$p = 1/5$, $h = 1/10$: exact optimum",
-        1 - h * c3 * variance / (2 * c2),
-        f["exact"].subs(at),
-    )
-    # p (1-p) (e^h - 1) / (1 + p (e^h - 1)) with e^h - 1 = h + h^2/2
-    yield Exact("improvement of the step", 1 + h * (sp.Rational(1, 2) - rate), f["step"].subs(at))
-    # log(1 + p t) - p h with t = h + h^2/2 + h^3/6: coefficients of h^2 and h^3
-    d2 = rate / 2 - rate**2 / 2
-    d3 = rate / 6 - rate**2 / 2 + rate**3 / 3
-    yield Exact("divergence of the step", (d2 + d3 * h) / (variance / 2), f["spent"].subs(at))
+    gained = variance * more / (1 + rate * more)  # the step: h is added to the logit
+    for sign, relation in _WITHIN.items():
+        bound = {name: formula.subs(at) + sign * h**2 for name, formula in f.items()}
+        shown = f"${'+' if sign > 0 else '-'} h^2$"
+        yield Exact(
+            rf"$p = 1/5$, $h = 1/100$: divergence at an improvement by the expansion {shown}",
+            kl(rate, rate + variance * h * bound["exact"]), at[delta], relation=relation,
+        )  # fmt: skip
+        yield Exact(
+            rf"the step's improvement over (11), against its expansion {shown}",
+            bound["step"], gained / (variance * h), relation=relation,
+        )  # fmt: skip
+        yield Exact(
+            rf"the step's divergence over $\delta$, against its expansion {shown}",
+            bound["spent"], kl(rate, rate + gained) / at[delta], relation=relation,
+        )  # fmt: skip
 
 
 def _sample_order(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
@@ -138,6 +144,13 @@ def _prove_any_radius(f: Formulas) -> Iterator[Step]:
         variance.subs(above),
         sp.factor(raised * (1 - raised)),
         certificate=sp.factor(variance.subs(above) - raised * (1 - raised)),
+    )
+    yield Step(
+        r"The denominator $p(1-p) + \tfrac23(1-2p)e$ of the next line is linear in $e$ and positive at $e = 0$ "
+        r"and at the largest improvement $e = 1-p$:",
+        variance + 2 * lean * (1 - p) / 3,
+        0,
+        certificate=(1 - p) * (2 - p) / 3,
     )
     tangent = q * (1 - p) ** 2 + p**2 * (1 - q)
     yield Step(
@@ -222,14 +235,14 @@ CLAIMS = [
         source="Eq. (11)",
         title="The bound on one prompt, to leading order",
         status=Status.CONDITIONAL,
-        condition=r"""$\delta \to 0$ at fixed $p$. The error is of relative size
-$\sqrt{2\delta/(p(1-p))}$, so $\delta$ has to be small against $p(1-p)$, not against $1$.""",
+        condition=r"""$\delta \to 0$ at a fixed $p$, $0 < p < 1$. The relative error is of the order
+of $\sqrt{2\delta/(p(1-p))}$, so $\delta$ has to be small against $p(1-p)$, not against $1$.""",
         statement=r"""To leading order in $\delta$, no policy improves a prompt by more than
 $\sqrt{2\delta p(1-p)}$. The next order, for a table: the exact optimum is this times
-$$<<exact>> + O(\delta);$$ one natural-gradient step of nominal length changes the success rate by this
-times
-$$<<step>> + O(\delta)$$ and its divergence is $\delta$ times $$<<spent>> + O(\delta).$$ Below $p =
-\tfrac12$ the step thus leaves the trust region and still looks better than the bound.""",
+$$<<exact>> + O(\delta);$$ one natural-gradient step, of the length in 1.1, changes the success rate by
+this times
+$$<<step>> + O(\delta)$$ and its divergence is $\delta$ times $$<<spent>> + O(\delta).$$ For $p <
+\tfrac12$ and small $\delta$ the step thus leaves the trust region and gains more than the bound.""",
         formulas={"exact": exact_ratio, "step": step_ratio, "spent": step_divergence},
         prove=_prove_order,
         enumerate=_enumerate_order,
@@ -242,7 +255,7 @@ $$<<step>> + O(\delta)$$ and its divergence is $\delta$ times $$<<spent>> + O(\d
         status=Status.FALSE,
         statement=r"""The paper: in a trust region of radius $\delta$ the success rate of a prompt
 changes by at most $<<stated>>$.""",
-        correction=r"""False for $p < \tfrac12$: the bound linearises the loss and takes the
+        correction=r"""False for $p < \tfrac12$ and small $\delta$: the bound linearises the loss and takes the
 divergence to second order. At $p = 0.01$, $\delta = 0.1$ it allows an improvement by $0.0445$,
 while $0.1179$ is possible. It holds for improvements at every radius iff $p \ge \tfrac12$ (for
 losses of success iff $p \le \tfrac12$). What holds for every policy, every $p$ and every $\delta$

@@ -65,9 +65,15 @@ def _prove_steady(f: Formulas) -> Iterator[Step]:
         f["variance"],
     )
     yield Step(
-        r"A Beta law of these counts, without prior, has the variance $p(1-p)/(T + 1)$.",
+        r"A Beta law of these counts, without prior, has the variance $m(1-m)/(T + 1)$, at $m = p$",
         p * (1 - p) / (f["count"] + 1),
         f["believed"],
+    )
+    yield Step(
+        r"Over the true variance this is 2 less a share that grows with $\lambda$ and is 1 at $\lambda = "
+        r"n/(n+1)$:",
+        f["believed"] / f["variance"],
+        2 - forget * (n + 2) / (n + forget),
     )
     yield Step(
         r"If $p$ grows by $v$ per update, the gap $b = E m - p$ obeys $b = (1 - \lambda)(b - v)$.",
@@ -263,8 +269,9 @@ rollouts with success rate $p$ are added. The count of evidence settles at $<<co
 constant, the frequency $m$ of right answers in it is unbiased with variance
 $$<<after>>$$
 after $t$ updates, in the end $<<variance>>$. A Beta law of these counts reports $<<believed>>$
-instead, up to twice as much, and more whenever $\lambda < n/(n+1)$: discounted counts understate
-what is known about a rate that stands still. If $p$ drifts by $v$ per update, $m$ is off by
+instead (at $m = p$): more if $\lambda < n/(n+1)$, and nearly twice as much if $\lambda$ is small.
+Discounted counts understate what is known about a rate that stands still. If $p$ drifts by $v$ per
+update, $m$ is off in the end by
 $$<<lag>>$$
 on average. The prior never fades below the weight
 $$<<prior>>.$$

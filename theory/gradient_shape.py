@@ -9,9 +9,19 @@ import numpy as np
 import sympy as sp
 from scipy.optimize import minimize
 
-from theory.claims import Claim, Exact, Formulas, Search, Status, Step, numeric
+from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step, numeric
 from theory.policies import mean
-from theory.score_law import G_0, G_1, Array, D, ScoreLaw, moments, softmax_law, variance
+from theory.score_law import (
+    G_0,
+    G_1,
+    Array,
+    D,
+    ScoreLaw,
+    half_squared_distance,
+    moments,
+    softmax_law,
+    variance,
+)
 from theory.symbols import p
 
 G = sp.Symbol("G", positive=True)  # root mean square of |s|, right and wrong alike
@@ -86,7 +96,13 @@ def _enumerate_bell(f: Formulas) -> Iterator[Exact]:
                 f["even"].subs({**flat, p: half}), "<")  # fmt: skip
 
 
-def _sample_bell(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_bell(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
+    law = softmax_law([1, 1, 1, 1], right={0, 1})
+    value = {**moments(law), G: moments(law)[G_1]}
+    yield half_squared_distance(
+        "table, 2 right, 2 wrong, all as likely", law, rng, f["even"].subs(value),
+        (p * (1 - p) * G**2).subs(value), "without the last term",
+    )  # fmt: skip
     ratio = float(rng.uniform(2.2, 3.8))
     value = {G: 1.0, D: ratio**0.5}
     yield Search(
@@ -230,7 +246,7 @@ Because $E s = 0$, $G$ and $D$ of 5.3 are not free. At a success rate $p \ge 1/2
 possible $D$ is $<<ceiling>>$ (below $1/2$ the same with $1-p$), hence never more than
 $<<furthest>>$. If $G$ and $D$ are the same at *every* $p$, then $D \le G$, and $\sigma^2$ is a
 bell. A larger constant $D$ is possible only for $p$ between $1 - <<reach>>$ and $<<reach>>$. In
-that range the two humps are seen for $2 G^2 < D^2 < <<last>>$; for $<<last>> \le D^2 \le 4 G^2$ the
+that range the two humps are seen for $2 G^2 < D^2 < <<last>>$; for $<<last>> \le D^2 < 4 G^2$ the
 variance only falls from the ends of the range to the middle.""",
         formulas={
             "ceiling": G / p,

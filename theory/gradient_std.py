@@ -18,6 +18,7 @@ from theory.score_law import (
     D,
     ScoreLaw,
     as_array,
+    half_squared_distance,
     moments,
     softmax_law,
     variance,
@@ -144,6 +145,15 @@ def _sample_last_term(f: Formulas, rng: np.random.Generator) -> Iterator[Estimat
         control=float((p * (1 - p) * D**2).subs(value)),
         control_is=r"$p (1-p) D^2$",
     )
+    length = float(RESTRICTED.gradient.norm())
+    yield half_squared_distance(
+        "5 answers on 2 features",
+        RESTRICTED,
+        rng,
+        f["short"].subs({**value, slope: length}),
+        f["short"].subs({**value, slope: 0}),
+        "without the squared gradient",
+    )
 
 
 # --- 5.8: the released code
@@ -261,7 +271,8 @@ group's own mean or standard deviation in it the variance is another (chapter 6)
         title="The last term of (21) is the squared gradient",
         status=Status.PROVED,
         statement=r"""
-Because scores have mean zero, one of the two conditional means determines the other. With
+In the setting of 5.1, one of the two conditional means determines the other, because scores have mean
+zero. With
 $M_1 = |E[s \mid r=1]|$,
 $$D = <<difference>>, \qquad |\nabla p|^2 = <<gradient_sq>>,$$
 so that with $g = |\nabla p|$ the variance is

@@ -67,14 +67,12 @@ def _root_scale(right_S: Array, size: int) -> Array:
 
 def _prove_signal(f: Formulas) -> Iterator[Step]:
     q, pairs = 1 - p, n * (n - 1) * p * (1 - p)
-    std = sp.sqrt(k * (n - k) / (n * (n - 1)))
-    small = {n: 5, k: 2}
+    std_sq = k * (n - k) / (n * (n - 1))
     yield Step(
         r"With $k$ right of $n$, $\sum(r_j - \bar r)^2 = k(n-k)/n$, and $\hat g$ has the mean "
-        r"$\frac{k}{n}(1 - \frac{k}{n})/\mathrm{std}$ times $d = E[s|r=1] - E[s|r=0]$; here $k = 2$, "
-        r"$n = 5$.",
-        (k * (n - k) / n**2 / std).subs(small),
-        f["length"].subs(small),
+        r"$\frac{k}{n}(1 - \frac{k}{n})/\mathrm{std}$ times $d = E[s|r=1] - E[s|r=0]$. Squared:",
+        (k * (n - k) / n**2) ** 2 / std_sq,
+        f["length"] ** 2,
     )
     yield Step(
         r"Average over $k$; $\nabla p = p(1-p)d$ because $E s = 0$. Here $n = 4$, by hand:",
@@ -92,6 +90,12 @@ def _prove_signal(f: Formulas) -> Iterator[Step]:
         r"so $\sqrt{k(n-k)} \le k(n-k)/\sqrt{n-1}$, with equality for $n = 2, 3$. $E k(n-k) = "
         r"n(n-1)p(1-p)$:",
         sp.sqrt(n * (n - 1)) / n**2 * pairs / sp.sqrt(n - 1) / (p * q),
+        f["few"],
+    )
+    yield Step(
+        r"At small $p$ that is all there is: for $p \to 0$ the part of $k = 1$ in the factor, $n "
+        r"(1-p)^{n-2} \ell_1$, has this limit, and the parts of $k \ge 2$ vanish like $p^{k-1}$.",
+        n * f["length"].subs(k, 1),
         f["few"],
     )
     x, y, t = sp.symbols("x y t", positive=True)
@@ -264,17 +268,17 @@ CLAIMS = [
         title="What GRPO's division does to the gradient",
         status=Status.PROVED,
         statement=r"""
-With $A = (r - \bar r)/\mathrm{std}$, the standard deviation being the sample's and constant groups left
-out, let $\ell_k = <<length>>$. Then
+Let $n \ge 2$ and $A = (r - \bar r)/\mathrm{std}$, the standard deviation being the sample's, with
+$A = 0$ in constant groups, and let $\ell_k = <<length>>$. Then
 $$E\hat g = \sum_{k=1}^{n-1} \binom{n}{k} p^k (1-p)^{n-k} \ell_k \; d, \qquad \nabla p = p(1-p)\, d,$$
 with $d = E[s|r=1] - E[s|r=0]$. The factor of $\nabla p$ is at most $<<few>>$, with equality for $n = 2$
 and 3, and at most
 $$<<many>>,$$
 and at least the latter times one less
 $$<<gap>>.$$
-For many rollouts $E\hat g$ tends to $\nabla p$ times $<<limit>>$, which is the natural reading
-of GRPO and is far off where $p(1-p)\,n$ is not large: at small $p$ the factor is $<<few>>$, whatever
-$p$.""",
+For many rollouts the factor tends to $<<limit>>$, which is the natural reading of GRPO and is far off
+where $p(1-p)\,n$ is not large: for $p \to 0$ the factor does not grow beyond all bounds but tends to
+$<<few>>$.""",
         formulas={
             "length": length,
             "few": (n - 1) / sp.sqrt(n),

@@ -68,7 +68,7 @@ def _prove_best(f: Formulas) -> Iterator[Step]:
         _best(f, 3),
     )
     yield Step(
-        r"If $V_1 = V_0 = V$ and $D^2 \ll V$, $M$ is $nV$, the same for all $k$ (RLOO), and the ratio",
+        r"If $V_1 = V_0 = V$ and $n D^2 \ll V$, $M$ is $nV$, the same for all $k$ (RLOO), and the ratio",
         D**2 * n * (n - 1) * p * (1 - p) / (n * V),
         f["rloo"],
     )
@@ -116,7 +116,7 @@ def _enumerate_best(f: Formulas) -> Iterator[Exact]:
     at = {p: rate, n: 4, V: 1, D: 1}
     mean_root = binomial_mean(4, sp.sqrt(k * (4 - k)), 1, 3).subs(p, rate)
     yield Exact(
-        r"$p = 1/3$, $n = 4$, one law of scores: GRPO",
+        r"$p = 1/3$, $n = 4$, small $D^2$, in units of $D^2/V$: GRPO",
         sp.expand(mean_root**2)
         / (4 * expectation(Fraction(1, 3), 4, lambda r: Fraction(is_mixed(r)))),
         sp.expand(_grpo(f, 4).subs(at)),
@@ -180,7 +180,7 @@ def _sample_best(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
     found, _ = largest(plain, start[: many - 1])
     plain_at = {p: rate, n: many, V: 1, D: 1}
     yield Search(
-        r"$n = 5$, $p = .2$, one law of scores: best scale for each $k$, in units of $D^2/V$",
+        r"$n = 5$, $p = .2$, small $D^2$: best scale for each $k$, in units of $D^2/V$",
         claimed=float(f["rloo"].subs(plain_at)),
         found=found,
         control=float(_grpo(f, many).subs(plain_at)),
@@ -201,9 +201,8 @@ $|E\hat g|^2/E|\hat g|^2$, of which signal to noise is an increasing function, i
 $$c^*(k) = <<scale>>,$$
 where it is
 $$\sum_{k=1}^{n-1} \binom{n}{k} p^k (1-p)^{n-k}\; <<term>>.$$
-Where right and wrong scores follow one law of spread $V$ and $D^2$ is small beside it (long answers),
-$c^*$ is constant: RLOO and Dr.GRPO have the best ratio, $<<rloo>>$ to leading order in $D^2/V$, and
-GRPO has
+Where $V_1 = V_0 = V$ and $n D^2$ is small beside $V$ (long answers), $c^*$ is constant to leading order:
+RLOO and Dr.GRPO have the best ratio, $<<rloo>>$, and GRPO has
 $$<<grpo>>, \qquad w = E\sqrt{k(n-k)},$$
 as much for $n = 2, 3$ and less from $n = 4$ on.""",
         formulas={

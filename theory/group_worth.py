@@ -198,6 +198,8 @@ def _prove_rate(f: Formulas) -> Iterator[Step]:
         n * (n - 1) * D**2 / ((sp.sqrt(first) + sp.sqrt(last)) ** 2 - (4 * n - 6) * D**2),
         f["best"],
     )
+    yield Step(r"They are even for $n = 2$", f["odds"].subs(n, 2), 1)
+    yield Step("and for equal spreads.", f["odds"].subs({V_1: V_0}), 1)
     yield Step(
         r"Many rollouts: the odds tend to",
         sp.limit((f["odds"] ** 2), n, sp.oo),
@@ -279,8 +281,8 @@ $$<<mixed>>,$$
 reached by $n = 2$ and $n = 3$ alike and by no other $n$. The signal of GRPO (6.4) per rollout is at most
 $$<<grpo>> \cdot D,$$
 reached at $n = 3$ only. Groups that stop as soon as they are mixed beat every fixed size: $<<stopping>>$
-mixed groups per rollout. But signal over noise does not care for the number of groups: where the scores
-follow one law of spread $V$, $D^2 \ll V$, its square is, for RLOO and per rollout, $D^2/V$ times
+mixed groups per rollout. But signal over noise does not care for the number of groups: where $V_1 = V_0
+= V$ and $n D^2 \ll V$, its square is, for RLOO and per rollout, $D^2/V$ times
 $$<<rloo>>,$$
 which grows with $n$: the baseline costs one rollout per group.""",
         formulas={
@@ -299,10 +301,11 @@ which grows with $n$: the baseline costs one rollout per group.""",
         title="Which success rate is worth most",
         status=Status.PROVED,
         statement=r"""
-For prompts that share $D$, the signal of a group of $n$ is largest at $p = 1/2$, for every $n \ge 2$:
-for RLOO and Dr.GRPO, $p(1-p)$ and $p(1-p)(n-1)/n$; for GRPO, 6.4; and so is the chance $P(n)$ of a mixed
-group. Signal over noise is not: for prompts that also share the spreads $V_1$, $V_0$ of the scores of
-right and of wrong answers, it is largest for RLOO and Dr.GRPO at the odds
+For prompts that share $D$, the signal of a group of $n$ is largest at $p = 1/2$, for every $n \ge 2$ and
+every estimator (over $D$ it is $p(1-p)$ for RLOO, $p(1-p)(n-1)/n$ for Dr.GRPO and that of 6.4 for GRPO),
+and so is the chance $P(n)$ of a mixed group. Signal over noise is not: for prompts that also share the
+spreads $V_1$, $V_0$ of the scores of right and of wrong answers, it is largest for RLOO and Dr.GRPO at
+the odds
 $$\frac{p}{1-p} = <<odds>>,$$
 where its square is
 $$<<best>>.$$

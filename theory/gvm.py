@@ -14,7 +14,7 @@ import sympy as sp
 from scipy.optimize import minimize_scalar
 
 from theory.beta_moments import half, moment, potential_by_fourier
-from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step
+from theory.claims import Claim, Estimate, Exact, Formulas, Relation, Search, Status, Step
 from theory.policies import gradient, mean, softmax_probabilities, softmax_scores, success_rate
 from theory.root_of_rate import mean_over_roots, x
 from theory.symbols import alpha, beta, budget, n, p, q
@@ -153,6 +153,11 @@ def _prove_regulariser(f: Formulas) -> Iterator[Step]:
         f["height"],
     )
     yield Step(
+        r"Below 1, the largest success rate, iff $a(b-1) < 1$: its power is",
+        f["peak"].subs(shift) ** (1 + excess_power),
+        regulariser * excess_power,
+    )
+    yield Step(
         r"The smallest positive frequency of $n$ pilots is $1/n$; relative to $1/\sqrt p$ the "
         r"regulariser's effect there, which is the largest, is",
         f["weight"].subs(p, 1 / n) / sp.sqrt(n),
@@ -168,13 +173,22 @@ def _enumerate_regulariser(f: Formulas) -> Iterator[Exact]:
         (1 / sp.Rational(8)) / (sp.Rational(1, 8) + 8 * small),
         f["effect"].subs({**at, n: 8}) ** 2,
     )
-    for rate, relation in ((sp.Rational(1, 31), "<"), (sp.Rational(1, 32), "<")):
+    beyond: Relation = ">"
+    below: Relation = "<"
+    for pilots, relation in ((31, beyond), (32, below)):
+        rate = sp.Rational(1, pilots)
         yield Exact(
-            f"weight at $p = {rate}$ squared, against that at the peak",
+            f"$1/{pilots}$ against the rate of the peak", rate, f["peak"].subs(at), relation
+        )
+        yield Exact(
+            f"weight at $p = 1/{pilots}$ squared, against that at the peak",
             1 / (rate + small / rate),
             f["height"].subs(at) ** 2,
-            relation,  # type: ignore[arg-type]
+            "<",
         )
+    yield Exact(
+        "effect at 32 pilots, in whole percent", round(100 * f["effect"].subs({**at, n: 32})), 70
+    )
     for shape, best in ((3, sp.Rational(1, 2)), (5, sp.Rational(1, 3))):
         size = best**shape / (shape - 1)
         yield Exact(
@@ -334,7 +348,8 @@ Minimising the sum of the mean squares over $n_i$ with $\sum n_i = N$ gives GVM'
 G_i/\sqrt{p_i}$; between two prompts the first gets
 $$<<share>>.$$
 So GVM and CurES differ in the objective, $\log p$ against $p$, whose gradients differ by the factor
-$1/p$; GVM further drops the square of the mean, which (21) keeps.""",
+$1/p$; GVM further drops the square of the mean, which (21) keeps. (For $G$ its code takes the mean of
+$|s|$ over the right pilots, not the root mean square.)""",
         formulas={"sigma": gvm_sigma, "variance": gvm_variance, "share": gvm_share},
         prove=_prove_target,
         enumerate=_enumerate_target,
@@ -343,14 +358,15 @@ $1/p$; GVM further drops the square of the mean, which (21) keeps.""",
     Claim(
         number="9.2",
         source="not in the paper",
-        title="GVM's regulariser: where it bites, and that pilots never get there",
+        title="GVM's regulariser bites from 32 pilots on",
         status=Status.PROVED,
         statement=r"""GVM's weight with $G = 1$,
 $$<<weight>>,$$
-$a > 0$, $b > 1$, grows from 0 up to $p = <<peak>>$ and falls from there. With the published $b = 2$
-its peak is $<<height>>$: 3.98 at $p = 0.032$ for $a = 0.001$. The success rate is estimated as the
-frequency among $n$ pilots, whose smallest positive value is $1/n$; even there the regulariser
-multiplies $1/\sqrt p$ by $<<effect>>$ only, 0.97 for 8 pilots.""",
+$b > 1$, $0 < a < 1/(b - 1)$, grows from 0 up to $p = <<peak>>$ and falls from there. With the published
+$b = 2$ its peak is $<<height>>$: 3.98 at $p = 0.032$ for $a = 0.001$. The success rate is estimated as
+the frequency among $n$ pilots, whose smallest positive value is $1/n$; there, where it does most, the
+regulariser multiplies $1/\sqrt p$ by $<<effect>>$. With the published $a$ and $b$ that is 0.97 for the
+usual 8 pilots and 0.70 for 32, the first number of pilots at which a frequency lies below the peak.""",
         formulas={
             "weight": gvm_weight,
             "peak": peak_rate,
@@ -374,8 +390,8 @@ $$<<gvm>>,$$
 equal quotas by
 $$<<uniform>>.$$
 For uniform rates these are $512/(35 \pi^2) = 1.48$ and $32/(3 \pi^2) = 1.08$: for the paper's gradient
-GVM's quotas are worse than none, since they are largest where no answer is right and do not fall
-where all are. Conversely the paper's quotas have no finite price for GVM's gradient: $E[\frac1p /
+GVM's quotas are worse than equal ones, since they are largest where no answer is right and do not
+vanish where all are. Conversely the paper's quotas have no finite price for GVM's gradient: $E[\frac1p /
 \sqrt{p(1-p)}]$ diverges for uniform rates. A quota is right for one objective.""",
         formulas={"gvm": gvm_price, "uniform": uniform_price},
         prove=_prove_price,

@@ -147,8 +147,8 @@ CLAIMS = [
 Rounded to whole numbers, as the released code does, (20) is the best way to spend $N$ whole
 rollouts.""",
         correction=r"""
-Start every prompt at its minimum (at least one rollout) and give one rollout after another to the
-prompt where it lowers the variance most, by
+Start every prompt at its minimum (at least one rollout, and no more than $N$ in all) and give one
+rollout after another to the prompt where it lowers the variance most, by
 $$<<marginal>>$$
 (times $1/m^2$): the result is optimal among all splits of $N$ into whole numbers not below the
 minima. In closed form, ties aside, $n_i$ is the largest number with

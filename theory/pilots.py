@@ -155,6 +155,9 @@ def _prove_value(f: Formulas) -> Iterator[Step]:
         f["value"] / expected_potential,
     )
     yield Step(
+        r"At $\alpha = \beta$ neither answer moves it: both factors are", right.subs(beta, alpha), 1
+    )
+    yield Step(
         r"The expected posterior variance after one pilot is the share $(\alpha + \beta)/(\alpha + \beta"
         r" + 1)$ of what it was (7.2): what it loses.",
         (moment(2, 0) - moment(1, 0) ** 2) * (1 - (alpha + beta) / (alpha + beta + 1)),
@@ -169,7 +172,7 @@ def _enumerate_value(f: Formulas) -> Iterator[Exact]:
         chance = sp.Rational(a, a + b)
         at = {alpha: a, beta: b}
         where = rf"$\alpha, \beta = {a}, {b}$"
-        for share in (sp.Integer(1), sp.Rational(2)):  # of the alternative against W
+        for share in (sp.Integer(1), sp.Integer(2), half):  # of the alternative against W
             other = share * now
             best = chance * sp.Max(after[0], other) + (1 - chance) * sp.Max(after[1], other)
             gain = best - sp.Max(now, other)
@@ -178,7 +181,7 @@ def _enumerate_value(f: Formulas) -> Iterator[Exact]:
                     f"gain when the alternative is worth $W$, {where}", gain, f["value"].subs(at)
                 )
             else:
-                yield Exact(f"gain when it is worth $2 W$, {where}", gain, 0)
+                yield Exact(f"gain when it is worth ${sp.latex(share)} W$, {where}", gain, 0)
         yield Exact(
             f"variance lost, {where}",
             _variance(a, b) - chance * _variance(a + 1, b) - (1 - chance) * _variance(a, b + 1),
@@ -249,8 +252,9 @@ another use of the rollouts be worth as much as the prompt's expected potential.
 more pilot instead of now gains, on average,
 $$<<value>>;$$
 if $\alpha > \beta$, the same with $\alpha$ and $\beta$ exchanged. It is zero at $\alpha = \beta$,
-where right and wrong answers lower the expectation alike, and zero if the alternative is better
-than the prompt can become. In squared error of the success rate one more pilot is worth
+where neither a right nor a wrong answer moves the expectation (7.3). It is zero too if the alternative
+is worth more than the prompt after a right pilot, or less than the prompt after a wrong one: then the
+pilot cannot change the decision. In squared error of the success rate one more pilot is worth
 $$<<variance>>,$$
 which falls like the inverse square of the number of pilots before it.""",
         formulas={"value": value_at_indifference, "variance": variance_removed},

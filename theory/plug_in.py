@@ -64,8 +64,8 @@ def _prove_bias(f: Formulas) -> Iterator[Step]:
         f["average"],
     )
     yield Step(
-        r"For many pilots, half the second derivative of the potential times $\mathrm{Var}(S/n) = "
-        r"p(1-p)/n$ is the leading term of the frequency's bias.",
+        r"For many pilots and $p$ fixed, half the second derivative of the potential times "
+        r"$\mathrm{Var}(S/n) = p(1-p)/n$ is the leading term of the frequency's bias (Taylor).",
         sp.diff(potential, p, 2) / 2 * p * (1 - p) / n,
         f["leading"],
     )
@@ -129,9 +129,10 @@ $$<<mean>>,$$
 large and positive near 0 and 1 (a dead prompt keeps $\sqrt5/6 = 0.37$ of the possible $0.5$) and
 negative in the middle ($-0.03$ at $p = \frac12$), so that the differences which the sampling
 distribution lives on are flattened. Averaged over uniform rates it overstates by
-$<<average>> \approx 0.045$, where the posterior expectation of 7.3 has no bias. With $n$ pilots,
-$n$ large, the frequency's bias is $<<leading>>$ to leading order, which grows without bound towards
-0 and 1.""",
+$<<average>> \approx 0.045$, where the posterior expectation of 7.3 has no bias. With $n$ pilots the
+frequency's bias is $<<leading>>$ to leading order, as $n \to \infty$ at fixed $p$. It takes more pilots
+the nearer $p$ is to 0 or 1: where $p(1-p) < 1/(8n)$ this exceeds the potential itself, which is the
+most that can be missing.""",
         formulas={
             "frequency": frequency_bias,
             "mean": mean_bias,

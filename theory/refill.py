@@ -27,16 +27,17 @@ no_mixed = (1 - q) ** refill
 one_mixed = refill * q * (1 - q) ** (refill - 1)
 
 
-def mean_batches(share: Fraction, size: int, wanted: int) -> Fraction:
-    """Mean number of batches, exactly, by what the first one leaves to be found."""
+def mean_batches(share: Fraction, size: int, wanted: int) -> tuple[Fraction, Fraction]:
+    """Mean number of batches and mean surplus, exactly, by what the first batch leaves to be found."""
     chance = [comb(size, k) * share**k * (1 - share) ** (size - k) for k in range(size + 1)]
-    mean = [Fraction()]
+    batches, thrown = [Fraction()], [Fraction()]
     for left in range(1, wanted + 1):
-        later = sum(
-            (chance[k] * mean[left - k] for k in range(1, min(size, left - 1) + 1)), Fraction()
-        )
-        mean.append((1 + later) / (1 - chance[0]))
-    return mean[wanted]
+        fewer = range(1, min(size, left - 1) + 1)
+        enough = sum((chance[k] * (k - left) for k in range(left, size + 1)), Fraction())
+        for mean, now in ((batches, Fraction(1)), (thrown, enough)):
+            later = sum((chance[k] * mean[left - k] for k in fewer), Fraction())
+            mean.append((now + later) / (1 - chance[0]))
+    return batches[wanted], thrown[wanted]
 
 
 def mean_batches_up_to(share: Fraction, size: int, wanted: int, most: int) -> Fraction:
@@ -96,11 +97,13 @@ def _enumerate_refill(f: Formulas) -> Iterator[Exact]:
     share = Fraction(2, 5)
     for size, wanted in ((1, 3), (2, 1), (2, 2), (3, 1), (3, 2), (3, 4), (4, 2)):
         at = {q: rational(share), refill: size, batch: wanted, n: 8}
-        batches = mean_batches(share, size, wanted)
+        batches, thrown = mean_batches(share, size, wanted)
         cost = rational(batches) * 8 * size / wanted
         what = f"$q = 2/5$, groups of 8, $G = {size}$, $B = {wanted}$"
-        thrown = rational(batches) * size * at[q] - wanted
-        yield Exact(f"{what}: rollouts per group", cost, f["cost"].subs({**at, surplus: thrown}))
+        by_waste = f["cost"].subs({**at, surplus: rational(thrown)})
+        yield Exact(
+            f"{what}: rollouts per group, from the batches and from the waste", cost, by_waste
+        )
         yield Exact("at most", cost, f["most"].subs(at), "=" if size == 1 else "<")
         if wanted <= 2:
             yield Exact("in closed form", cost, f["one" if wanted == 1 else "two"].subs(at))
@@ -113,7 +116,7 @@ def _enumerate_refill(f: Formulas) -> Iterator[Exact]:
         f["one"].subs({q: rational(share), refill: 2, n: 8}),
     )
     at = {q: sp.Rational(9, 10), refill: 12, batch: 4, n: 16}
-    nearly = rational(mean_batches(Fraction(9, 10), 12, 4)) * 16 * 3
+    nearly = rational(mean_batches(Fraction(9, 10), 12, 4)[0]) * 16 * 3
     yield Exact(
         r"$q = 9/10$, $G = 3B = 12$, groups of 16: more than the cost of one batch",
         nearly, f["flat"].subs(at), ">",

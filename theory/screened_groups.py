@@ -33,6 +33,11 @@ def _prove_bias(f: Formulas) -> Iterator[Step]:
         p + f["lift"],
     )
     yield Step(
+        r"It has the sign of $(1-p)^{n-1} - p^{n-1}$, that is of $1/2 - p$; with $n = 1 + e$:",
+        (f["lift"] * mixed).subs(n, 1 + more),
+        p * (1 - p) * ((1 - p) ** more - p**more),
+    )
+    yield Step(
         r"The excess of a prompt is the shortage of its mirror image: antisymmetric about 1/2.",
         f["lift"],
         -f["lift"].subs(p, 1 - p),
@@ -60,10 +65,12 @@ def _prove_bias(f: Formulas) -> Iterator[Step]:
         kept.subs(n, 1 + more),
         (equal * f["pull"]).subs(n, 1 + more),
     )
+    u_1, u_0 = sp.symbols("u_{n-1} u_n", positive=True)
     yield Step(
-        r"At the ends, $p \to 0$ (here $n = 4$):",
-        sp.limit(f["pull"].subs(n, 4), p, 0),
-        f["ends"].subs(n, 4),
+        r"The factor falls with $u_{n-1}$ and $u_n$, $u_k = p^k + (1-p)^k$, which grow from $p = 1/2$ "
+        r"($u_1$ stays 1) to 1 at the ends, where it is",
+        f["pull"].subs({before: u_1, unanimous: u_0}).subs({u_1: 1, u_0: 1}),
+        f["ends"],
     )
 
 
@@ -142,20 +149,29 @@ def _prove_pays(f: Formulas) -> Iterator[Step]:
         (group * pull).subs(n, 1 + more),
         (n + continued * live).subs(n, 1 + more),
     )
-    power = [p**k + (1 - p) ** k for k in range(4)]
+    room = mixed / (p * (1 - p)) - n * unanimous.subs(n, n - 2)
     yield Step(
-        r"The numerator is $n\,p(1-p)\,u_{n-2}$ with $u_k = p^k + (1-p)^k$, and $P(n) = "
-        r"p(1-p)(u_0 + \dots + u_{n-2})$, where $u_0 = 2 \ge 2 u_{n-2}$ and no other is less than "
-        r"$u_{n-2}$: the bound. Here $n = 5$.",
-        f["most"].subs(n, 5),
-        f["signal"].subs(n, 5),
-        certificate=(3 * (1 - power[3]) + power[2] - power[3]) / (4 + continued) / sum(power),
+        r"With $u_k = p^k + (1-p)^k$ and $B(n) = P(n)/(p(1-p)) - n\,u_{n-2}$ this $d$ is $1 - "
+        r"p(1-p)B(n)/P(n)$ times its bound $1/(N-1)$. Both times $P(n)$, with $n = 2 + e$:",
+        (mixed * f["signal"] / f["most"]).subs(n, 2 + more),
+        (mixed - room * p * (1 - p)).subs(n, 2 + more),
     )
     yield Step(
-        r"It is approached at the ends (here $n = 4$), and two pilots need twice as much at every "
-        r"$p$.",
-        sp.limit(f["signal"].subs(n, 4), p, 0) + f["signal"].subs(n, 2),
-        f["most"].subs(n, 4) + 2 * f["most"].subs(n, 2),
+        r"$B(n)$ grows with $n$, here from $2 + e$ to $3 + e$,",
+        room.subs(n, 3 + more),
+        room.subs(n, 2 + more),
+        certificate=(2 + more) * (p**more * (1 - p) + (1 - p) ** more * p),
+    )
+    yield Step(r"from $B(3)$, which is", room.subs(n, 3), 0)
+    yield Step(
+        r"The bound is approached at the ends (here $n = 4$),",
+        sp.limit(f["signal"].subs(n, 4), p, 0),
+        f["most"].subs(n, 4),
+    )
+    yield Step(
+        r"and two pilots need twice as much at every $p$.",
+        f["signal"].subs(n, 2),
+        2 * f["most"].subs(n, 2),
     )
     whole = mixed.subs(n, group)
     yield Step(
@@ -165,7 +181,7 @@ def _prove_pays(f: Formulas) -> Iterator[Step]:
         group / whole,
     )
     yield Step(
-        r"This $d$ is positive because $n u_n/P(n) = n/P(n) - n$ falls with $n$: with $P(n + 1) - "
+        r"This second $d$ is positive because $n u_n/P(n) = n/P(n) - n$ falls with $n$: with $P(n + 1) - "
         r"P(n) = p(1-p)u_{n-1}$ (6.1)",
         n * unanimous / mixed - (n + 1) * unanimous.subs(n, n + 1) / mixed.subs(n, n + 1),
         (n * next_mixed - unanimous.subs(n, n + 1) * mixed) / (mixed * mixed.subs(n, n + 1)),
@@ -259,8 +275,8 @@ $n \ge 2$ pilots, $c$ more if mixed, with equal groups of $n + c$ at equal rollo
 sum of the squared advantages $r - \bar r$, to which the length of the expected update is
 proportional (9.7), is larger with screening iff $d$ exceeds
 $$<<signal>>.$$
-For $n \ge 3$ this is at most $<<most>>$ at every $p$, and exactly twice that for $n = 2$. The
-number of mixed groups is larger iff $d$ exceeds
+For $n \ge 3$ this is at most $<<most>>$ at every $p$ (equal to it for $n = 3$), and exactly twice that
+for $n = 2$. The number of mixed groups is larger iff $d$ exceeds
 $$<<groups>>,$$
 which is positive too. So if all prompts have one success rate, screening pays by neither count,
 for any $n$, $c$ and $p$; with dead prompts beside them it does so soon by the first (0.04 for 4 +

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
+from scipy.special import expit, logit
 
 from theory.claims import Claim, Estimate, Exact, Formulas, Status, Step
 from theory.policies import fisher, natural_norm_sq, pseudo_inverse, table_pseudo_inverse, weights
 from theory.score_law import Array, ScoreLaw, as_array, softmax_law
+from theory.search import to_boundary
 from theory.symbols import delta, p, q
+from theory.trust_region import divergence
 
 false_positive, false_negative = sp.symbols("a b", positive=True)
 steps = sp.Symbol("ell", integer=True, positive=True)  # steps of a chain
@@ -116,8 +119,8 @@ def _prove_reached(f: Formulas) -> Iterator[Step]:
     law = softmax_law(weight, right={0})
     norm = (law.gradient.T * table_pseudo_inverse(law.pi_K) * law.gradient)[0]
     yield Step(
-        r"Table, here of 3 answers with $w_k = e^{\theta_k}$, the first right: $g^\top F^+ g$ "
-        r"with the pseudo-inverse in closed form.",
+        r"Tables of any size and with any right set are in 1.3. Here 3 answers with $w_k = "
+        r"e^{\theta_k}$, the first right: $g^\top F^+ g$ with the pseudo-inverse in closed form.",
         sp.factor(norm),
         sp.factor(f["norm"].subs(p, weight[0] / sum(weight))),
     )
@@ -156,6 +159,15 @@ def _enumerate_reached(f: Formulas) -> Iterator[Exact]:
     for what, law in laws.items():
         norm = natural_norm_sq(law.gradient, fisher(law.pi_K, law.score_K_D))
         yield Exact(what, norm, f["norm"].subs(p, law.p))
+    chain = laws["chain of 3 skills, chances 1/2, 2/3, 4/5"]
+    after = sp.Matrix([sp.Mul(*chances[j + 1 :]) for j in range(3)])
+    martingale = chain.score_K_D * after + sp.ones(4, 1) * chain.p
+    yield Exact(
+        "the chain: answers whose reward is $p$ and the scores of the steps, each times the chance to "
+        "pass all after it",
+        sum(x == r for x, r in zip(martingale, chain.reward_K, strict=True)),
+        4,
+    )
     restricted = softmax_law([1, 1, 1], right={0}, features=sp.Matrix([0, 1, 3]))
     norm = natural_norm_sq(restricted.gradient, fisher(restricted.pi_K, restricted.score_K_D))
     yield Exact(
@@ -200,13 +212,16 @@ def _prove_repeated(f: Formulas) -> Iterator[Step]:
         slope**2 / (information * q**steps * (1 - q**steps)),
         f["share"],
     )
+    power, other = sp.symbols("i j", integer=True, nonnegative=True)
     yield Step(
-        r"For two steps it is short of 1 by a square (for more, by Cauchy-Schwarz: "
-        r"$\ell^2 q^{\ell-1} \le (1 + q + \dots + q^{\ell-1})^2$).",
-        1,
-        sp.factor(f["share"].subs(steps, 2)),
-        certificate=((1 - q) / (1 + q)) ** 2,
+        r"It is less than 1 iff $\ell\, q^{(\ell-1)/2}$ is less than $(1 - q^\ell)/(1 - q) = 1 + q + "
+        r"\dots + q^{\ell-1}$. There the terms of exponents $i$ and $j = \ell - 1 - i$ add up to at least "
+        r"$2 q^{(\ell-1)/2}$, and to more if $i \ne j$:",
+        q**power + q**other,
+        2 * q ** ((power + other) / 2),
+        certificate=(q ** (power / 2) - q ** (other / 2)) ** 2,
     )
+    yield Step(r"For two steps it is", f["share"].subs(steps, 2), 4 * q / (1 + q) ** 2)
 
 
 def _enumerate_repeated(f: Formulas) -> Iterator[Exact]:
@@ -252,7 +267,7 @@ def _prove_transfer(f: Formulas) -> Iterator[Step]:
     slope = sp.diff(root + overlap * q * (1 - q) / root, root)
     yield Step(
         r"With $b = \sqrt{p(1-p)}$ for the potential, the gain is proportional to "
-        r"$b + \kappa q(1-q)/b$: its derivative is",
+        r"$b + \kappa q(1-q)/b$, convex for $\kappa > 0$: its derivative is",
         slope,
         1 - f["turn"] / root**2,
     )
@@ -288,16 +303,22 @@ def _enumerate_transfer(f: Formulas) -> Iterator[Exact]:
 
 
 def _sample_transfer(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
-    rate, radius = 0.9, 1 / 800
-    variance = rate * (1 - rate)
-    reward = (rng.random(100_000) < rate).astype(np.float64)
-    # natural step from the one sample (r - p) s, unbiased; loadings (1, 0) and (1, 1), q = 1/2
-    step_S = (reward - rate) ** 2 / variance * np.sqrt(2 * radius / variance)
-    value = {p: rate, q: 0.5, delta: radius, overlap: 1}
+    rate_2, radius = np.array([0.9, 0.5]), 1 / 800
+    loading_2_2 = np.array([[1.0, 0.0], [1.0, 1.0]])
+    # a step along the first loading; its length by bisection of the divergence, at a tiny radius
+    tiny = radius / 1e6
+    longest = to_boundary(
+        lambda t: float(tiny - divergence([0.9], [expit(logit(0.9) + t) - 0.9])[0]), 1.0
+    )
+    step = loading_2_2[0] * longest * np.sqrt(radius / tiny)
+    # score-function estimate of the slope of both rates along it
+    reward_S_2 = (rng.random((100_000, 2)) < rate_2).astype(np.float64)
+    slope_S = (reward_S_2 * (reward_S_2 - rate_2) * (loading_2_2 @ step)).mean(axis=1)
+    value = {p: rate_2[0], q: rate_2[1], delta: radius, overlap: 1}
     yield Estimate.of(
-        r"first-order gain of the mean success rate by the natural step from one rollout's "
-        r"$(r-p)s$; $p = 0.9$",
-        0.5 * (variance + 0.25) * step_S,
+        r"slope of the mean success rate along the natural step $d$, from $r\,s \cdot d$ of one rollout "
+        r"per prompt; $p = 0.9$, $q = 0.5$",
+        slope_S,
         expected=float(f["gain"].subs(value)),
         control=float(f["own"].subs(value)),
         control_is="the bound (11)",
@@ -339,9 +360,9 @@ wrong ones (8.2): then the bound measures the signal.""",
         statement=r"""For a softmax table with any right set, for item response prompts, and for a
 chain of distinct skills that stops at the first failure,
 $$g^\top F^+ g = <<norm>>,$$
-all of the bound. For the chain this is so because $r - p$ is a sum of the scores of the steps, each
-times what the steps before have left open (a martingale). With a verdict that is sure, the bound is
-then the signal.""",
+all of the bound. For the chain this is so because $r - p$ is the sum of the scores of the steps that
+are tried, each times the chance to pass all steps after it (a martingale). With a verdict that is sure,
+the bound is then the signal.""",
         formulas={"norm": p * (1 - p)},
         prove=_prove_reached,
         enumerate=_enumerate_reached,
@@ -369,13 +390,14 @@ of the bound: 1 for $\ell = 1$ and below it otherwise, about $\ell^2 q^{\ell-1}$
         statement=r"""(13) prefers prompts in the order of their bounds $<<own>>$, as if the
 objective improved in this order.""",
         correction=r"""To first order the improvement of the dataset's mean success rate by a step
-on prompt $i$ is governed by $g_i \cdot g$, where $g$ is the gradient of the mean. With two
-item-response prompts, $\kappa = a_1 \cdot a_2/|a_1|^2$, the step of divergence $\delta$ on the
-first one gains
+along $g_i$ is $g_i \cdot g$ times its length over $|g_i|$, where $g$ is the gradient of the mean. Of two
+item-response prompts with success rates $p$, $q$ and loadings $a_1$, $a_2$ let the first be trained on,
+by the natural step of divergence $\delta$, which goes along $g_1$. With $\kappa = a_1 \cdot
+a_2/|a_1|^2$ it gains
 $$<<gain>>:$$
-the part that transfers *falls* with the potential of the prompt that is trained on. For
-$\kappa > 0$ the gain is smallest where $p(1-p) = <<turn>>$; for $\kappa < 0$ it can be zero or a
-loss where the bound is largest.""",
+the size of the part that transfers *falls* with the potential of the prompt that is trained on. For
+$\kappa > 0$ the gain is smallest where $p(1-p) = <<turn>>$, or, if that exceeds $1/4$, at $p = 1/2$,
+where the bound is largest; for $\kappa < 0$ it can be zero or a loss there.""",
         formulas={
             "own": sp.sqrt(2 * delta * p * (1 - p)),
             "gain": sp.sqrt(2 * delta)

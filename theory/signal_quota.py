@@ -21,7 +21,7 @@ from theory.symbols import n, p
 
 Array = np.ndarray[Any, np.dtype[Any]]
 HALF = sp.Rational(1, 2)
-LARGEST_GROUP = 24  # up to which concavity was decided
+LARGEST_GROUP = 31  # concavity was decided up to here: one group may get 32 rollouts
 
 
 def _ell(size: str, right: str) -> sp.Symbol:
@@ -164,10 +164,9 @@ def _enumerate_mixed(f: Formulas) -> Iterator[Exact]:
         25,
     )
     yield Exact(
-        "mixed groups by (20), as a share of the most",
-        rational(value(stated, far) / value(best, far)),
-        sp.Rational(82, 100),
-        "<",
+        "mixed groups by (20), in whole percent of the most",
+        round(100 * value(stated, far) / value(best, far)),
+        82,
     )
 
 
@@ -272,7 +271,9 @@ def _enumerate_grpo(f: Formulas) -> Iterator[Exact]:
     )
     share = sum(signal(size).subs(p, r) for r, size in zip(rates, (25, 7), strict=True))
     most = sum(signal(size).subs(p, r) for r, size in zip(rates, best, strict=True))
-    yield Exact("signal by (20), as a share of the most", share / most, sp.Rational(98, 100), "<")
+    yield Exact(
+        "signal by (20), in tenths of a percent of the most", round(1000 * share / most), 975
+    )
     rates, total = [HALF, sp.Rational(1, 10), sp.Rational(1, 100)], 24
     value = _tabulated(rates, total)
     served, all_served = best_split(value, total, 3, 0), best_split(value, total, 3, 1)
@@ -369,10 +370,10 @@ The signal $S(n)$ of GRPO (6.4, over $D$) is concave in $n$ from $n = 1$, where 
 $\ell_{n,k} = <<length>>$. The second difference of $S$ at $n$ is the binomial mean over $k$, for groups
 of $n + 1$, of
 $$<<difference>>,$$
-and these numbers are negative. Two rollouts have $<<pair>>$ and a third adds $<<third>>$. Hence greedy
-from one rollout each is optimal. For prompts that share $D$ its split lies between (20) and the one for
-mixed groups: at $p = 1/2$ and $1/50$ with $N = 32$ it is 16 and 16, where (20) gives 25 and 7 and has
-97.5 percent of its signal.""",
+and all of these numbers are negative. Two rollouts have $<<pair>>$ and a third adds $<<third>>$. Hence
+greedy from one rollout each is optimal for prompts that share $D$. At $p = 1/2$ and $1/50$ with $N = 32$ it
+gives 16 and 16, half way between (20), 25 and 7, and the best for mixed groups, 7 and 25 (6.11); (20)
+has 97.5 percent of its signal.""",
         condition=rf"""
 Groups of at most {LARGEST_GROUP + 1}, as far as these numbers are decided here (a test of the library
 finds them negative in floating point up to 200), and at least one rollout for every prompt: with quotas

@@ -115,7 +115,7 @@ def _enumerate_shape(f: Formulas) -> Iterator[Exact]:
         yield Exact("logarithm of the floor", -half / level, sp.log(f["floor"].subs(n, size)))
     for size, first, last in ((5, 1, 1), (10, 1, 2), (5, 2, 3)):
         grid = [Fraction(i, 70) for i in range(1, 70)]
-        best = max(grid, key=lambda x, s=size, a=first, b=last: _in_band(x, s, a, b))
+        best = max(grid, key=partial(_in_band, size=size, first=first, last=last))
         yield Exact(
             f"{first} to {last} right of {size}: odds of the rate kept most, in steps of 1/70",
             rational(best / (1 - best)),

@@ -9,6 +9,7 @@ import numpy as np
 import sympy as sp
 
 from theory.claims import Claim, Estimate, Exact, Formulas, Status, Step
+from theory.policies import fisher
 from theory.score_law import ScoreLaw, as_array, mean_and_variance
 from theory.score_products import (
     LAW,
@@ -107,10 +108,15 @@ def _prove_unknown(f: Formulas) -> Iterator[Step]:
     group_mean = (r_1 + r_2 + rest) / n
     both = sp.expand((r_1 - group_mean) * (r_2 - group_mean))
     both = sp.expand(both.subs({r_1**2: r_1, r_2**2: r_2}))
+    base = sp.Symbol("b", real=True)
     yield Step(
-        r"Let $R$ be the sum of the other rewards. In "
-        r"$(r_1 - \bar r)(r_2 - \bar r)\, s_1 \cdot s_2$ only what holds both $r_1$ and $r_2$ has "
-        r"a mean, $|g|^2$, because $E s = 0$ and $r^2 = r$. Its coefficient:",
+        r"In $(r_1 - b)(r_2 - b)\, s_1 \cdot s_2$ only what holds both $r_1$ and $r_2$ has a mean, $|g|^2$, "
+        r"because $E s = 0$ and $b$ is fixed or independent of both rollouts. Its coefficient:",
+        sp.expand((r_1 - base) * (r_2 - base)).coeff(r_1, 1).coeff(r_2, 1),
+        1,
+    )
+    yield Step(
+        r"With the group's mean for $b$, where $R$ is the sum of the other rewards and $r^2 = r$, it is",
         both.coeff(r_1, 1).coeff(r_2, 1),
         f["group_mean"],
     )
@@ -156,6 +162,12 @@ def _enumerate_unknown(f: Formulas) -> Iterator[Exact]:
             mean, _ = mean_and_variance(chances, partial(_centred, LAW, scale=scale))
             what = f"$n = {size}$, {name.replace('_', ' ')}: mean as a share of $|\\nabla p|^2$"
             yield Exact(what, mean / slope, f[name].subs(n, size))
+    plain = sp.diag(*LAW.reward_K) * LAW.score_K_D  # r s, no baseline at all
+    mean, variance = mean_and_variance([LAW.pi_K] * 3, lambda y: distinct_mean(gram(plain), y))
+    yield Exact("$n = 3$, no baseline: mean", mean, slope)
+    sigma = fisher(LAW.pi_K, plain) - LAW.gradient * LAW.gradient.T
+    at = {along: quadratic(LAW.gradient, sigma), spread_sq: sp.trace(sigma**2), n: 3}
+    yield Exact("and variance, by 8.5", variance, variance_u.subs(at))
     mean, _ = mean_and_variance([LAW.pi_K] * 4, lambda y: _pair_baseline(LAW, y))
     yield Exact("$n = 4$, baseline from outside the pair: mean", mean, slope)
 
@@ -198,13 +210,14 @@ The plug-in $|\bar X|^2$ is too large by $<<bias>>$ on average: on a coin that i
         source="not in the paper",
         title="The squared gradient without knowing the success rate",
         status=Status.PROVED,
-        statement=r"""8.5 needs $p$. Any baseline that does not depend on the two rollouts of a pair
-may stand in for it, such as the mean reward of the other $n - 2$: no bias. With group-mean
-advantages $r_j - \bar r$ (Dr.GRPO) the mean of the products of different rollouts is $|\nabla p|^2$
-times
+        statement=r"""8.5 needs $p$. With any fixed number in its place, such as 0, there is no bias
+either, and the formulas of 8.5 hold with the covariance $\Sigma$ of the new contributions. Nor is there
+a bias with a baseline that does not depend on the two rollouts of a pair, such as the mean reward of the
+other $n - 2$. With group-mean advantages $r_j - \bar r$ (Dr.GRPO) the mean of the products of different
+rollouts is $|\nabla p|^2$ times
 $$<<group_mean>>,$$
 whatever the policy and $p$, and with leave-one-out advantages (RLOO) times $<<leave_one_out>>$.
-Divide by the factor and the bias is gone, also for $n = 2$.""",
+Divide by the factor and the bias is gone, for every $n \ge 2$.""",
         formulas={
             "group_mean": ((n - 1) ** 2 + 1) / n**2,
             "leave_one_out": ((n - 1) ** 2 + 1) / (n - 1) ** 2,

@@ -12,14 +12,13 @@ import numpy as np
 import sympy as sp
 from scipy.optimize import minimize
 
-from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step
+from theory.claims import Claim, Estimate, Exact, Formulas, Relation, Search, Status, Step
 from theory.sampling import POTENTIAL_3, Array, gumbel_draws, softmax_share, tau, u
 
 pool = sp.Symbol("P", integer=True, positive=True)  # prompts in the pool
 top, rest = sp.symbols("K L", integer=True, positive=True)  # prompts of largest potential, others
 gap = sp.Symbol("g", positive=True)  # by which the others' potential is smaller
 mean_u = sp.Symbol(r"\bar{u}", positive=True)  # over the pool
-u_3 = sp.symbols("u_1:4", positive=True)
 
 
 # 3.3 -------------------------------------------------------------------------------------------
@@ -44,18 +43,14 @@ def _prove_limits(f: Formulas) -> Iterator[Step]:
         "Hot limit: every prompt alike.", sp.Limit(f["best"], tau, sp.oo), top / (top + rest)
     )
     heat = sp.Symbol("beta", nonnegative=True)
-    mean = sp.Add(*u_3) / 3
+    share = sp.exp(heat * u) / (pool * (1 + heat * mean_u))
     yield Step(
-        r"To first order in $\beta = 1/\tau$ a share is $1/P$ plus $\beta$ times its derivative at "
-        r"$\beta = 0$, which is $(u - \bar u)/P$; for prompt 1 of a pool of three",
-        sp.Subs(sp.Derivative(softmax_share(u_3, 0, 1 / heat), heat), heat, 0),
-        (u_3[0] - mean) / 3,
+        r"Let $\beta = 1/\tau$. The weights $e^{\beta u}$ of the pool add up to $P(1 + \beta\bar u) + "
+        r"O(\beta^2)$, so that a share has at $\beta = 0$ the value $1/P$ and the derivative",
+        sp.Subs(sp.Derivative(share, heat), heat, 0),
+        (u - mean_u) / pool,
     )
-    yield Step(
-        "so that its share is",
-        sp.Rational(1, 3) + (u_3[0] - mean) / 3 / tau,
-        f["hot"].subs({u: u_3[0], mean_u: mean, pool: 3}),
-    )
+    yield Step("To first order it is", 1 / pool + (u - mean_u) / pool / tau, f["hot"])
 
 
 def _enumerate_limits(f: Formulas) -> Iterator[Exact]:
@@ -115,7 +110,8 @@ def _prove_floor(f: Formulas) -> Iterator[Step]:
     )
     yield Step(
         r"With $\omega$ the mean weight over the pool, $\overline{w^2} \le (1 + x)\omega - x$, "
-        r"and the size is $P\omega^2/\overline{w^2}$. This ratio is at least $4x/(1+x)^2$, because",
+        r"which is positive since $\omega \ge x$, and the size is $P\omega^2/\overline{w^2}$. This ratio is at "
+        r"least $4x/(1+x)^2$, because",
         (1 + x) ** 2 * mean**2 / (4 * x),
         (1 + x) * mean - x,
         certificate=((1 + x) * mean - 2 * x) ** 2 / (4 * x),
@@ -126,7 +122,8 @@ def _prove_floor(f: Formulas) -> Iterator[Step]:
         f["floor"].rewrite(sp.exp),
     )
     yield Step(
-        r"A share $a = x/(1+x)$ of prompts at $p = 1/2$, the others at $p = 0$ or $1$, attains it:",
+        r"A share $a = x/(1+x)$ of prompts at $p = 1/2$, the others at $p = 0$ or $1$, attains it, and no other "
+        r"pool: equality above needs all $w$ at $x$ or $1$ and $\omega = 2x/(1+x)$.",
         sp.Subs((share + (1 - share) * x) ** 2 / (share + (1 - share) * x**2), share, x / (1 + x)),
         4 * x / (1 + x) ** 2,
     )
@@ -166,6 +163,14 @@ def _enumerate_floor(f: Formulas) -> Iterator[Exact]:
         sp.Rational(worst.count(weights[0]), 5),
         sp.simplify(f["worst"].subs(at)),
     )
+    rounded: tuple[tuple[int, Relation], ...] = ((2835, "<"), (2845, ">"))
+    for ten_thousandths, relation in rounded:
+        yield Exact(
+            r"the temperature at which half of the worst pool counts, to three digits",
+            sp.Rational(ten_thousandths, 10_000),
+            f["half"],
+            relation,
+        )
     yield Exact(
         r"the released code has $\tau \ge 100$: at least this share of any pool counts",
         1 - sp.Rational(1, 160_000),
@@ -226,7 +231,7 @@ $$<<hot>> + O(\tau^{-2}).$$""",
 Potentials lie in $[0, 1/2]$, so whatever the pool, the effective sample size $1/\sum\rho^2$ is at
 least the share
 $$<<floor>>$$
-of it. The worst pool has a share $<<worst>>$ of its prompts at $p = 1/2$ and the others at $p = 0$
+of it. A pool attains this iff a share $<<worst>>$ of its prompts has $p = 1/2$ and the others $p = 0$
 or $1$. At least half of every pool counts as long as $\tau \ge <<half>> \approx 0.284$; selection
 that matters needs colder sampling. The released code divides the potential of every prompt by at
 least 100, so that its weights have at most the spread of those at $\tau = 100$: more than 99.999

@@ -95,9 +95,11 @@ def _sample_two_answers(f: Formulas, rng: np.random.Generator) -> Iterator[Searc
 
 def _prove_filler(f: Formulas) -> Iterator[Step]:
     yield Step(
-        r"Let $s = (s', s'')$ with $s''$ independent of $(s', r)$ and $E|s''|^2 = h$. The part "
-        r"$A s''$ has mean zero and mean square $E[A^2]\, h = p(1-p) h$; $A s'$ is the case of "
-        r"5.5.",
+        r"Let $s = s' + s''$ with $s''$ independent of $(s', r)$, $E s'' = 0$ and $E|s''|^2 = h$ (the two may "
+        r"share parameters or not). The part $A s''$ has mean zero and mean square $E[A^2]\, h = p(1-p) h$, and "
+        r"$E[A^2 s' \cdot s''] = E[A^2 s'] \cdot E s'' = 0$; $A s'$ is the case of 5.5. "
+        r"Scores of the tokens of one answer are uncorrelated, for each has mean zero given the tokens before "
+        r"it: their mean squares add up to $h$.",
         two_answers + (p * (1 - p) ** 2 + (1 - p) * p**2) * filler,
         f["variance"],
     )
@@ -198,13 +200,13 @@ where $p(1-p) = <<hump>>$, that is at $p \approx 0.146$ and $0.854$.""",
         title="The bell is made by tokens that do not matter",
         status=Status.PROVED,
         statement=r"""
-Let one token decide as in 5.5 and let the others be independent of it and without influence on the
-reward; $h$ is the mean square of their score. Then
+Let one token decide the reward as in 5.5, and let the score of all other tokens together, of mean
+square $h$, be independent of that token. Then
 $$\sigma^2 = <<variance>>,$$
 which, if $L$ and $h$ do not depend on $p$, is one bell iff $h \ge <<threshold>>$. Each further token
-adds its own part to $h$, so that in a long answer $\sigma^2 \approx p(1-p)\, h$: the quota (20)
-follows the bell because of noise that carries nothing about the reward, and leaves the middle as
-that noise vanishes.""",
+adds its own part to $h$, so that in a long answer, $h \gg L^2$, $\sigma^2 \approx p(1-p)\, h$: the
+quota (20) follows the bell because of noise that carries nothing about the reward, and leaves the
+middle as that noise vanishes.""",
         formulas={"variance": with_filler, "threshold": L**2},
         prove=_prove_filler,
         enumerate=_enumerate_filler,

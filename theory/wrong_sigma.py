@@ -126,13 +126,13 @@ CLAIMS = [
         title="The cost of a wrong sigma",
         status=Status.PROVED,
         statement=r"""
-Quotas in proportion to a guess $\hat\sigma > 0$ have $\sum\hat\sigma\,\sum(\sigma^2/\hat\sigma)\,/\,s^2$
+Let all $\sigma > 0$. Real quotas in proportion to a guess $\hat\sigma > 0$ have $\sum\hat\sigma\,\sum(\sigma^2/\hat\sigma)\,/\,s^2$
 times the minimum. If the ratio $\hat\sigma/\sigma$ varies at most by a factor $M$ between prompts this
 is at most
 $$<<worst>>.$$
 If it is log-normal, with standard deviation $\omega$ of its logarithm and independent of $\sigma$, the
-factor tends to $<<lognormal>>$ with the number of prompts, and equal quotas are better than (20) once
-$\omega^2$ exceeds $<<break_even>>$. For $\sigma = \sqrt{p(1-p)}$ and uniformly spread rates that is at
+factor tends to $<<lognormal>>$ as the number of prompts grows, and in that limit equal quotas are
+better than those of the guess once $\omega^2$ exceeds $<<break_even>>$. For $\sigma = \sqrt{p(1-p)}$ and uniformly spread rates that is at
 an error of 28 percent in $\sigma$.""",
         formulas={
             "worst": (1 + spread) ** 2 / (4 * spread),

@@ -114,6 +114,26 @@ def test_one_parameter_stays_below_by_the_formula():
         )
 
 
+def test_several_parameters_stay_below_by_the_formula():
+    rng = np.random.default_rng(5)
+    several = numeric(cramer_rao.several, (p, cramer_rao.separation))
+    for _ in range(20):
+        pi, right = rng.dirichlet(np.full(9, 3.0)), np.arange(9) < 4
+        score = rng.normal(size=(9, 3))
+        score -= pi @ score
+        rate = pi[right].sum()
+        g, fisher = (pi * right) @ score, (score.T * pi) @ score
+        norm = g @ np.linalg.solve(fisher, g)
+        means = [pi[kind] @ score[kind] / pi[kind].sum() for kind in (right, ~right)]
+        rest = score - np.where(right[:, None], *means)
+        apart = means[0] - means[1]
+        t = rate * (1 - rate) * apart @ np.linalg.solve((rest.T * pi) @ rest, apart)
+        assert norm == pytest.approx(several(rate, t), rel=1e-12)
+        assert norm < potential(rate) ** 2
+        overall = rate * (1 - rate) * apart @ np.linalg.solve(fisher, apart)
+        assert norm != pytest.approx(several(rate, overall), rel=1e-3)  # control: F in place of W
+
+
 @pytest.mark.parametrize("radius", RADII)
 def test_the_natural_step_gains_the_potential_times_the_radius(radius: float):
     policy, theta = random_table(9, 5)

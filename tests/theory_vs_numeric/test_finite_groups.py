@@ -119,6 +119,17 @@ def test_mean_gradient(size: int):
         np.testing.assert_allclose(chance @ estimate, expected * exact_gradient(), **CLOSE)
 
 
+@pytest.mark.parametrize("size", [2, 3, 8, 20])
+def test_factor_of_grpo_at_rare_success(size: int):
+    few, limit = (
+        float(formula(group_normalisation, "6.4", name).subs({n: size, p: 1e-9}))
+        for name in ("few", "limit")
+    )
+    found = group_normalisation.length_of_mean(size, np.array([1e-9])) / 1e-9
+    assert found[0] == pytest.approx(few, rel=1e-7)  # what is left is of order n p
+    assert found[0] < 1e-3 * limit  # control: the limit of many rollouts
+
+
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_variance_of_the_gradient(size: int):
     at = {**values(FOUR), n: size}

@@ -257,6 +257,17 @@ def test_a_prompt_drawn_several_times_is_one_of_larger_sigma(times: int):
     assert once[0] != together[0]
 
 
+@pytest.mark.parametrize("rollouts", [7, 10, 23])
+def test_merging_never_loses_in_whole_rollouts(rollouts: int):
+    parts = allocate([2.0, 2.0, 3.0], rollouts, min_quota=1)
+    together = allocate([merged(2, 2.0), 3.0], rollouts, min_quota=1)
+    apart_ = (np.array([2.0, 2.0, 3.0]) ** 2 / parts).sum()
+    joined = (np.array([merged(2, 2.0), 3.0]) ** 2 / together).sum()
+    assert joined <= apart_ * (1 + 1e-12)
+    # one group of n is two of n / 2: there is something to win where n is odd
+    assert (joined < apart_ * (1 - 1e-9)) == bool(together[0] % 2)
+
+
 def band(draw_S: np.ndarray) -> tuple[float, float]:
     """Four standard errors about the mean."""
     error = 4 * draw_S.std(ddof=1) / np.sqrt(draw_S.size)
@@ -285,3 +296,19 @@ def test_part_between_prompts_without_replacement():
 def test_more_prompts_at_the_same_budget_always_lower_the_variance():
     values = [total_variance(0.7, 2.0, 1.3, count, 64) for count in range(1, 65)]
     assert all(after < before for before, after in pairwise(values))
+
+
+def test_more_prompts_can_be_worse_in_whole_rollouts():
+    def within_prompts(draws: int) -> float:  # sigma 10 with chance 1/10, else 1, as in claim 4.4
+        return sum(
+            0.1 ** sigma_B.count(10) * 0.9 ** sigma_B.count(1)
+            * variance(np.array(sigma_B), allocate(sigma_B, 3, min_quota=1))
+            for sigma_B in product((1, 10), repeat=draws)
+        )  # fmt: skip
+
+    mean, square = 0.1 * 10 + 0.9, 0.1 * 100 + 0.9  # of sigma
+    at = (0.0, mean, square - mean**2)
+    one_each = total_variance(*at, 3, 3) + saving(at[2], 3, 3)
+    assert within_prompts(3) == pytest.approx(one_each, rel=1e-12)
+    assert within_prompts(2) < one_each * 0.9
+    assert total_variance(*at, 2, 3) > total_variance(*at, 3, 3)  # control: real quotas

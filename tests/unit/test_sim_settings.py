@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cures import list_schedulers
-from sim.arguments import parser, settings_of
 from sim.arm import ArmTask, build
-from sim.cli import main
+from sim.cli import main, parser
+from sim.commands.compare import settings_of
 from sim.populations import LAWS, POLICIES, POPULATIONS, make_population
 from sim.settings import LEARNING_RATES, Seeds, Settings, check_same, parse_options
 

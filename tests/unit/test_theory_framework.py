@@ -136,10 +136,11 @@ def test_report_prints_the_checked_object_and_renders_every_formula():
     claim = _variance_claim()
     text = markdown([claim], [verdict(claim)])
     assert sp.latex(claim.formulas["variance"]) in text
-    rendered = page(text)
+    rendered = page([claim], [verdict(claim)])
     assert rendered.count("<math") >= 4  # statement, proof line and its words, enumeration
     assert "$" not in rendered  # nothing left unrendered
     assert "| a bar</td>" in rendered  # a bar in a cell ends neither the cell nor its mathematics
-    assert rendered.count("<td>") == 14  # 3 statuses x 2, 4 of the enumeration, 4 of the simulation
+    # 3 statuses x 2, contents 2 x 4, 4 of the enumeration, 4 of the simulation and its picture
+    assert rendered.count("<td>") == 23
     failed = verdict(claim, {"variance": p})
     assert "THIS CLAIM FAILED" in markdown([claim], [failed])

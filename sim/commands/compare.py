@@ -1,23 +1,29 @@
-"""The arguments of ``python -m sim compare``, and the settings they stand for."""
+"""``python -m sim compare``: its arguments, the settings they stand for, the run and its progress."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from cures import list_schedulers
 from cures.advantage import AGGREGATIONS, ESTIMATORS
 from cures.schedulers import SCHEDULERS
+from sim.compare import compare, tasks_of
 from sim.optimiser import OPTIMISERS
+from sim.plot import draw_curves
 from sim.populations import POLICIES, POPULATIONS
+from sim.report import show
 from sim.settings import LEARNING_RATES, REFERENCE, Settings, parse_options
-from sim.until_decided import MOST_SEEDS, STEP
+from sim.until_decided import MOST_SEEDS, STEP, first_look, next_look
 
-TOP = "Command line of the simulator: python -m sim compare --schedulers cures ..."
+SUMMARY = "run schedulers on paired seeds and compare them"
 DEFAULT = {f.name: f.default for f in fields(Settings)}
 DESCRIPTION = f"""\
 Compare schedulers on a simulated policy at equal generated rollouts, pilots and discarded ones
@@ -87,18 +93,10 @@ class _Section:
         )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The argument parser; every default is that of :class:`sim.settings.Settings`."""
-    top = argparse.ArgumentParser(prog="python -m sim", description=TOP)
-    commands = top.add_subparsers(dest="command", required=True)
-    p = commands.add_parser(
-        "compare",
-        help="run schedulers on paired seeds and compare them",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        usage="python -m sim compare --schedulers NAME [NAME ...] [options]",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    """Fill the command's parser; every default is that of :class:`sim.settings.Settings`."""
+    p.description, p.epilog = DESCRIPTION, EPILOG
+    p.usage = "python -m sim compare --schedulers NAME [NAME ...] [options]"
     arms = _Section(p, "what is compared")
     arms.group.add_argument(
         "--schedulers", nargs="+", required=True, metavar="NAME", help="arms; see below"
@@ -159,7 +157,6 @@ def parser() -> argparse.ArgumentParser:
         help="seconds between checkpoints (%(default)s)",
     )
     files.add_argument("--outcomes", action="store_true", help="write outcomes.jsonl for every run")
-    return top
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
@@ -175,3 +172,61 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         options=parse_options(arguments.set),
         has_outcomes=arguments.outcomes,
     )
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Compare, draw, print; status 0."""
+    settings = settings_of(arguments)
+    root = arguments.out or Path("runs") / f"sim-{settings.population}"
+    settings, comparison = _compare(settings, root, arguments, console)
+    draw_curves(settings, root, comparison)
+    show(settings, comparison, root, console)
+    return 0
+
+
+def _compare(
+    settings: Settings, root: Path, arguments: argparse.Namespace, console: Console
+) -> tuple[Settings, dict[str, Any]]:
+    """The comparison and the settings it ended with; ``--until-decided`` adds seeds."""
+    if not arguments.until_decided:
+        return settings, _compare_with_progress(settings, root, arguments, console)
+    settings = replace(settings, seeds=first_look(settings, root))
+    while True:
+        comparison = _compare_with_progress(settings, root, arguments, console)
+        seeds, open_arms = next_look(settings, root)
+        state = f"open: {', '.join(open_arms)}" if open_arms else "every verdict is in"
+        next_step = "this was the last look" if seeds is None else f"going on to {seeds}"
+        console.print(f"{settings.seeds} seeds: {state}; {next_step}", soft_wrap=True)
+        if seeds is None:
+            return settings, comparison
+        settings = replace(settings, seeds=seeds)
+
+
+def _compare_with_progress(
+    settings: Settings, root: Path, arguments: argparse.Namespace, console: Console
+) -> dict[str, Any]:
+    tasks = tasks_of(settings)
+    done = [0] * len(tasks)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rollouts, left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("runs", total=len(tasks) * settings.rollouts)
+
+        def on_progress(position: int, generated: int) -> None:
+            done[position] = generated
+            finished = sum(n >= settings.rollouts for n in done)
+            text = f"{finished}/{len(tasks)} runs"
+            progress.update(bar, completed=sum(done), description=text)
+
+        return compare(
+            settings,
+            root,
+            jobs=arguments.jobs,
+            checkpoint_every_s=arguments.checkpoint_every,
+            on_progress=on_progress,
+        )

@@ -1,0 +1,4 @@
+"""The commands of ``python -m sim``, one module each.
+
+A module has ``SUMMARY`` (one line), ``add_arguments(parser)`` and ``run(arguments, console) -> status``.
+"""
