@@ -46,7 +46,8 @@ lint: setup  ## formatter, linter, type checker
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 
-bench: setup  ## time of a scheduler step and of allocate (run on an idle machine)
+bench: setup  ## time of an import, a scheduler step and allocate (run on an idle machine)
+	@$(PY) benchmarks/import_time.py
 	@$(PY) benchmarks/scheduler_step.py
 	@$(PY) benchmarks/allocate.py
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import FloatArray, IntArray, as_float_array
+from cures.checks import FloatArray, IntArray, as_array, as_float_array, broadcast
 from cures.potential import as_group_size
 
 # log(Gamma(w + 3/4) / Gamma(w + 1/4)) - log(w) / 2 = sum_k c_k / w^(2k), centred at w = x - 1/4 so
@@ -32,9 +32,16 @@ _NODE, _WEIGHT = np.polynomial.legendre.leggauss(16)
 
 
 def _as_count(where: str, parameter: str, value: ArrayLike) -> FloatArray:
-    array = np.asarray(value)
+    array = as_array(where, parameter, value, "an array of real numbers")
     flat = as_float_array(where, parameter, array.ravel(), low=0.0, open_low=True)
     return flat.reshape(array.shape)
+
+
+def _as_counts(where: str, alpha: ArrayLike, beta: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    a, b = broadcast(
+        where, alpha=_as_count(where, "alpha", alpha), beta=_as_count(where, "beta", beta)
+    )
+    return a, b
 
 
 def _half_step_gamma_ratio(x: FloatArray) -> FloatArray:
@@ -83,9 +90,7 @@ def expected_potential(alpha: ArrayLike, beta: ArrayLike) -> FloatArray:
     >>> round(float(expected_potential(1.0, 1.0)), 12)  # pi / 8
     0.392699081699
     """
-    a = _as_count("expected_potential", "alpha", alpha)
-    b = _as_count("expected_potential", "beta", beta)
-    a, b = np.broadcast_arrays(a, b)
+    a, b = _as_counts("expected_potential", alpha, beta)
     total = a + b
     # Interleaved division: g(a) g(b) alone would overflow for counts near 1e308.
     return np.asarray(
@@ -116,8 +121,7 @@ def expected_variance(alpha: ArrayLike, beta: ArrayLike) -> FloatArray:
     >>> float(expected_variance(1.0, 2.0))
     0.16666666666666666
     """
-    a = _as_count("expected_variance", "alpha", alpha)
-    b = _as_count("expected_variance", "beta", beta)
+    a, b = _as_counts("expected_variance", alpha, beta)
     return np.asarray((a / (a + b)) * (b / (a + b + 1.0)))
 
 
@@ -155,9 +159,8 @@ def expected_mixed(alpha: ArrayLike, beta: ArrayLike, n: ArrayLike) -> FloatArra
     0.6
     """
     where = "expected_mixed"
-    a = _as_count(where, "alpha", alpha)
-    b = _as_count(where, "beta", beta)
-    a, b, size = np.broadcast_arrays(a, b, as_group_size(where, "n", n, low=0))
+    a, b = _as_counts(where, alpha, beta)
+    a, b, size = broadcast(where, alpha=a, beta=b, n=as_group_size(where, "n", n, low=0))
     terms = size - 1
     right = a / (a + b) * -np.expm1(-_log_rising_ratio(a, b, terms))
     wrong = b / (a + b) * -np.expm1(-_log_rising_ratio(b, a, terms))

@@ -123,6 +123,26 @@ def frozen(array: NDArray[Any]) -> None:
     array.setflags(write=False)
 
 
+def as_array(where: str, parameter: str, value: ArrayLike, legal: str) -> NDArray[Any]:
+    """An array of any shape; nested lists of unequal lengths are refused."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        fail(where, parameter, legal, value)
+
+
+def broadcast(where: str, **arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Arrays of one shape; the first that does not fit to those before it is named."""
+    shape: tuple[int, ...] = ()
+    for parameter, array in arrays.items():
+        try:
+            shape = np.broadcast_shapes(shape, array.shape)
+        except ValueError:
+            legal = f"of a shape that broadcasts with {shape}, that of the arguments before it"
+            fail(where, parameter, legal, f"shape {array.shape}")
+    return tuple(np.broadcast_to(array, shape) for array in arrays.values())
+
+
 def as_float_array(
     where: str,
     parameter: str,

@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import FloatArray, as_choice, as_float_array, fail
+from cures.checks import FloatArray, as_array, as_choice, as_float_array, broadcast, fail
 from cures.potential import as_group_size, as_rate, potential, prob_mixed
 
 SURROGATE_ESTIMATORS = ("rloo", "dr_grpo", "grpo")
@@ -37,7 +37,7 @@ class NegativeVarianceWarning(UserWarning):
 def _as_moment(
     where: str, parameter: str, value: ArrayLike, low: float | None, *, allow_nan: bool = False
 ) -> FloatArray:
-    array = np.asarray(value)
+    array = as_array(where, parameter, value, "an array of real numbers")
     flat = as_float_array(where, parameter, array.ravel(), low=low, allow_nan=allow_nan)
     return flat.reshape(array.shape)
 
@@ -88,7 +88,15 @@ def gradient_variance(
     correct = _as_moment(where, "sq_norm_correct", sq_norm_correct, 0.0)
     wrong = _as_moment(where, "sq_norm_wrong", sq_norm_wrong, 0.0)
     difference = _as_moment(where, "sq_norm_difference", sq_norm_difference, None)
-    return _eq_21(rate, correct, wrong, difference)
+    return _eq_21(
+        *broadcast(
+            where,
+            p=rate,
+            sq_norm_correct=correct,
+            sq_norm_wrong=wrong,
+            sq_norm_difference=difference,
+        )
+    )
 
 
 def _eq_21(
@@ -203,13 +211,13 @@ def gradient_std_surrogate(
     name = as_choice(where, "estimator", estimator, SURROGATE_ESTIMATORS)
     if n is None:
         fail(where, "n", f"an int >= 2 for estimator {name!r}", n)
-    rate = as_rate(where, "p", p)
-    size = as_group_size(where, "n", n, low=2).astype(np.float64)
+    rate, group = broadcast(where, p=as_rate(where, "p", p), n=as_group_size(where, "n", n, low=2))
+    size = group.astype(np.float64)
     if name == "rloo":
         return np.asarray(potential(rate) * np.sqrt(size / (size - 1.0)))
     if name == "dr_grpo":
         return np.asarray(potential(rate) * np.sqrt((size - 1.0) / size))
-    return np.asarray(np.sqrt(prob_mixed(rate, n) * ((size - 1.0) / size)))
+    return np.asarray(np.sqrt(prob_mixed(rate, group) * ((size - 1.0) / size)))
 
 
 def gradient_std_released(
@@ -264,7 +272,7 @@ def gradient_std_released(
     }
     rate = as_rate(where, "p", p)
     moments = [_as_moment(where, name, v, 0.0, allow_nan=True) for name, v in named.items()]
-    rate, *moments = np.broadcast_arrays(rate, *moments)
+    rate, *moments = broadcast(where, p=rate, **dict(zip(named, moments, strict=True)))
     is_mixed = (rate > 0.0) & (rate < 1.0)
     for name, array in zip(named, moments, strict=True):
         if np.isnan(array[is_mixed]).any():

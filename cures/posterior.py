@@ -215,6 +215,8 @@ class BetaPosterior:
         """
         where = "BetaPosterior.load_state_dict"
         own = self.state_dict()
+        if not isinstance(state, Mapping):
+            fail(where, "state", f"a dict with keys {sorted(own)}", state)
         if set(state) != set(own):
             fail(where, "state", f"a dict with keys {sorted(own)}", sorted(map(str, state)))
         as_int(where, "num_prompts", state["num_prompts"], self._num_prompts, self._num_prompts)

@@ -14,18 +14,29 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import FloatArray, IntArray, as_float_array, as_int_array
+from cures.checks import (
+    FloatArray,
+    IntArray,
+    as_array,
+    as_float_array,
+    as_int_array,
+    broadcast,
+    fail,
+)
 
 
 def as_rate(where: str, parameter: str, value: ArrayLike) -> FloatArray:
     """Success rates of any shape, as float64 in [0, 1]."""
-    array = np.asarray(value)
+    array = as_array(where, parameter, value, "an array of real numbers")
     return as_float_array(where, parameter, array.ravel(), low=0.0, high=1.0).reshape(array.shape)
 
 
 def as_group_size(where: str, parameter: str, value: ArrayLike, low: int) -> IntArray:
     """Group sizes of any shape, as int64 >= ``low``."""
-    array = np.asarray(value)
+    legal = f"an int >= {low}, or an array of such"
+    array = as_array(where, parameter, value, legal)
+    if array.dtype.kind not in "iu" and array.size:
+        fail(where, parameter, legal, value)
     return as_int_array(where, parameter, array.ravel(), low=low).reshape(array.shape)
 
 
@@ -96,8 +107,8 @@ def prob_mixed(p: ArrayLike, n: ArrayLike) -> FloatArray:
     >>> float(prob_mixed(1e-20, 4))
     4e-20
     """
-    rate = as_rate("prob_mixed", "p", p)
-    size = as_group_size("prob_mixed", "n", n, low=0)
+    where = "prob_mixed"
+    rate, size = broadcast(where, p=as_rate(where, "p", p), n=as_group_size(where, "n", n, low=0))
     rare = np.minimum(rate, 1.0 - rate)
     count = size.astype(np.float64)
     mixed = -np.expm1(count * np.log1p(-rare)) - rare**count

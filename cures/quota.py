@@ -49,7 +49,8 @@ def allocate(
     infeasible : {"raise", "drop"}
         What to do when the budget is below the sum of the minima. "drop" serves only the k prompts
         with the largest sigma (ties: lowest index), k the largest number whose minima fit, with the
-        whole budget; the others get 0. A budget above the sum of the maxima is always an error.
+        whole budget; the others get 0. A budget above what the served can take is always an error,
+        and so is one that is too small for the largest sigma alone.
 
     Returns
     -------
@@ -94,6 +95,9 @@ def allocate(
         # Minima are capped at budget + 1: one that large never fits, and the sums cannot overflow.
         cost = np.cumsum(np.minimum(low_B[ranked], total + 1).astype(np.float64))
         served = np.sort(ranked[: int(np.searchsorted(cost, total, side="right"))])
+        if sigma_B.size and total and not served.size:
+            first = int(low_B[ranked[0]])
+            fail(where, "budget", f"0 or >= {first}, the minimum of the largest sigma", total)
     _check_feasible(where, total, low_B[served], high_B[served])
     quota_B = np.zeros(sigma_B.size, dtype=np.int64)
     quota_B[served] = _allocate_feasible(sigma_B[served], total, low_B[served], high_B[served])

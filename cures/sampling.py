@@ -16,7 +16,6 @@ import math
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 from cures.checks import FloatArray, IntArray, as_float, as_float_array, as_int, fail
 
@@ -25,10 +24,11 @@ _UNDERFLOW = 800.0  # exp(-800) is 0 in float64
 
 
 def order_free_sum(value_N: FloatArray) -> float:
-    """Sum non-negative floats below 1e300 such that permuting them changes no bit.
+    """Sum floats of size below 1e300 such that permuting them changes no bit.
 
     Each pass rounds all terms to a grid so coarse that their sum is exact, and leaves the rest to
-    the next pass; three passes keep the result within a unit in the last place for up to 1e6 terms.
+    the next pass; three passes keep the result within a unit in the last place of the sum of sizes
+    for up to 1e6 terms.
     """
     total, rest = 0.0, value_N
     for _ in range(3):
@@ -184,6 +184,8 @@ def temperature_for_effective_size(potential_N: ArrayLike, size: float) -> float
         return coldest
     if excess(ends[1]) <= 0.0:
         return hottest
+    from scipy.optimize import brentq  # here: it takes longer to import than everything else
+
     return math.exp(float(brentq(excess, *ends, xtol=1e-14, rtol=1e-14)))
 
 

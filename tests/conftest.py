@@ -1,11 +1,16 @@
-"""Threads and hypothesis profiles; nothing here seeds anything."""
+"""Threads, signals and hypothesis profiles; nothing here seeds anything."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 # Before torch is imported anywhere: two test workers on two cores, one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell lets its background jobs ignore Ctrl-C, and so do their children. Tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from hypothesis import HealthCheck, settings
 

@@ -221,6 +221,12 @@ class Config:
     evaluation: EvaluationConfig
     run: RunConfig
 
+    def __post_init__(self) -> None:
+        wanted = self.scheduler.resolved_options().get("use_moments", False)
+        if wanted is True and not self.rollout.gradient_moments:
+            legal = "true, because the scheduler has use_moments = true"
+            fail("[rollout]", "gradient_moments", legal, self.rollout.gradient_moments)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values, as written to ``config.json``; lists instead of tuples."""
         plain = dataclasses.asdict(self)

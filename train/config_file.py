@@ -24,10 +24,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         content = tomllib.loads(source.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"config: cannot read {source}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config: {source} is not valid TOML: {error}") from error
     for override in overrides:
         _apply(content, override)
+    for override in overrides:
+        _refuse_shadowed(content, override)
     return from_dict(content)
 
 
@@ -46,6 +48,21 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             fail("--set", "override", f"section.key=value, and {name} is a value", override)
     table[path[-1]] = value
+
+
+def _refuse_shadowed(content: Mapping[str, Any], override: str) -> None:
+    """An option of ``[scheduler]`` says nothing if the scheduler's own table holds the same key."""
+    section, _, key = override.partition("=")[0].strip().partition(".")
+    scheduler = content.get(section)
+    if section != "scheduler" or not isinstance(scheduler, Mapping):
+        return
+    name = scheduler.get("name")
+    own = scheduler.get(name) if isinstance(name, str) else None
+    if isinstance(own, Mapping) and key in own:
+        legal = (
+            f"scheduler.{name}.{key}=..., because the table [scheduler.{name}] holds {key} and wins"
+        )
+        fail("--set", "override", legal, override)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

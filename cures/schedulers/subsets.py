@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from cures.checks import FloatArray, IntArray, as_bool, as_int, as_int_array, fail
 from cures.records import Moments, Outcome, Plan, Selection
+from cures.sampling import order_free_sum
 from cures.schedulers.driver import Scheduler
 from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
 from cures.schedulers.driver.draft import Draft
@@ -214,11 +215,32 @@ class SubsetScheduler(Scheduler):
     def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
         is_here = plan.is_pilot_B[at]
         slot = np.searchsorted(self.members, plan.prompt_B[at][is_here])
-        self._pilot_success_S[slot] += outcome.success_B[is_here]
-        self._pilot_trial_S[slot] += outcome.trial_B[is_here]
+        success, trial = outcome.success_B[is_here], outcome.trial_B[is_here]
         if moments is not None:
-            for key in MOMENTS:
-                self._moment_S[key][slot] = getattr(moments, key)[is_here]
+            self._add_moments(slot, success, trial, moments.take(np.flatnonzero(is_here)))
+        self._pilot_success_S[slot] += success
+        self._pilot_trial_S[slot] += trial
+
+    def _add_moments(
+        self, slot: IntArray, success: IntArray, trial: IntArray, moments: Moments
+    ) -> None:
+        """Average with what earlier pilots of the same prompt showed, by rollouts of the kind.
+
+        The average of two unbiased differences is unbiased.
+        """
+        old_success, old_trial = self._pilot_success_S[slot], self._pilot_trial_S[slot]
+        weights = {
+            "correct": (old_success, success),
+            "wrong": (old_trial - old_success, trial - success),
+            "difference": (old_trial, trial),
+        }
+        for key in MOMENTS:
+            old, new = self._moment_S[key][slot], getattr(moments, key)
+            before, now = weights[key.rpartition("_")[2]]
+            both = (before * old + now * new) / np.maximum(before + now, 1)
+            self._moment_S[key][slot] = np.where(
+                np.isnan(old), new, np.where(np.isnan(new), old, both)
+            )
 
     def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
         if plan.is_pilot_B.all() and not self.train_pilots:
@@ -231,7 +253,8 @@ class SubsetScheduler(Scheduler):
         is_missing = np.isnan(values)
         if is_missing.all():
             return None
-        return np.where(is_missing, values[~is_missing].mean(), values)
+        measured = values[~is_missing]
+        return np.where(is_missing, order_free_sum(measured) / measured.size, values)
 
     def _config(self) -> dict[str, StateValue]:
         return {

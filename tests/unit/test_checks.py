@@ -48,3 +48,48 @@ def test_the_doors_use_them():
     with pytest.raises(ValueError, match="Moments: sq_norm_correct"):
         cures.Moments([None], [None], [None], [None], [None])
     assert cures.advantages([True, False], [0, 0], estimator="dr_grpo").tolist() == [0.5, -0.5]
+
+
+SHAPES = [
+    (lambda: cures.expected_potential([1.0, 2.0], [1.0, 2.0, 3.0]), "expected_potential: beta"),
+    (lambda: cures.expected_variance([1.0, 2.0], [1.0, 2.0, 3.0]), "expected_variance: beta"),
+    (lambda: cures.expected_mixed([1.0, 2.0], 1.0, [2, 3, 4]), "expected_mixed: n"),
+    (lambda: cures.prob_mixed([0.5, 0.1], [1, 2, 3]), "prob_mixed: n"),
+    (lambda: cures.gradient_std([0.5, 0.1], [1.0, 2.0, 3.0], 1.0, 1.0), "sq_norm_correct"),
+    (lambda: cures.gradient_std([0.5, 0.1], 1.0, 1.0, np.ones(3)), "sq_norm_difference"),
+    (lambda: cures.gradient_std_released([0.5, 0.1], 1.0, 1.0, 1.0, np.ones(3)), "sq_norm_wrong"),
+    (
+        lambda: cures.gradient_std_surrogate([0.5, 0.1], estimator="rloo", n=[2, 3, 4]),
+        "surrogate: n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "name"), SHAPES)
+def test_shapes_that_do_not_fit_are_named(call, name):
+    with pytest.raises(
+        ValueError, match=rf"{name} must be of a shape that broadcasts with .*shape"
+    ):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: cures.potential([[0.1], [0.1, 0.2]]), "potential: p must be an array of real"),
+        (lambda: cures.expected_potential([[1], [1, 2]], 1), "alpha must be an array of real"),
+        (lambda: cures.gradient_std(0.5, [[1], [1, 2]], 1, 1), "sq_norm_correct must be an array"),
+        (lambda: cures.expected_mixed(0.5, 0.5, 1.5), r"n must be an int >= 0, or .*, got 1\.5"),
+        (
+            lambda: cures.prob_mixed(0.5, [[1], [1, 2]]),
+            "n must be an int >= 0, or an array of such",
+        ),
+        (
+            lambda: cures.BetaPosterior(2).load_state_dict(None),
+            "state must be a dict with keys .*, got None",
+        ),
+    ],
+)
+def test_ragged_and_foreign_values_are_named(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call()

@@ -110,6 +110,15 @@ def test_point_4_all_wrong_and_all_right_pilots_get_no_rollouts_for_the_whole_su
     assert set(excluded.tolist()) <= seen  # `cures` still visits them
 
 
+def paper_step(pilot_B, **settings):
+    """The first step of `cures` after the same pilots."""
+    defaults = {"batch_size": 4, "budget": 32, "num_subsets": 1}
+    scheduler = cures.make_scheduler("cures", num_prompts=pilot_B.size, **(defaults | settings))
+    while (plan := scheduler.propose()).is_pilot_B.any():
+        scheduler.observe(Outcome.of(plan, pilot_B[plan.prompt_B]))
+    return plan
+
+
 def test_point_5_quotas_per_shard_rounded_alone_multiplied_and_padded():
     scheduler, plan = piloted(PILOTS)
     p = PILOTS / 4
@@ -129,6 +138,7 @@ def test_point_5_quotas_per_shard_rounded_alone_multiplied_and_padded():
     if raised.size:  # on the largest
         assert expected[raised].min() >= np.sort(expected[plan.prompt_B])[-raised.size :].min()
     assert plan.num_rollouts != 32  # the budget of a step is not the budget
+    assert paper_step(PILOTS).num_rollouts == 32  # `cures` keeps it
 
 
 @pytest.mark.parametrize(
@@ -156,6 +166,8 @@ def test_point_6_no_prompt_twice_in_a_step():
         assert (plan.draw_B == 1).all()
         scheduler.observe(Outcome.of(plan, plan.quota_B))
         plan = scheduler.propose()
+    # `cures` draws with replacement: 12 of 16 prompts are all different in one step of 8000
+    assert paper_step(np.full(16, 2), batch_size=12, budget=96).draw_B.max() > 1
 
 
 def test_a_subset_without_mixed_pilots_falls_back_and_is_counted():

@@ -206,6 +206,89 @@ def test_pilots_cut_by_a_limit_are_completed_by_the_next_plan():
     assert scheduler.ledger.pilots == 80
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (10, [4, 4, 2]),  # the rest of the third prompt is a group of 2
+        (11, [4, 4, 2]),  # 3 would leave a group of one behind
+        (9, [4, 4]),  # one rollout is no group
+        (3, [2]),
+        (2, [2]),
+    ],
+)
+def test_a_cut_pilot_leaves_no_group_of_one(limit, expected):
+    scheduler = make(20, num_subsets=1)
+    assert scheduler.propose(limit=limit).quota_B.tolist() == expected
+    assert scheduler.propose().quota_B.min() >= 2
+
+
+def moments(correct, wrong, difference):
+    """Of one group; mean norms are left at 1 where the kind exists."""
+    norm = [1.0 + 0.0 * x for x in (correct, wrong)]
+    return Moments([correct], [wrong], [difference], [norm[0]], [norm[1]])
+
+
+def test_moments_of_pilots_in_two_plans_are_averaged_by_rollouts_of_the_kind():
+    nan = float("nan")
+    scheduler = make(
+        1, num_subsets=1, pilots=6, use_moments=True, batch_size=1, budget=8, min_quota=2
+    )
+    first, second = scheduler.propose(limit=4), scheduler.propose()
+    assert (first.quota_B.tolist(), second.quota_B.tolist()) == ([4], [2])
+    # 3 right of 4, then 1 right of 2
+    scheduler.observe(Outcome.of(first, [3], moments_B=moments(8.0, 2.0, 3.0)))
+    scheduler.observe(Outcome.of(second, [1], moments_B=moments(4.0, 5.0, -3.0)))
+    state = scheduler.state_dict()
+    assert state["rule/sq_norm_correct"] == pytest.approx([(3 * 8.0 + 4.0) / 4])
+    assert state["rule/sq_norm_wrong"] == pytest.approx([(2.0 + 5.0) / 2])
+    assert state["rule/sq_norm_difference"] == pytest.approx([(4 * 3.0 - 2 * 3.0) / 6])
+
+    for order in ((0, 1), (1, 0)):  # what only one of the plans could measure stays
+        scheduler = make(
+            1, num_subsets=1, pilots=6, use_moments=True, batch_size=1, budget=8, min_quota=2
+        )
+        plans = [scheduler.propose(limit=4), scheduler.propose()]
+        outcomes = [
+            Outcome.of(plans[0], [2], moments_B=moments(5.0, 2.0, 3.0)),
+            Outcome.of(plans[1], [0], moments_B=moments(nan, 5.0, nan)),
+        ]
+        for i in order:
+            scheduler.observe(outcomes[i])
+        state = scheduler.state_dict()
+        assert state["rule/sq_norm_correct"] == pytest.approx([5.0])
+        assert state["rule/sq_norm_wrong"] == pytest.approx([(2 * 2.0 + 2 * 5.0) / 4])
+        assert state["rule/sq_norm_difference"] == pytest.approx([3.0])
+
+
+def test_a_host_that_measures_no_moments_is_counted():
+    scheduler = make(4, num_subsets=1, use_moments=True)
+    plan = scheduler.propose()
+    scheduler.observe(Outcome.of(plan, [2, 1, 3, 0]))
+    assert scheduler.counters["moments_not_measured"] == 4
+
+
+def test_relabelling_prompts_permutes_sigma_bit_for_bit_with_moments():
+    """The mean that stands in for a missing norm must not depend on the order of its terms."""
+    rng = np.random.default_rng(0)
+    norm_N, rate_N = rng.lognormal(0.0, 2.0, 24), rng.integers(0, 5, 24)
+    nan_if_none = np.where(rate_N > 0, norm_N, np.nan)
+
+    def sigma(order):
+        scheduler = make(24, num_subsets=1, pilots=4, budget=96, use_moments=True)
+        plan = scheduler.propose()
+        at = order[plan.prompt_B]
+        one = np.ones(24)
+        scheduler.observe(
+            Outcome.of(plan, rate_N[at], moments_B=Moments(nan_if_none[at], one, one, one, one))
+        )
+        found = scheduler._moments_or_mean("sq_norm_correct")
+        return found[np.argsort(order)]
+
+    plain = sigma(np.arange(24))
+    for _ in range(8):
+        assert np.array_equal(sigma(rng.permutation(24)), plain)
+
+
 def test_the_prior_is_the_one_that_was_given():
     alpha = np.ones(30)
     scheduler = make(prior=(alpha, np.ones(30)))

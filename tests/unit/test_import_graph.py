@@ -32,14 +32,15 @@ def files(folder: str) -> list[Path]:
 
 def test_import_cures_is_light():
     code = (
-        "import json, sys, time, numpy, scipy.special, scipy.optimize\n"
+        "import json, sys, numpy, scipy\n"
         "before = set(sys.modules); import cures\n"
-        "print(json.dumps(sorted(m.split('.')[0] for m in set(sys.modules) - before)))"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout))
     heavy = {"torch", "sympy", "matplotlib", "transformers", "vllm", "rich", "pandas"}
-    assert not loaded & heavy
+    assert not {name.split(".")[0] for name in loaded} & heavy
+    assert not loaded & {"scipy.optimize", "scipy.stats"}  # each is slower than all of cures
 
 
 @pytest.mark.parametrize("path", files("cures"), ids=lambda p: str(p.relative_to(ROOT)))
@@ -55,7 +56,9 @@ def test_hosts_do_not_import_each_other_or_the_figures(folder):
     others = {"sim", "train", "figures", "theory"} - {folder}
     for path in files(folder):
         tops = {name.split(".")[0] for name in imports_of(path)}
-        assert not tops & others, path
+        # what the simulator's validation expects comes from the formulas that are proved
+        legal = {"theory"} if "validation" in path.parts else set()
+        assert not tops & (others - legal), path
 
 
 def test_theory_stands_on_its_own():
@@ -75,8 +78,9 @@ def test_hosts_use_none_of_the_pieces_a_scheduler_is_made_of(folder):
     pieces = {
         "BetaPosterior", "allocate", "allocate_by_value", "draw_with_replacement",
         "draw_without_replacement", "expected_mixed", "expected_potential", "expected_variance",
-        "gradient_std", "gradient_std_surrogate", "gradient_variance", "inclusion_probability",
-        "potential", "round_to_total", "sampling_distribution",
+        "gradient_std", "gradient_std_released", "gradient_std_surrogate", "gradient_variance",
+        "inclusion_probability", "potential", "prob_mixed", "round_to_total",
+        "sampling_distribution", "temperature_for_effective_size",
     }  # fmt: skip
     for path in files(folder):
         tree = ast.parse(path.read_text())

@@ -185,8 +185,9 @@ def test_drop_serves_the_largest_sigmas_whose_minima_fit():
 def test_drop_refuses_what_the_served_prompts_cannot_take():
     with pytest.raises(ValueError, match=r"budget must be in \[4, 5\] for 1 served prompts"):
         allocate([0.3, 0.5], 7, min_quota=4, max_quota=5, infeasible="drop")
-    for low in (2, [1, 2**52]):  # the prompt of largest sigma does not fit, and none is skipped
-        with pytest.raises(ValueError, match=r"budget must be in \[0, 0\] for 0 served prompts"):
+    for low, needed in ((2, 2), ([1, 2**52], 2**52)):  # the largest sigma first, none is skipped
+        sentence = f"budget must be 0 or >= {needed}, the minimum of the largest sigma, got 1"
+        with pytest.raises(ValueError, match=sentence):
             allocate([0.3, 0.5], 1, min_quota=low, infeasible="drop")
 
 

@@ -159,6 +159,36 @@ def test_command_line_reports_bad_input_without_a_traceback(tmp_path, capsys):
     assert "got 'best'" in message
 
 
+@pytest.mark.parametrize("value", ["0.2", "0"])
+def test_an_override_that_would_be_ignored_is_refused(value):
+    path = CONFIGS[0]
+    assert "temperature" in load(path).scheduler.options["cures"]
+    override, chosen = f"scheduler.temperature={value}", 'scheduler.name="cures"'
+    sentence = r"--set: override must be scheduler\.cures\.temperature=\.\.\., .* wins, got"
+    with pytest.raises(ValueError, match=sentence):
+        load(path, [override, chosen])
+    options = load(path, ["scheduler.cures.temperature=0.3", chosen]).scheduler.resolved_options()
+    assert options["temperature"] == 0.3
+    # the table of another scheduler does not count
+    options = load(path, [override, 'scheduler.name="oracle"']).scheduler.resolved_options()
+    assert options["temperature"] == float(value)
+
+
+def test_moments_that_nobody_would_measure_are_refused():
+    wanted = ['scheduler.name="cures"', "scheduler.cures.use_moments=true"]
+    with pytest.raises(ValueError, match=r"\[rollout\]: gradient_moments must be true, because"):
+        load(CONFIGS[0], wanted)
+    config = load(CONFIGS[0], [*wanted, "rollout.gradient_moments=true"])
+    assert config.scheduler.resolved_options()["use_moments"] is True
+
+
+def test_a_config_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xff\xfe[run]")
+    with pytest.raises(ValueError, match=r"config: .*config\.toml is not valid TOML: .*utf-8"):
+        load(path)
+
+
 def test_exit_status_is_that_of_argparse_on_bad_input(tmp_path, monkeypatch, capsys):
     run = ["run", str(CONFIGS[0])]
     for bad in (["run"], ["nonsense"], ["eval", str(tmp_path), "--samples", "many"]):

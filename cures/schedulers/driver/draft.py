@@ -108,7 +108,8 @@ def cut(draft: Draft, limit: int | None, min_quota: int) -> Draft:
     """Cut a draft to at most ``limit`` rollouts.
 
     Whole groups go from the end; the last group that stays in part keeps at least ``min_quota``
-    rollouts (or its own smaller quota), so a cut never leaves a group of one by default.
+    rollouts (or its own smaller quota), so a cut never leaves a group of one by default. What is cut
+    from a pilot group is a later group of its own, and as large if the quota is large enough for both.
     """
     quota = draft.quota
     if limit is None or int(quota.sum()) <= limit:
@@ -117,6 +118,8 @@ def cut(draft: Draft, limit: int | None, min_quota: int) -> Draft:
     whole = int(np.searchsorted(total, limit, side="right"))
     left = limit - (int(total[whole - 1]) if whole else 0)
     kept = quota[:whole]
+    if draft.is_pilot and int(quota[whole]) >= 2 * min_quota:
+        left = min(left, int(quota[whole]) - min_quota)
     if left >= min_quota:
         kept = np.append(kept, left)
     return draft.truncated(kept)

@@ -355,6 +355,8 @@ class Scheduler(ABC):
             policy_step=outcome.policy_step,
         )
         moments = None if outcome.moments_B is None else outcome.moments_B.take(row)
+        if plan.wants_moments and moments is None:
+            self._books.count("moments_not_measured", at.size)
         self._learn(plan, at, part, moments)
 
     def _close(self, open_plan: OpenPlan) -> Selection:
