@@ -17,6 +17,7 @@ from theory.check import Verdict, run
 from theory.claims import Claim, Status
 from theory.registry import all_claims
 
+_STATUS_WIDTH = max(len(status.value) for status in Status)
 EXAMPLES = """\
 examples:
   python -m theory check                  all claims
@@ -127,8 +128,9 @@ def _line(claim: Claim, verdict: Verdict) -> str:
     symbolic, exact, numerical = verdict.counts()
     done = "ok    " if verdict.holds else "FAILED"
     return (
-        f"{claim.number:>5}  {done}  {claim.status.value:<30}  {claim.title} [{claim.source}]"
-        f"  ({symbolic} steps, {exact} exact, {numerical} numerical, {verdict.cpu_s:.1f} s)"
+        f"{claim.number:>5}  {done}  {claim.status.value:<{_STATUS_WIDTH}}  {claim.title} "
+        f"[{claim.source}]  ({symbolic} steps, {exact} exact, {numerical} numerical, "
+        f"{verdict.cpu_s:.1f} s)"
     )
 
 

@@ -1,8 +1,8 @@
 r"""Many prompts, one policy: the bound (12) under the constraint of (1), the average divergence.
 
-A pool has a distribution :math:`\rho`; formulas are written for two prompts, of success rates p and q and
-shares :math:`\rho` and :math:`1 - \rho`, or in the pool's averages. Counterpart of (10) and (11) for one
-prompt: :mod:`theory.cramer_rao`.
+A pool has a distribution :math:`\rho`; formulas are written for two prompts, of success rates p and
+q and shares :math:`\rho` and :math:`1 - \rho`, or in the pool's averages. Counterpart of (10) and
+(11) for one prompt: :mod:`theory.cramer_rao`.
 """
 
 from __future__ import annotations
@@ -60,41 +60,49 @@ def _prove_ceiling(f: Formulas) -> Iterator[Step]:
         return sp.Add(*(c * moment[k] for k, c in terms))
 
     yield Step(
-        r"Take $x = c^\top s$ with $\bar F c = \bar g$, one $c$ for all prompts. On either prompt "
-        r"$\mathbb{E}\,x = 0$; with $b = \mathbb{E}\,r x$ and $c = \mathbb{E}\,x^2$ there, the mean square "
-        r"of $r - p - x$ over prompts and answers is, by $r^2 = r$,",
+        r"Take $x = a^\top s$ with $\bar F a = \bar g$, one $a$ for all prompts; there is one, as "
+        r"in 1.2. On either of two prompts $\mathbb{E}\,x = 0$; with $b = \mathbb{E}\,r x$ and $c = "
+        r"\mathbb{E}\,x^2$ there, the mean square of $r - p - x$ over prompts and answers is, by "
+        r"$r^2 = r$,",
         share * residual(p, 0) + (1 - share) * residual(q, 1),
         f["ceiling"]
         - 2 * (share * product[0] + (1 - share) * product[1])
         + share * square[0]
         + (1 - share) * square[1],
+        name=r"\mathbb{E}(r - p - x)^2",
     )
     a, b, d, g1, g2 = sp.symbols("F_11 F_12 F_22 g_1 g_2", real=True)
     fisher, g = sp.Matrix([[a, b], [b, d]]), sp.Matrix([g1, g2])
     c = fisher.inv() * g
     yield Step(
-        r"Averaged over prompts, $\mathbb{E}\,r x = c^\top \bar g$ and $\mathbb{E}\,x^2 = "
-        r"c^\top \bar F c$, and both are $\nu = \bar g^\top \bar F^{+} \bar g$; here for two parameters.",
+        r"Averaged over prompts, $\mathbb{E}\,r x = a^\top \bar g$ and $\mathbb{E}\,x^2 = "
+        r"a^\top \bar F a$, and both are $\nu = \bar g^\top \bar F^{+} \bar g$; for two parameters,",
         sp.cancel((c.T * fisher * c)[0]),
         sp.cancel((g.T * fisher.inv() * g)[0]),
+        name=r"a^\top \bar F a",
     )
     yield Step(
-        r"So the mean square is the distance of $\nu$ from the ceiling. It is not negative, and $0$ "
-        r"iff $x = r - p$ throughout.",
+        r"So the mean square is the distance of $\nu$ from the ceiling, for any number of prompts. "
+        r"It is not negative, and $0$ iff $x = r - p$ throughout; and if any mixture $y = b^\top s$ "
+        r"equals $r - p$ throughout, it is such an $x$, for $\bar F b = \mathbb{E}\,s y = "
+        r"\mathbb{E}\,s r = \bar g$.",
         f["ceiling"] - 2 * norm + norm,
         f["ceiling"] - norm,
+        name=r"\mathbb{E}(r - p - x)^2",
     )
     yield Step(
         r"A table has parameters of its own for every prompt: $\bar F$ is block diagonal with blocks "
-        r"$\rho F$, $\bar g$ has parts $\rho g$. Two prompts, of three answers with the first right "
-        r"and of two: the natural norm, multiplied out.",
-        sp.factor(_table_norm()),
-        sp.factor(f["ceiling"].subs({p: _pi(3)[0], q: _pi(2, "q")[0]}, simultaneous=True)),
+        r"$\rho F$, $\bar g$ has parts $\rho g$, so that $\nu$ is the mean of $p(1-p)$ (1.3). "
+        r"Multiplied out for two prompts, one of three answers with chance $\pi_1$ of the right "
+        r"one, one of two answers with $q_1$:",
+        _table_norm(),
+        f["ceiling"].subs({p: _pi(3)[0], q: _pi(2, "q")[0]}, simultaneous=True),
+        name=r"\bar g^\top \bar F^{+} \bar g",
     )
     yield Step(
         r"A step of average divergence $\delta$ gains at most $\sqrt{2\delta\nu}$ to first order (1.1, "
-        r"with $\bar F$ for $F$), and this is, where the ceiling is attained,",
-        sp.sqrt(2 * delta * norm).subs(norm, mean_variance),
+        r"with $\bar F$ for $F$). Where the ceiling is attained this is",
+        sp.Subs(sp.sqrt(2 * delta * norm), norm, mean_variance),
         f["improvement"],
     )
 
@@ -111,7 +119,7 @@ def _table_norm() -> sp.Expr:
     for weight, pi in ((share, _pi(3)), (1 - share, _pi(2, "q"))):
         g = weight * policies.gradient(pi, policies.softmax_scores(pi), {0})
         inverse = policies.table_pseudo_inverse(pi) / weight
-        total += sp.cancel((g.T * inverse * g)[0])
+        total += weight * sp.factor((g.T * inverse * g)[0] / weight)
     return total
 
 
@@ -146,12 +154,13 @@ def _enumerate_ceiling(f: Formulas) -> Iterator[Exact]:
     norm, residuals, at = _shared_model()
     rest = sum(w * (pi.T * x.applyfunc(lambda v: v**2))[0] for w, pi, x in residuals)
     yield Exact(
-        r"two prompts that share two parameters, $\rho = 2/5$: natural norm plus mean square of "
-        "$r - p - x$",
+        r"two prompts, two shared parameters, $\rho = 2/5$: natural norm plus $\mathbb{E}(r-p-x)^2$",
         norm + rest,
         f["ceiling"].subs(at),
     )
-    yield Exact("and it is below the ceiling", norm, f["ceiling"].subs(at), relation="<")
+    yield Exact(
+        "the natural norm alone, below the ceiling", norm, f["ceiling"].subs(at), relation="<"
+    )
     pi_3, pi_2 = sp.Matrix([1, 2, 3]) / 6, sp.Matrix([1, 3]) / 4
     blocks = [
         (_SHARE, pi_3, policies.softmax_scores(pi_3), {0, 1}),
@@ -165,9 +174,9 @@ def _enumerate_ceiling(f: Formulas) -> Iterator[Exact]:
         r"a table, $p = 1/2$ and $1/4$, $\rho = 2/5$: natural norm", found, f["ceiling"].subs(at)
     )
     yield Exact(
-        r"and the gain at $\delta = 1/200$",
+        r"the table's largest gain to first order, $\delta = 1/200$",
         sp.sqrt(found) / 10,
-        f["improvement"].subs({mean_variance: found, delta: sp.Rational(1, 200)}),
+        f["improvement"].subs({mean_variance: f["ceiling"].subs(at), delta: sp.Rational(1, 200)}),
     )
 
 
@@ -200,14 +209,15 @@ def _prove_dataset(f: Formulas) -> Iterator[Step]:
     )
     yield Step(
         r"It is $\delta$ for $t^2 = 2\delta/\mathbb{E}_\rho[p(1-p)]$. The success rates then rise on "
-        r"average by $\mathbb{E}_\rho[p(1-p)]\,t$, the square of which is",
+        r"average by $\mathbb{E}_\rho[p(1-p)]\,t$, squared",
         sp.cancel(average(variance * step) ** 2 / step**2 * (2 * delta / ceiling)),
-        sp.UnevaluatedExpr(f["corrected"]) ** 2,
+        f["corrected"] ** 2,
+        name=r"\left(\mathbb{E}_\rho[p(1-p)]\right)^2 t^2",
     )
     yield Step(
-        r"No policy gains more to leading order (2.1). This is at least (12), by Jensen's inequality "
-        r"for the square: the difference of the squares is $2\delta$ times the variance of "
-        r"$\sqrt{p(1-p)}$ under $\rho$.",
+        r"No policy gains more to leading order (2.4). This is at least (12), by Jensen's "
+        r"inequality: the difference of the squares is $2\delta$ times the variance of "
+        r"$\sqrt{p(1-p)}$ under $\rho$, for two prompts",
         f["corrected"] ** 2,
         sp.UnevaluatedExpr(f["stated"]) ** 2,
         certificate=2 * delta * share * (1 - share) * (potential - potential.subs(p, q)) ** 2,
@@ -227,7 +237,7 @@ def _enumerate_dataset(f: Formulas) -> Iterator[Exact]:
         spent, radius, relation="<",
     )  # fmt: skip
     yield Exact(
-        "but the average improvement against (12)",
+        r"average improvement by these steps, against (12)",
         sum(raised) / 2, f["stated"].subs({**_RARE, delta: radius}), relation=">",
     )  # fmt: skip
     # p = 1/2, 1/5 have the potentials 1/2, 2/5
@@ -243,7 +253,7 @@ def _enumerate_dataset(f: Formulas) -> Iterator[Exact]:
         f["stated"].subs(at),
     )
     yield Exact(
-        "and the corrected bound, squared",
+        r"the corrected bound for the same prompts, squared",
         (sp.Rational(1, 4) + 2 * sp.Rational(4, 25)) / 3,
         f["corrected"].subs(at) ** 2,
     )
@@ -309,9 +319,10 @@ def _prove_split(f: Formulas) -> Iterator[Step]:
         certificate=potential / (2 * radius) ** sp.Rational(3, 2),
     )
     yield Step(
-        r"The average is $\delta$ for $\lambda^2 = \mathbb{E}_\rho[p(1-p)]/(2\delta)$, so that a prompt's "
-        r"part is",
-        best.subs(price, sp.sqrt(mean_variance / (2 * delta))),
+        r"At any price the sum of gain less price is then largest, and so is the gain among all "
+        r"splits of the same average. The average is $\delta$ for $\lambda^2 = "
+        r"\mathbb{E}_\rho[p(1-p)]/(2\delta)$:",
+        sp.Subs(best, price, sp.sqrt(mean_variance / (2 * delta))),
         f["split"],
     )
     mean = sp.Symbol(r"\bar{u}", positive=True)
@@ -320,12 +331,14 @@ def _prove_split(f: Formulas) -> Iterator[Step]:
         r"variation of $\sqrt{p(1-p)}$, so the ratio of the two bounds is",
         improvement.subs(mean_variance, mean**2 * (1 + variation**2)) / (sp.sqrt(2 * delta) * mean),
         f["ratio"],
+        name=r"\frac{\sqrt{2 \delta \bar v}}{\sqrt{2 \delta}\, \bar u}",
     )
     top = sp.Rational(1, 4)
     yield Step(
         r"A share $a$ at $p = \tfrac12$, the rest at $0$ or $1$: $\bar v = a/4$ and $\bar u = a/2$.",
         sp.sqrt(alive * top) / (alive * sp.sqrt(top)),
         f["alive"],
+        name=r"\frac{\sqrt{a/4}}{a/2}",
     )
 
 
@@ -336,8 +349,8 @@ def _enumerate_split(f: Formulas) -> Iterator[Exact]:
     best = max(units, key=lambda k_3: 5 * k_3[0] ** 0.5 + 4 * k_3[1] ** 0.5 + 3 * k_3[2] ** 0.5)
     for rate, unit in zip(rates, best, strict=True):
         yield Exact(
-            rf"$p = {rate}$ of $1/2, 1/5, 1/10$, one third each: divergence in the best of all 1326 "
-            r"splits of $3\delta$ into 50 units, over $\delta$",
+            rf"$p = 1/2, 1/5, 1/10$, one third each; best of the 1326 splits of $3\delta$ into "
+            rf"fiftieths: divergence over $\delta$ at $p = {rate}$",
             sp.Rational(3 * unit, 50),
             f["split"].subs({p: rate, delta: 1, mean_variance: sp.Rational(50, 300)}),
         )
@@ -348,7 +361,7 @@ def _enumerate_split(f: Formulas) -> Iterator[Exact]:
         f["ratio"].subs(variation, sp.Rational(1, 4)) ** 2,
     )
     yield Exact(
-        "one prompt of nine at $1/2$, eight dead",
+        "one prompt of nine at $1/2$, eight dead: ratio of the bounds",
         sp.sqrt(sp.Rational(1, 9) / 4) / sp.Rational(1, 18),
         f["alive"].subs(alive, sp.Rational(1, 9)),
     )
@@ -375,13 +388,14 @@ CLAIMS = [
         source="not in the paper",
         title="The natural norm of a pool is at most the mean variance",
         status=Status.PROVED,
-        statement=r"""Let prompts have shares $\rho$ and share the parameters of one policy, and let
-$\bar g$ and $\bar F$ be the means under $\rho$ of the gradients of $p$ and of the Fisher matrices. Then
-$\nu = \bar g^\top \bar F^{+} \bar g$ is at most $\mathbb{E}_\rho[p(1-p)]$; for two prompts this is
+        statement=r"""Let prompts of positive shares $\rho$ share the parameters of one policy that is
+as in 1.2, and let $\bar g$ and $\bar F$ be the means under $\rho$ of the gradients of $p$ and of the
+Fisher matrices. Then $\nu = \bar g^\top \bar F^{+} \bar g$ is at most $\mathbb{E}_\rho[p(1-p)]$; for two
+prompts this is
 $$<<ceiling>>.$$
-Equality holds iff one mixture of the scores equals $r - p$ on every answer of every prompt, as in
-tables. Hence, with $\bar v = \mathbb{E}_\rho[p(1-p)]$, an average divergence of $\delta$ allows to
-leading order an average improvement of at most
+Equality holds iff one mixture of the scores, the same for all prompts, equals $r - p$ on every answer of
+every prompt, as in tables. Hence, with $\bar v = \mathbb{E}_\rho[p(1-p)]$, a step of average divergence
+$\delta$ improves the average success rate, to leading order, by at most
 $$<<improvement>>.$$""",
         formulas={"ceiling": ceiling, "improvement": improvement},
         prove=_prove_ceiling,
@@ -393,17 +407,19 @@ $$<<improvement>>.$$""",
         source="Eq. (12)",
         title="The bound on a dataset",
         status=Status.FALSE,
-        statement=r"""The paper: if the divergence is at most $\delta$ on average over $\rho$, as (1) asks,
-the average success rate changes by at most $\mathbb{E}_\rho\sqrt{2\delta p(1-p)}$, to leading order; for
-two prompts by at most
+        statement=r"""The paper: if the divergence is at most $\delta$ on average over $\rho$, as
+(1) asks, the average success rate changes by at most $\mathbb{E}_\rho\sqrt{2\delta p(1-p)}$, to
+leading order; for two prompts by at most
 $$<<stated>>.$$""",
-        correction=r"""(11), which (12) averages, gives every prompt a trust region of its own. Under
-the average constraint of (1) the bound is, to leading order, $\sqrt{2\delta\,\mathbb{E}_\rho[p(1-p)]}$; for
-two prompts
+        correction=r"""Fails unless all prompts have the same $p(1-p)$, because (11), which (12)
+averages, gives every prompt a trust region of its own. Under the average constraint of (1) the
+bound is, to leading order, $\sqrt{2\delta\,\mathbb{E}_\rho[p(1-p)]}$, which is larger; for two prompts
 $$<<corrected>>,$$
-and tables attain it. It exceeds (12) unless all prompts have the same $p(1-p)$. At $p = 0.5$ and
-$0.02$, half each, $\delta = 10^{-4}$: (12) allows $4.525 \cdot 10^{-3}$, the exact optimum is
-$5.197 \cdot 10^{-3}$, the corrected bound $5.192 \cdot 10^{-3}$; the rest is of higher order (2.4).""",
+and tables attain it.
+
+At $p = 0.5$ and $0.02$, half each, $\delta = 10^{-4}$: (12) allows $4.525 \cdot 10^{-3}$, the exact
+optimum is $5.197 \cdot 10^{-3}$, the corrected bound $5.192 \cdot 10^{-3}$; the rest is of higher
+order (2.4).""",
         formulas={"stated": stated, "corrected": corrected},
         prove=_prove_dataset,
         enumerate=_enumerate_dataset,
@@ -415,15 +431,16 @@ $5.197 \cdot 10^{-3}$, the corrected bound $5.192 \cdot 10^{-3}$; the rest is of
         title="A trust region for every prompt",
         status=Status.CONDITIONAL,
         condition=r"""The divergence of *every* prompt is at most $\delta$, not only their average, and
-$\delta \to 0$.""",
+$\delta \to 0$ in a fixed pool.""",
         statement=r"""(12) is the largest average improvement to leading order, and tables attain it. It
 is what the average constraint leaves if divergence is handed out equally. The best use of an average
 divergence $\delta$ gives a prompt
 $$<<split>>, \qquad \bar v = \mathbb{E}_\rho[p(1-p)],$$
-in proportion to its reward variance, none to dead prompts. This gains by the factor
+in proportion to its reward variance, none to dead prompts. In a pool that is not all dead this gains
 $$<<ratio>>$$
-over (12), with $\kappa$ the coefficient of variation of $\sqrt{p(1-p)}$ under $\rho$; if a share $a$ of
-the prompts has $p = \tfrac12$ and the others are dead, by $<<alive>>$.""",
+times as much as (12), with $\kappa$ the coefficient of variation of $\sqrt{p(1-p)}$ under $\rho$;
+if a share $a > 0$ of the prompts has $p = \tfrac12$ and the others are dead, $<<alive>>$ times as
+much.""",
         formulas={"split": split, "ratio": ratio, "alive": ratio_alive},
         prove=_prove_split,
         enumerate=_enumerate_split,

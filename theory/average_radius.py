@@ -14,6 +14,7 @@ import sympy as sp
 
 from theory.average_bound import mean_variance
 from theory.claims import Claim, Exact, Formulas, Search, Status, Step, numeric
+from theory.decide import solution
 from theory.exact_problem import kl
 from theory.finite_radius import corrected as corrected_of_one
 from theory.finite_radius import exact_ratio as ratio_of_one
@@ -36,10 +37,11 @@ exact_ratio = 1 + mean_lean / (3 * mean_variance) * sp.sqrt(2 * delta / mean_var
 def _prove_radius(f: Formulas) -> Iterator[Step]:
     e_1, e_2, w_1, w_2 = sp.symbols("e_1 e_2 w_1 w_2", positive=True)
     yield Step(
-        r"A fall of a success rate, undone, lowers the divergence and raises the average: let all "
-        r"$e \ge 0$. By 1.8 $\mathrm{kl} \ge e^2/(2w)$ with $w = p(1-p) + \tfrac23(1-2p)e > 0$. "
-        r"Averages obey $(\mathbb{E}\,e)^2 \le \mathbb{E}[e^2/w]\,\mathbb{E}\,w$ (Cauchy and Schwarz; "
-        r"here for two prompts).",
+        r"A fall of a success rate, undone, lowers the divergence and raises the average: let all rises "
+        r"$e = q - p \ge 0$. Those of prompts at $p = 1$ are $0$; for the others 1.8 has "
+        r"$\mathrm{kl} \ge e^2/(2w)$ with $w = p(1-p) + \tfrac23(1-2p)e$, which is positive unless "
+        r"$e = 0$ at $p = 0$. Averages obey $(\mathbb{E}\,e)^2 \le "
+        r"\mathbb{E}[e^2/w]\,\mathbb{E}\,w$ (Cauchy and Schwarz; here for two prompts).",
         (share * e_1**2 / w_1 + (1 - share) * e_2**2 / w_2) * (share * w_1 + (1 - share) * w_2),
         (share * e_1 + (1 - share) * e_2) ** 2,
         certificate=share * (1 - share) * (e_1 * w_2 - e_2 * w_1) ** 2 / (w_1 * w_2),
@@ -55,27 +57,30 @@ def _prove_radius(f: Formulas) -> Iterator[Step]:
     rise = variance * s + lean * variance * s**2
     yield Step(
         r"The exact optimum satisfies $e = s\, q(1-q)$ with $q = p + e$ and one $s$ for all prompts "
-        r"(derivative of the divergence, 1.5). To second order in $s$, $e = p(1-p)s + (1-2p)p(1-p)s^2$: "
-        r"what is left of the equation at this $e$ begins with $s^3$.",
-        sp.series(rise - s * (p + rise) * (1 - p - rise), s, 0, 3).removeO(),
-        0,
+        r"(derivative of the divergence, 1.5). To second order in $s$ the solution is $e = p(1-p)s + "
+        r"(1-2p)p(1-p)s^2$, for at this $e$, to that order, the right side is",
+        sp.collect(sp.series(s * (p + rise) * (1 - p - rise), s, 0, 3).removeO(), s, sp.factor),
+        rise,
+        name=r"s\, q (1 - q)",
     )
     taylor = rise**2 / (2 * variance) - lean * rise**3 / (3 * variance**2)
     yield Step(
         r"Its divergence, by the series of 1.7, to third order.",
-        sp.expand(sp.series(taylor, s, 0, 4).removeO()),
+        sp.collect(sp.expand(sp.series(taylor, s, 0, 4).removeO()), s, sp.factor),
         variance * s**2 / 2 + 2 * lean * variance * s**3 / 3,
+        name=r"\mathrm{kl}(p, p + e)",
     )
     t, b = sp.symbols("t b", positive=True)
     spent = mean_variance * s**2 / 2 + 2 * mean_lean * s**3 / 3
     order = sp.expand(spent.subs(s, t * (1 - b * t))).coeff(t, 3)
-    found = sp.solve(order, b)[0]
+    found = solution(order, b)
     gained = sp.expand((mean_variance * s + mean_lean * s**2).subs(s, t * (1 - found * t)))
     yield Step(
         r"On average, with $k$ as above, the divergence is $\delta$ to third order for $s = t - b t^2$, "
-        r"$t = \sqrt{2\delta/\bar v}$, and $b$",
+        r"$t = \sqrt{2\delta/\bar v}$, and",
         found,
         2 * mean_lean / (3 * mean_variance),
+        name="b",
     )
     yield Step(
         r"The improvement over $\bar v t$, which is the corrected bound, to first order in $t$.",
@@ -83,6 +88,7 @@ def _prove_radius(f: Formulas) -> Iterator[Step]:
             t, sp.sqrt(2 * delta / mean_variance)
         ),
         f["ratio"],
+        name=r"\frac{\bar v s + k s^2}{\bar v t}",
     )
 
 
@@ -90,12 +96,12 @@ def _enumerate_radius(f: Formulas) -> Iterator[Exact]:
     rate = sp.Rational(1, 5)
     at = {mean_variance: rate * (1 - rate), delta: sp.Rational(1, 50)}
     yield Exact(
-        r"prompts all at $p = 1/5$, $\delta = 1/50$: 1.8, a bound on one of them, and this bound",
+        r"prompts all at $p = 1/5$, $\delta = 1/50$: the bound 1.8 on one of them, and this one",
         corrected_of_one.subs({p: rate, delta: at[delta]}),
         f["any"].subs({**at, lowest: lean.subs(p, rate)}),
     )
     yield Exact(
-        "1.7, the next order of one of them, and the next order here",
+        "the same prompts: the next order by 1.7 of one of them, and by this claim",
         ratio_of_one.subs({p: rate, delta: at[delta]}),
         f["ratio"].subs({**at, mean_lean: (lean * p * (1 - p)).subs(p, rate)}),
     )
@@ -104,12 +110,12 @@ def _enumerate_radius(f: Formulas) -> Iterator[Exact]:
     radius = sp.Rational(1, 11)
     pool = {mean_variance: sum(r * (1 - r) for r in rates) / 2, delta: radius}
     yield Exact(
-        r"$p = 1/100$ and $1/2$ raised by $0.11$ and $0.2$: average divergence, against $\delta = 1/11$",
+        r"$p = 1/100$ and $1/2$ raised by $0.11$ and $0.2$: average divergence, below $\delta = 1/11$",
         sum(kl(r, r + e) for r, e in zip(rates, raised, strict=True)) / 2,
         radius, relation="<",
     )  # fmt: skip
     yield Exact(
-        "average improvement against this bound",
+        r"average improvement by these steps, below the bound for $\delta = 1/11$",
         sum(raised) / 2, f["any"].subs({**pool, lowest: 1 - 2 * rates[0]}), relation="<",
     )  # fmt: skip
     yield from _enumerate_series(f)
@@ -141,7 +147,8 @@ def _enumerate_series(f: Formulas) -> Iterator[Exact]:
     leaning = sum(w * (1 - 2 * r) * r * (1 - r) for r, w in pool)
     t = sp.Rational(1, 10)  # sqrt(2 delta / v)
     yield Exact(
-        r"$p = 1/5, 1/2, 9/10$ with shares $1/2, 1/4, 1/4$, $\delta = \bar v/200$: next order",
+        r"$p = 1/5, 1/2, 9/10$ with shares $1/2, 1/4, 1/4$, $\delta = \bar v/200$: next order from "
+        r"power series",
         1 + sp.Rational(next_order) * t,
         f["ratio"].subs(
             {
@@ -166,7 +173,8 @@ def _sample_radius(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
     )  # fmt: skip
     rate = float(rate_N[0])
     yield Search(
-        rf"prompts all at $p = {rate:.3f}$, $\delta = 10^{{-10}}$: this bound is attained to second order",
+        rf"prompts all at $p = {rate:.3f}$, $\delta = 10^{{-10}}$: this bound is attained to "
+        rf"second order",
         float(
             numeric(f["any"], (mean_variance, lowest, delta))(rate * (1 - rate), 1 - 2 * rate, 1e-10)
         ),
@@ -185,8 +193,9 @@ CLAIMS = [
 \mathbb{E}_\rho[p(1-p)]$, and $\ell \ge 0$ at least the largest $1 - 2p$ of the pool. Whatever the policy
 and $\delta$, the average success rate rises by at most
 $$<<any>>.$$
-If no $p$ is below $\tfrac12$ this is the corrected bound of 2.2, which then holds at every radius. To
-the next order the exact optimum, which tables attain, is $\sqrt{2\delta\bar v}$ times
+Dead prompts are allowed. If no $p$ is below $\tfrac12$ this is the corrected bound of 2.2, which then
+holds at every radius. In a fixed pool with $\bar v > 0$, as $\delta \to 0$, the exact optimum, which
+tables attain, is $\sqrt{2\delta\bar v}$ times
 $$<<ratio>> + O(\delta), \qquad k = \mathbb{E}_\rho[(1-2p)\,p(1-p)].$$""",
         formulas={"any": any_radius, "ratio": exact_ratio},
         prove=_prove_radius,

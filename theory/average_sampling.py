@@ -1,7 +1,7 @@
 r"""The distribution over prompts that the corrected bound of 2.2 implies, beside Eq. 14.
 
-Counterpart of :mod:`theory.sampling`, with :math:`\sqrt{2\delta\,\mathbb{E}_\rho[p(1-p)]}` in the place of
-:math:`\mathbb{E}_\rho\sqrt{2\delta p(1-p)}`.
+Counterpart of :mod:`theory.sampling`, with :math:`\sqrt{2\delta\,\mathbb{E}_\rho[p(1-p)]}` in the
+place of :math:`\mathbb{E}_\rho\sqrt{2\delta p(1-p)}`.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ def average_trust_distribution(p_N: ArrayLike, temperature: float) -> tuple[Floa
 
 def _prove_optimum(f: Formulas) -> Iterator[Step]:
     c = sp.Symbol("c", real=True)  # a change of the shares
-    d = sp.Symbol("E_c[v]", real=True)  # and what it does to the mean of v
+    d = sp.Symbol("D", real=True)  # and what it does to the mean of v
     bound = sp.sqrt(2 * delta * (spread**2 + c * d))
     yield Step(
-        r"Let $v = p(1-p)$ and $s^2 = \mathbb{E}_\rho[v]$. If the shares change in a direction that changes "
-        r"$s^2$ at the rate $D$, the bound $\sqrt{2\delta s^2}$ has the second derivative "
-        r"$-\sqrt{2\delta} D^2/(4 s^3)$: it is concave in $\rho$,",
+        r"Let $v = p(1-p)$ and $s^2 = \mathbb{E}_\rho[v]$. If the shares change in a direction "
+        r"that changes $s^2$ at the rate $D$, the bound $\sqrt{2\delta s^2}$ has a second "
+        r"derivative that is not positive: it is concave in $\rho$,",
         sp.Subs(-sp.Derivative(bound, (c, 2)), c, 0),
         0,
         certificate=sp.sqrt(2 * delta) * d**2 / (4 * spread**3),
@@ -108,9 +108,9 @@ def _prove_optimum(f: Formulas) -> Iterator[Step]:
     stationary = sp.exp((price - lam) / alpha - 1)
     yield Step(
         r"and the entropy strictly, with an infinite slope at $\rho = 0$. So there is exactly one "
-        r"maximum, it has all $\rho > 0$, and it is where, with a multiplier for $\sum\rho = 1$, all "
-        r"derivatives $\sqrt{2\delta}\,v/(2s) - \alpha\log\rho - \alpha - \lambda$ vanish: $\rho = "
-        r"e^{(\sqrt{2\delta}\,v/(2s) - \lambda)/\alpha - 1}$.",
+        r"maximum on the simplex, it has all $\rho > 0$, and it is where, with a multiplier for "
+        r"$\sum\rho = 1$, all derivatives vanish: $\rho = e^{(\sqrt{2\delta}\,v/(2s) - "
+        r"\lambda)/\alpha - 1}$.",
         price + sp.Subs(sp.Derivative(term, rho), rho, stationary) - lam,
         0,
     )
@@ -126,15 +126,17 @@ def _prove_optimum(f: Formulas) -> Iterator[Step]:
         sp.Add(*(w * x**k for w, x in zip(w_2, v_2, strict=True))) / sp.Add(*w_2) for k in (1, 2)
     )
     yield Step(
-        r"The equation for $s$ has one solution: $s^2$ grows in $s$, $\mathbb{E}_\rho[v]$ does not. For as "
-        r"$\beta = 1/(2\tau s)$ grows, a weight $w = e^{\beta v}$ grows at the rate $v w$, and the mean "
-        r"of $v$ at the rate of its variance; for two prompts (more only lengthen the sums)",
+        r"The equation for $s$ has one solution: $s^2$ grows in $s$, $\mathbb{E}_\rho[v]$ does "
+        r"not. For as $\beta = 1/(2\tau s)$ grows, a weight $w = e^{\beta v}$ grows at the rate $v "
+        r"w$, and the mean of $v$ at the rate of its variance; for two prompts (more only lengthen "
+        r"the sums)",
         sp.factor(sp.Add(*(x * w * sp.diff(mean, w) for w, x in zip(w_2, v_2, strict=True)))),
         sp.factor(square - mean**2),
+        name=r"\frac{d}{d\beta} \mathbb{E}_\rho[v]",
     )
     yield Step(
-        r"and, by $d\beta/ds$, in $s$ at the rate",
-        variance_of_v * sp.diff(1 / (2 * tau * spread), spread),
+        r"and in $s$, with $V$ for this variance, at the rate",
+        variance_of_v * sp.Derivative(1 / (2 * tau * spread), spread),
         f["slope"],
     )
     entropy = sp.log(Z) - spread**2 / (2 * tau * spread)  # -E log rho, with E v = s^2
@@ -166,8 +168,8 @@ def _enumerate_optimum(f: Formulas) -> Iterator[Exact]:
     weight = [16, 8, 1]
     for rate, count in zip(_RATE_3, best, strict=True):
         yield Exact(
-            rf"$p = {rate}$ in a pool of $1/2, 1/4, 0$, $1/(2\tau s) = 16\log 2$: share in the best of "
-            r"all 351 distributions in steps of $1/25$",
+            rf"pool of $p = 1/2, 1/4, 0$, best of the 351 distributions in steps of $1/25$: share "
+            rf"of $p = {rate}$",
             sp.Rational(count, 25),
             f["share"].subs({p: rate, tau: _TAU_3, spread: _SPREAD_3, Z: sum(weight)}),
         )
@@ -176,10 +178,12 @@ def _enumerate_optimum(f: Formulas) -> Iterator[Exact]:
     )
     entropy = -sum(sp.Rational(k, 25) * sp.log(sp.Rational(k, 25)) for k in best)
     yield Exact(
-        r"objective there, $\alpha = \tau$, $2\delta = 1$",
+        r"objective of that distribution, $2\delta = 1$, $\alpha = \tau$, $1/(2\tau s) = 16\log 2$",
         sp.expand(sp.expand_log(bound + _TAU_3 * entropy, factor=True)),
         sp.expand(sp.expand_log(
-            f["value"].subs({alpha: _TAU_3, delta: sp.Rational(1, 2), Z: 25, spread: _SPREAD_3}), factor=True)),
+            f["value"].subs({alpha: _TAU_3, delta: sp.Rational(1, 2), Z: 25, spread: _SPREAD_3}),
+            factor=True,
+        )),
     )  # fmt: skip
     # two prompts, v = 1/4 and 0, 1 / (2 tau s) = 8 log 2: weights 4 and 1, chance 4/5
     at = {
@@ -191,7 +195,7 @@ def _enumerate_optimum(f: Formulas) -> Iterator[Exact]:
     mean = sp.Rational(1, 4) / (1 + sp.exp(-x / 4))
     tilt = 8 * sp.log(2)  # d tilt / ds = -tilt / s
     yield Exact(
-        r"$p = 1/2$ and $0$, $s = 1/2$, $\tau = 1/(8\log 2)$: derivative of the mean of $p(1-p)$ in $s$",
+        r"$p = 1/2$ and $0$, $s = 1/2$, $\tau = 1/(8\log 2)$: $d\,\mathbb{E}_\rho[p(1-p)]/ds$",
         sp.nsimplify(mean.diff(x).subs(x, tilt)) * -tilt / at[spread],
         f["slope"].subs(at),
     )
@@ -214,8 +218,8 @@ def _sample_optimum(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
     claimed = numeric(f["value"], (alpha, delta, Z, spread))(entropy_weight, radius, normaliser, s)
     rival_N = softmax(np.sqrt(variance_N) * scale / entropy_weight)
     yield Search(
-        r"corrected bound plus entropy over distributions on 6 random prompts, $\alpha = 0.01$ and "
-        r"$\delta = 0.02$",
+        r"corrected bound plus entropy, six random prompts, $\alpha = 0.01$, $\delta = 0.02$: over "
+        r"all $\rho$",
         claimed=float(claimed), found=-float(found.fun) / 1e2, control=objective(rival_N),
         control_is="Eq. (14) at the same temperature", sense="max",
     )  # fmt: skip
@@ -227,7 +231,7 @@ def _sample_optimum(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
 def _prove_beside(f: Formulas) -> Iterator[Step]:
     u_1, u_2 = potential, potential.subs(p, q)
     yield Step(
-        r"Quotient of two shares of 2.5, its logarithm.",
+        r"The logarithm of the quotient of two shares of 2.5.",
         sp.expand_log(sp.log(share_formula / share_formula.subs(p, q)), force=True),
         f["log_odds"],
     )
@@ -238,19 +242,20 @@ def _prove_beside(f: Formulas) -> Iterator[Step]:
         f["log_odds"],
     )
     yield Step(
-        r"$p = 0$ against $p = \tfrac12$:",
+        r"A dead prompt against one at $\tfrac12$, $p = 0$ and $q = \tfrac12$ in the odds:",
         sp.exp(log_odds.subs({p: 0, q: sp.Rational(1, 2)}, simultaneous=True)),
         f["dead"],
+        name=r"\frac{\rho(0)}{\rho(\frac12)}",
     )
     yield Step(
-        r"It is that of (14), $e^{-1/(2\tau)}$, iff $s$ is $\tfrac14$, and smaller below.",
-        f["dead"].subs(spread, sp.Rational(1, 4)),
+        r"It grows with $s$, and is that of (14) at $s = \tfrac14$.",
+        sp.Subs(f["dead"], spread, sp.Rational(1, 4)),
         sp.exp(-1 / (2 * tau)),
     )
     u = sp.Symbol("u", positive=True)
     yield Step(
         r"The slope of $\log\rho$ in $u$ is $1/\tau$ in (14) and here $u/s$ times that.",
-        sp.diff(u**2 / (2 * tau * spread), u),
+        sp.Derivative(u**2 / (2 * tau * spread), u),
         u / spread / tau,
     )
 
@@ -262,23 +267,23 @@ def _enumerate_beside(f: Formulas) -> Iterator[Exact]:
         ((_RATE_3[0], 16), (_RATE_3[1], 8)), ((_RATE_3[1], 8), (_RATE_3[2], 1)),
     ):  # fmt: skip
         yield Exact(
-            rf"$p = {first}$ against ${second}$ in the pool of 2.5",
+            rf"pool of 2.5, $p = {first}$ against ${second}$: log odds",
             sp.log(sp.Rational(k_1, k_2)),
             f["log_odds"].subs({p: first, q: second, **at}, simultaneous=True),
         )
         u_1, u_2 = (sp.sqrt(r * (1 - r)) for r in (first, second))
         yield Exact(
-            "its logarithm over that of (14)",
+            rf"pool of 2.5, $p = {first}$ against ${second}$: log odds over those of (14)",
             sp.log(sp.Rational(k_1, k_2)) * _TAU_3 / (u_1 - u_2),
             f["against"].subs({p: first, q: second, **at}, simultaneous=True),
         )
     yield Exact(
-        "$p = 0$ against $1/2$ there",
+        "pool of 2.5, $p = 0$ against $1/2$: odds",
         sp.Rational(1, 16),
         sp.nsimplify(sp.simplify(f["dead"].subs(at))),
     )
     yield Exact(
-        r"and in (14), where it is larger iff $s < 1/4$",
+        r"the same odds, larger than those of (14) for $s > 1/4$",
         sp.Rational(1, 16), sp.exp(-1 / (2 * _TAU_3)), relation=">",
     )  # fmt: skip
 
@@ -303,12 +308,13 @@ CLAIMS = [
         source="Eq. (13), with the corrected bound",
         title="What the corrected bound asks to sample",
         status=Status.PROVED,
-        statement=r"""In a pool whose success rates are not all $0$ or $1$, the distribution that maximises
-$\sqrt{2\delta\,\mathbb{E}_\rho[p(1-p)]} + \alpha H(\rho)$ exists and is unique. A prompt has the share
+        statement=r"""Let $\alpha, \delta > 0$. In a finite pool that is not all dead, the
+distribution that maximises $\sqrt{2\delta\,\mathbb{E}_\rho[p(1-p)]} + \alpha H(\rho)$, $H$ the
+entropy, is unique. A prompt of success rate $p$ has the share
 $$<<share>>, \qquad s^2 = \mathbb{E}_\rho[p(1-p)], \quad \tau = \alpha/\sqrt{2\delta},$$
 with $Z$ the sum of the numerators: a softmax of the reward variance, not of its root, whose
-temperature depends on the distribution itself. The equation for $s$ has one solution, because at a
-trial $s$ the mean of $p(1-p)$ changes with $s$ at the rate
+temperature depends on the distribution itself ($\tau$ is as in (14)). The equation for $s$ has one
+solution, because at a trial $s$ the mean of $p(1-p)$ changes with $s$ at the rate
 $$<<slope>> \le 0,$$
 $V$ being the variance of $p(1-p)$ under that distribution. The maximum is $<<value>>$.""",
         formulas={"share": share_formula, "slope": slope, "value": value},
@@ -321,15 +327,17 @@ $V$ being the variance of $p(1-p)$ under that distribution. The maximum is $<<va
         source="Eq. (14), with the corrected bound",
         title="How that differs from the softmax of the paper",
         status=Status.PROVED,
-        statement=r"""Of two prompts of success rates $p$ and $q$ in the distribution of 2.5, the log odds are
+        statement=r"""Of two prompts of success rates $p$ and $q$ in the distribution of 2.5, the
+log odds are
 $$<<log_odds>>,$$
 those of (14) at the same $\tau$ times
 $$<<against>>.$$
-Prompts whose potentials $\sqrt{p(1-p)}$ lie above $s$ on average are told apart more sharply than by
-(14), others less sharply; if all potentials are alike the two distributions agree to first order in
-their differences. The share of a dead prompt, over that of one at $p = \tfrac12$, is $<<dead>>$: below
-that of (14), $e^{-1/(2\tau)}$, iff $s < \tfrac14$. A pool with few live prompts is cleaned more
-thoroughly than by (14), a pool with many less so.""",
+Two prompts whose potentials $\sqrt{p(1-p)}$ lie above $s$ on average are told apart more sharply than by
+(14), others less sharply; in a pool whose potentials differ little, the two distributions agree to first
+order in the differences. The share of a dead prompt, over that of one at $p = \tfrac12$, is $<<dead>>$:
+smaller than by (14), $e^{-1/(2\tau)}$, iff $s < \tfrac14$. If all live prompts have $p = \tfrac12$ this
+means that less than a quarter of the draws are live: it takes a pool of few live prompts, and a
+temperature at which dead ones are drawn nevertheless. In colder sampling (14) suppresses them more.""",
         formulas={"log_odds": log_odds, "against": against, "dead": dead},
         prove=_prove_beside,
         enumerate=_enumerate_beside,

@@ -129,10 +129,12 @@ def _prove_friends(f: Formulas) -> Iterator[Step]:
         r"$p^n$ and $(1-p)^n$ each raise one exponent by $n$.",
         1 - moment(n, 0) - moment(0, n),
         f["mixed"],
+        name=r"1 - \mathbb{E}\,p^n - \mathbb{E}(1-p)^n",
     )
     yield Step(
         r"A group becomes mixed at rollout $n + 1$ iff the first $n$ agree and the last does not: "
-        r"$E[p^n (1-p) + (1-p)^n p]$. Summed from $n = 1$ on, this is the form without cancellation.",
+        r"$\mathbb{E}[p^n (1-p) + (1-p)^n p]$. Summed from $n = 1$ on, this is the form without "
+        r"cancellation.",
         moment(n, 1) + moment(1, n),
         f["mixed"].subs(n, n + 1) - f["mixed"],
     )
@@ -153,7 +155,7 @@ def _enumerate_friends(f: Formulas) -> Iterator[Exact]:
         at = {alpha: counts[0], beta: counts[1]}
         where = rf"$\alpha, \beta = {counts[0]}, {counts[1]}$"
         yield Exact(
-            rf"$E\,p(1-p)$, {where}",
+            rf"$\mathbb{{E}}\,p(1-p)$, {where}",
             mean_by_integration(p * (1 - p), counts),
             f["variance"].subs(at),
         )
@@ -195,7 +197,7 @@ CLAIMS = [
         status=Status.PROVED,
         statement=r"""If $p \sim \mathrm{Beta}(\alpha, \beta)$, the prompt's potential (11) has the
 expectation
-$$E\sqrt{p(1-p)} = <<potential>>.$$
+$$\mathbb{E}\sqrt{p(1-p)} = <<potential>>.$$
 One more right answer multiplies it by $<<factor>>$, a wrong one by the same with $\alpha$ and
 $\beta$ exchanged, and on average over the answer it does not change: it is a martingale, as the
 mean is. The paper's $\sqrt{m(1-m)}$ at the posterior mean $m$ is not (claim 7.5).""",
@@ -213,7 +215,7 @@ mean is. The paper's $\sqrt{m(1-m)}$ at the posterior mean $m$ is not (claim 7.5
         title="Expected reward variance and chance of a mixed group",
         status=Status.PROVED,
         statement=r"""If $p \sim \mathrm{Beta}(\alpha, \beta)$, then
-$$E\,p(1-p) = <<variance>>,$$
+$$\mathbb{E}\,p(1-p) = <<variance>>,$$
 and a group of $n$ rollouts holds both right and wrong answers with probability
 $$<<mixed>>.$$""",
         formulas={"variance": expected_variance, "mixed": expected_mixed},

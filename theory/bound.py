@@ -9,6 +9,7 @@ infinitesimal is in :mod:`theory.finite_radius`. The claims of one prompt are co
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -16,6 +17,7 @@ import sympy as sp
 
 from theory import policies
 from theory.claims import Claim, Exact, Formulas, Search, Status, Step, numeric
+from theory.decide import solution
 from theory.search import largest
 from theory.symbols import delta
 
@@ -28,7 +30,9 @@ multiplier = sp.sqrt(natural / (2 * delta))  # Eq. (8)
 # -- 1.1 the step ----------------------------------------------------------------------------------
 
 
-def _prove_step(f: Formulas) -> Iterator[Step]:
+@cache
+def _stationary() -> tuple[sp.Symbol, sp.Matrix, sp.Matrix, sp.Matrix, dict[sp.Symbol, sp.Expr]]:
+    """Multiplier, gradient, step, Fisher matrix and the best step, for two parameters."""
     lam = sp.Symbol("lambda", positive=True)
     l11, l22 = sp.symbols("l_11 l_22", positive=True)
     l21, *rest = sp.symbols("l_21 g_1 g_2 d_1 d_2", real=True)
@@ -37,38 +41,52 @@ def _prove_step(f: Formulas) -> Iterator[Step]:
     fisher = root * root.T
     lagrangian = (g.T * d)[0] - lam * ((d.T * fisher * d)[0] / 2 - delta)
     best = sp.solve([sp.diff(lagrangian, x) for x in d], list(d))
+    return lam, g, d, fisher, best
+
+
+def _prove_step(f: Formulas) -> Iterator[Step]:
+    lam, g, d, fisher, best = _stationary()
     natural_value = (g.T * fisher.inv() * g)[0]
-    for k in range(2):
-        yield Step(
+    for k, words in enumerate(
+        (
             r"The Lagrangian $g^\top d - \lambda(\tfrac12 d^\top F d - \delta)$, with $F = L L^\top$ "
-            r"positive definite, is stationary at $d = F^{-1} g / \lambda$; for two parameters written out, "
-            rf"$d_{k + 1}$ is",
-            best[d[k]],
+            r"positive definite, is stationary at $d = F^{-1} g / \lambda$; for two parameters, "
+            r"$L$ lower triangular,",
+            "and",
+        )
+    ):
+        yield Step(
+            words,
+            sp.factor(best[d[k]]),
             sp.factor((fisher.inv() * g)[k] / lam),
+            name=f"d_{k + 1}",
         )
     at_best = d.subs(best)
     yield Step(
         r"The step's divergence $\tfrac12 d^\top F d$ is $\nu / (2 \lambda^2)$; for two parameters,",
         sp.cancel((at_best.T * fisher * at_best)[0] / 2),
         sp.cancel(natural_value / (2 * lam**2)),
+        name=r"\tfrac12 d^\top F d",
     )
     yield Step(
-        r"It is $\delta$ for $\lambda$ equal to",
-        sp.solve(natural / (2 * lam**2) - delta, lam)[0],
+        r"It is $\delta$ for",
+        solution(natural / (2 * lam**2) - delta, lam),
         f["multiplier"],
+        name=r"\lambda",
     )
     yield Step(
-        r"The improvement $g^\top d = \nu / \lambda$ is then",
-        natural / f["multiplier"],
+        r"The improvement $\nu / \lambda$ is then",
+        sp.Mul(natural, 1 / f["multiplier"]),
         f["improvement"],
+        name=r"g^\top d",
     )
     far, room = sp.symbols("x y", nonnegative=True)
     yield Step(
-        r"No step does better, with any number of parameters and for a singular $F$ too. Call the one above "
-        r"$d^*$; all that is used is $F d^* = g / \lambda$. For any $d$ in the trust region let "
-        r"$x = \tfrac12 (d - d^*)^\top F (d - d^*)$ and $y = \delta - \tfrac12 d^\top F d$, neither of them "
-        r"negative. Multiplied out, $x = \tfrac12 d^\top F d - g^\top d / \lambda + \delta$, so that "
-        r"$g^\top d = \lambda(2\delta - x - y)$:",
+        r"No step does better, with any number of parameters and for a singular $F$ too. Call the "
+        r"one above $d^*$; all that is used is $F d^* = g / \lambda$. For any $d$ in the trust "
+        r"region let $x = \tfrac12 (d - d^*)^\top F (d - d^*)$ and $y = \delta - \tfrac12 d^\top F d$, "
+        r"neither of them negative. Multiplied out, $x = \tfrac12 d^\top F d - g^\top d / \lambda "
+        r"+ \delta$, so that $g^\top d = \lambda(2\delta - x - y)$:",
         f["improvement"],
         f["multiplier"] * (2 * delta - far - room),
         certificate=f["multiplier"] * (far + room),
@@ -82,8 +100,12 @@ def _enumerate_step(f: Formulas) -> Iterator[Exact]:
     solved = fisher.LUsolve(g)
     at = {natural: (g.T * solved)[0], delta: radius}
     d = solved / f["multiplier"].subs(at)
-    yield Exact("the step lies on the boundary", (d.T * fisher * d)[0] / 2, radius)
-    yield Exact("its improvement", (g.T * d)[0], f["improvement"].subs(at))
+    yield Exact(
+        "three parameters: divergence of the step, the radius", (d.T * fisher * d)[0] / 2, radius
+    )
+    yield Exact(
+        "three parameters: improvement of the step", (g.T * d)[0], f["improvement"].subs(at)
+    )
     directions = [sp.Matrix(x) for x in product((-1, 0, 1), repeat=3) if any(x)]
     values = [
         (g.T * x)[0] * sp.sqrt(2 * radius / (x.T * fisher * x)[0]) for x in directions
@@ -100,7 +122,11 @@ def _enumerate_step(f: Formulas) -> Iterator[Exact]:
     yield Exact(
         "a singular $F$, of a table of three answers: boundary", (d.T * fisher * d)[0] / 2, radius
     )
-    yield Exact("and improvement", (g.T * d)[0], f["improvement"].subs(at))
+    yield Exact(
+        "a singular $F$, of a table of three answers: improvement",
+        (g.T * d)[0],
+        f["improvement"].subs(at),
+    )
 
 
 def _sample_step(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:

@@ -28,7 +28,7 @@ WIDE = 80.0  # digits that a line of the report holds
 class Status(Enum):
     """What became of a statement."""
 
-    PROVED = "proved as stated"
+    PROVED = "proved"
     CONDITIONAL = "proved under an extra condition"
     FALSE = "false as stated"
 
@@ -46,12 +46,16 @@ class Step:
     certificate : sympy expression, optional
         If given, the line reads ``left >= right``: sympy must find ``left - right = certificate`` and
         see from the assumptions on the symbols alone that the certificate is not negative.
+    name : str
+        LaTeX of what the left side is (with a certificate: of what the difference is), printed in its
+        place, where the computed form would be too long or, printing like the right side, say nothing.
     """
 
     words: str
     left: sp.Expr | int
     right: sp.Expr | int
     certificate: sp.Expr | None = None
+    name: str = ""
 
     def holds(self) -> bool:
         """Whether sympy can decide that the line is true."""
@@ -66,12 +70,13 @@ class Step:
         Where both sides print alike, for one was computed and the other written down, the line is what
         they are.
         """
-        left, right = lines(self.left, WIDE), lines(self.right, WIDE - 5)
+        left = [self.name] if self.name else lines(self.left, WIDE)
+        right = lines(self.right, WIDE - 5)
         if self.certificate is not None:
-            left += _subtracted(sp.sympify(self.right))
+            left += [] if self.name else _subtracted(sp.sympify(self.right))
             right = lines(self.certificate, WIDE - 5)
             right[-1] += r" \ge 0"
-        elif latex(self.left) == latex(self.right):
+        elif not self.name and latex(self.left) == latex(self.right):
             return [" ".join(left)] if width(" ".join(left)) <= WIDE else left
         right[0] = f"= {right[0]}"
         whole = " ".join([*left, *right])

@@ -32,9 +32,11 @@ def _prove_coin(f: Formulas) -> Iterator[Step]:
     coin = variance_u.subs(along, 0)  # a coin has g = 0
     yield Step(
         r"On a coin $g = 0$, and by 8.5 the estimate has mean 0 and variance "
-        r"$2\operatorname{Tr}\Sigma^2/(n(n-1))$. At the claimed $n$, $z$ standard deviations are",
+        r"$2\operatorname{Tr}\Sigma^2/(n(n-1))$. At the claimed $n$, $z$ standard deviations, "
+        r"squared, are",
         sp.simplify((z**2 * coin).subs(n, f["rollouts"])),
         slope_sq**2,
+        name=r"z^2\, \frac{2 \mathrm{Tr}\Sigma^2}{n (n-1)}",
     )
     shift = sp.Symbol("c", positive=True)
     level = sp.Symbol("T", positive=True)
@@ -42,10 +44,11 @@ def _prove_coin(f: Formulas) -> Iterator[Step]:
     markov = (spread_2 + shift**2) / (level + shift) ** 2
     best = next(x for x in sp.solve(sp.diff(markov, shift), shift) if x.is_positive)
     yield Step(
-        r"$P(U \ge T) \le E(U + c)^2/(T + c)^2$ for every $c > 0$; with $T$ of $z$ standard "
+        r"$P(U \ge T) \le \mathbb{E}(U + c)^2/(T + c)^2$ for every $c > 0$; with $T$ of $z$ standard "
         r"deviations and the best $c$ (Cantelli)",
         sp.simplify(markov.subs(shift, best)),
         f["error"],
+        name=r"\min_c \frac{T^2/z^2 + c^2}{(T + c)^2}",
     )
     diagonal, off = 1 / K - 1 / K**2, -1 / K**2  # Fisher matrix of K equal answers
     coin_square = (K * diagonal**2 + K * (K - 1) * off**2) / 16
@@ -54,6 +57,7 @@ def _prove_coin(f: Formulas) -> Iterator[Step]:
         r"$F = I/K - \mathbf 1 \mathbf 1^\top/K^2$, so $\operatorname{Tr}\Sigma^2$ is",
         sp.factor(coin_square),
         (K - 1) / (16 * K**2),
+        name=r"\mathrm{Tr}\Sigma^2 = \tfrac{1}{16} \mathrm{Tr} F^2",
     )
     slope = K * (1 / (2 * K)) ** 2
     yield Step(
@@ -67,6 +71,7 @@ def _prove_coin(f: Formulas) -> Iterator[Step]:
         r"$g^\top \Sigma g = 0$, and $\operatorname{Tr}\Sigma^2$ is below that of the coin by",
         coin_square - (coin_square - 2 * slope / (4 * K) + slope**2),
         f["less"],
+        name=r"\tfrac{1}{16} \mathrm{Tr} F^2 - \mathrm{Tr}\Sigma^2",
     )
 
 

@@ -2,7 +2,7 @@ r"""One prompt: the ceiling of Eq. (10) on the natural norm, and which policies 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import combinations
 from typing import Any
 
@@ -11,6 +11,7 @@ import sympy as sp
 
 from theory import policies
 from theory.claims import Claim, Estimate, Exact, Formulas, Relation, Search, Status, Step, numeric
+from theory.decide import solution
 from theory.score_law import softmax_law
 from theory.search import largest
 from theory.symbols import p
@@ -31,7 +32,7 @@ right_logit = 1 - right_count / answer_count
 
 def _prove_ceiling(f: Formulas) -> Iterator[Step]:
     yield Step(
-        r"$r$ is $1$ with chance $p$: $\mathbb{E}(r-p)^2$.",
+        r"$r$ is $1$ with chance $p$, so that $\mathbb{E}(r-p)^2$ is",
         p * (1 - p) ** 2 + (1 - p) * (0 - p) ** 2,
         f["ceiling"],
     )
@@ -39,12 +40,13 @@ def _prove_ceiling(f: Formulas) -> Iterator[Step]:
     fisher, g = sp.Matrix([[a, b], [b, d]]), sp.Matrix([g1, g2])
     c = fisher.inv() * g
     yield Step(
-        r"Take $x = c^\top s$ with $c = F^{+} g$, a mixture of the scores. Then $F c = g$, since $g$ lies in "
-        r"the range of $F$: if $F a = 0$ then $\mathbb{E}(a^\top s)^2 = 0$, so $a^\top s = 0$ for every answer "
-        r"and $a^\top g = \mathbb{E}\,r\, a^\top s = 0$. Hence $\mathbb{E}\,x^2 = c^\top F c = c^\top g = \nu$; "
-        r"for two parameters written out,",
+        r"Take $x = c^\top s$ with $c = F^{+} g$, a mixture of the scores. Then $F c = g$, since "
+        r"$g$ lies in the range of $F$: if $F a = 0$ then $\mathbb{E}(a^\top s)^2 = 0$, so $a^\top "
+        r"s = 0$ for every answer and $a^\top g = \mathbb{E}\,r\, a^\top s = 0$. Hence "
+        r"$\mathbb{E}\,x^2 = c^\top F c = c^\top g = \nu$; for two parameters written out,",
         sp.cancel((c.T * fisher * c)[0]),
         sp.cancel((g.T * fisher.inv() * g)[0]),
+        name=r"c^\top F c",
     )
     r, x, y = sp.symbols("r x y")
     product, square, norm = sp.symbols(r"\mathbb{E}xy \mathbb{E}y^{2} nu", real=True)
@@ -53,18 +55,19 @@ def _prove_ceiling(f: Formulas) -> Iterator[Step]:
     apart = {(2, 0): norm, (1, 1): product, (0, 2): square}
     mean_square = f["ceiling"] - 2 * product + square
     yield Step(
-        r"Let $y = b^\top s$ be any mixture of the scores. Its mean is $0$, and $\mathbb{E}\,ry = b^\top g = "
-        r"b^\top F c = \mathbb{E}\,xy$. With $r^2 = r$, $\mathbb{E}(r - p - y)^2$ is",
+        r"Let $y = b^\top s$ be any mixture of the scores. Its mean is $0$, and $\mathbb{E}\,ry = "
+        r"b^\top g = b^\top F c = \mathbb{E}\,xy$. With $r^2 = r$, $\mathbb{E}(r - p - y)^2$ is",
         sp.Add(*(c * moments[k] for k, c in sp.Poly((r - p - y) ** 2, r, y).terms())),
         mean_square,
     )
     yield Step(
-        r"which is $(p(1-p) - \nu) + \mathbb{E}(x - y)^2$. So $y = x$ leaves least, namely $p(1-p) - \nu$, "
-        r"which is not negative; and some $y$ leaves nothing iff $\nu = p(1-p)$.",
+        r"which is $(p(1-p) - \nu) + \mathbb{E}(x - y)^2$. So $y = x$ leaves least, namely $p(1-p) "
+        r"- \nu$, which is not negative; and some $y$ leaves nothing iff $\nu = p(1-p)$.",
         mean_square,
         p * (1 - p)
         - norm
         + sp.Add(*(c * apart[k] for k, c in sp.Poly((x - y) ** 2, x, y).terms())),
+        name=r"p (1-p) - \nu + \mathbb{E}(x-y)^2",
     )
 
 
@@ -88,11 +91,16 @@ def _enumerate_ceiling(f: Formulas) -> Iterator[Exact]:
         residual = sum(pi[k] * rest[k] ** 2 for k in range(5))
         shown = ", ".join(str(k + 1) for k in right)
         yield Exact(
-            f"five answers, two parameters, right: {shown}: natural norm plus $\\mathbb{{E}}(r-p-x)^2$",
+            rf"five answers, two parameters, right: {shown}; natural norm plus $\mathbb{{E}}(r-p-x)^2$",
             norm + residual,
             f["ceiling"].subs(p, rate),
         )
-        yield Exact("and it is below the ceiling", norm, f["ceiling"].subs(p, rate), relation="<")
+        yield Exact(
+            "the natural norm alone, below the ceiling",
+            norm,
+            f["ceiling"].subs(p, rate),
+            relation="<",
+        )
 
 
 def _sample_ceiling(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
@@ -119,52 +127,88 @@ def _prove_table(f: Formulas) -> Iterator[Step]:
     fisher, inverse = policies.fisher(pi, score), policies.table_pseudo_inverse(pi)
     rate = policies.success_rate(pi, {0, 1})
     unit = fisher * policies.reward(4, {0, 1})
-    for k, kind in ((0, "right"), (3, "wrong")):
+    for k, words in (
+        (
+            0,
+            r"Four answers, the first two right, $\pi_k = w_k/\sum w$. $F r$ is the gradient of "
+            r"$p$ in the logits, $\pi_k (r_k - p)$; here in that of a right answer",
+        ),
+        (3, "and in that of a wrong one."),
+    ):
         yield Step(
-            r"Four answers, the first two right. $F r$ is the gradient of $p$ in the logits, "
-            rf"$\pi_k (r_k - p)$; here in that of a {kind} answer.",
+            words,
             sp.factor(weight[k] * sp.diff(rate, weight[k])),
             sp.factor(unit[k]),
+            name=rf"\frac{{\partial p}}{{\partial \theta_{k + 1}}}",
         )
     yield Step(
         r"So for every solution of $F x = g$, such as $x = r$, and any number of answers: "
-        r"$g^\top F^{+} g = r^\top F r = \sum_k \pi_k r_k^2 - (\sum_k \pi_k r_k)^2$, and $r^2 = r$. With logits "
-        r"$X\theta$, $X$ onto, $g$ and $F$ become $X^\top g$ and $X^\top F X$. A $c$ with $X c = r$ exists and "
-        r"solves $X^\top F X c = X^\top g$, so that the norm is $c^\top X^\top g = r^\top g$ again.",
+        r"$g^\top F^{+} g = r^\top F r = \sum_k \pi_k r_k^2 - (\sum_k \pi_k r_k)^2$, and $r^2 = "
+        r"r$. With logits $X\theta$, $X$ onto, $g$ and $F$ become $X^\top g$ and $X^\top F X$. A "
+        r"$c$ with $X c = r$ exists and solves $X^\top F X c = X^\top g$, so that the norm is "
+        r"$c^\top X^\top g = r^\top g$ again.",
         p - p**2,
         f["natural"],
     )
-    for column, name in ((0, r"1 - \tfrac14"), (1, r"-\tfrac14")):
+    for column, words in (
+        (
+            0,
+            r"$F$ is singular: adding a number to all logits changes nothing. With $C = 1 - \mathbf 1 "
+            r"\mathbf 1^\top/K$ the projector on vectors of sum $0$, $F^{+} = "
+            r"C\,\mathrm{diag}(1/\pi)\,C$, for $F F^{+} = C$; here for four answers an entry on "
+            r"the diagonal",
+        ),
+        (1, "and one beside it."),
+    ):
         yield Step(
-            r"$F$ is singular: adding a number to all logits changes nothing. With $C$ the projector "
-            r"on vectors of sum $0$, $F^{+} = C\,\mathrm{diag}(1/\pi)\,C$, for $F F^{+} = C$: entry "
-            rf"$(1, {column + 1})$ for four answers, which is ${name}$.",
+            words,
             sp.factor((fisher[0, :] * inverse[:, column])[0]),
             sp.Rational(3 if column == 0 else -1, 4),
+            name=rf"\left(F F^{{+}}\right)_{{1 {column + 1}}}",
         )
     step = inverse * policies.gradient(pi, score, {0, 1})
     yield Step(
-        r"The natural gradient is $F^{+} g = F^{+} F r = C r$: all right logits rise alike, here by",
+        r"The natural gradient is $F^{+} g = F^{+} F r = C r$: all right logits rise alike, here "
+        r"(two right of four)",
         sp.cancel(step[0]),
         f["right_logit"].subs({right_count: 2, answer_count: 4}),
+        name=r"\left(F^{+} g\right)_1 = 1 - \tfrac24",
     )
-    for size, count in ((2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (4, 3)):
-        yield _table_directly(f, size, set(range(count)))
-
-
-def _table_directly(f: Formulas, size: int, right: set[int]) -> Step:
-    chance = sp.symbols(f"pi_1:{size}", positive=True)
+    chance = sp.symbols("pi_1:4", positive=True)
     pi = sp.Matrix([*chance, 1 - sp.Add(*chance)])
+    for count, words in (
+        (
+            1,
+            r"The same by multiplying out, four answers with one right; which ones is a matter of "
+            r"names, and $\pi_4$ is what the others leave.",
+        ),
+        (2, "With two right."),
+    ):
+        yield Step(
+            words,
+            sp.factor(_norm_of_table(pi, range(count))),
+            f["natural"].subs(p, policies.success_rate(pi, range(count))),
+            name=r"g^\top F^{+} g",
+        )
+
+
+def _norm_of_table(pi: sp.Matrix, right: Collection[int]) -> sp.Expr:
+    """``g^T F^+ g`` with the pseudo-inverse in closed form."""
     g = policies.gradient(pi, policies.softmax_scores(pi), right)
-    return Step(
-        rf"$g^\top F^{{+}} g$ multiplied out for $K = {size}$ with {len(right)} right "
-        rf"(which ones is a matter of names); $\pi_{size}$ is what the others leave.",
-        sp.factor((g.T * policies.table_pseudo_inverse(pi) * g)[0]),
-        f["natural"].subs(p, policies.success_rate(pi, right)),
-    )
+    return (g.T * policies.table_pseudo_inverse(pi) * g)[0]
 
 
 def _enumerate_table(f: Formulas) -> Iterator[Exact]:
+    for size in (2, 3, 4):
+        few = (1, 2, 4, 5)[:size]
+        pi = policies.softmax_probabilities(few)
+        for count in range(1, size):
+            yield Exact(
+                f"chances in proportion to {few}, the first {count} right: natural norm, "
+                "pseudo-inverse in closed form",
+                _norm_of_table(pi, range(count)),
+                f["natural"].subs(p, policies.success_rate(pi, range(count))),
+            )
     for weight in ((1, 2, 3, 5, 7), (1, 1, 2, 9, 4, 3)):
         size = len(weight)
         pi = policies.softmax_probabilities(weight)
@@ -178,18 +222,24 @@ def _enumerate_table(f: Formulas) -> Iterator[Exact]:
                 expected += f["natural"].subs(p, policies.success_rate(pi, right))
                 first += (inverse * g)[right[0]]
         yield Exact(
-            f"sum over all {2**size - 2} sets of right answers, $K = {size}$", total, expected
+            f"natural norm, summed over all {2**size - 2} sets of right answers, $K = {size}$",
+            total,
+            expected,
         )
         counts = [
             sp.binomial(size, c) * f["right_logit"].subs({right_count: c, answer_count: size})
             for c in range(1, size)
         ]
-        yield Exact("the same sum of a right answer's step", first, sp.Add(*counts))
+        yield Exact(
+            f"step of the first right logit, summed over the same sets, $K = {size}$",
+            first,
+            sp.Add(*counts),
+        )
     pi = policies.softmax_probabilities((1, 2, 4))
     onto = sp.Matrix([[1, 2, 0, -1], [0, 1, 1, 3], [2, 0, 1, 1]])
     score = policies.softmax_scores(pi, onto)
     yield Exact(
-        "three logits from four parameters",
+        "three answers, logits linear in four parameters: natural norm",
         policies.natural_norm_sq(policies.gradient(pi, score, {1}), policies.fisher(pi, score)),
         f["natural"].subs(p, pi[1]),
     )
@@ -220,21 +270,24 @@ def _prove_restricted(f: Formulas) -> Iterator[Step]:
     apart = sp.Symbol("D", real=True)
     right, wrong = (1 - p) * apart, -p * apart
     yield Step(
-        r"Let $D$ be the mean score of right answers minus that of wrong ones. Scores have mean $0$, so these "
-        r"two are $(1-p)D$ and $-pD$. One parameter: their variance $B$ is",
+        r"Let $D$ be the mean score of right answers minus that of wrong ones. Scores have mean "
+        r"$0$, so these two are $(1-p)D$ and $-pD$. One parameter: the variance between the kinds is",
         p * right**2 + (1 - p) * wrong**2,
         p * (1 - p) * apart**2,
+        name="B",
     )
     yield Step(
         r"and $g = \mathbb{E}\,rs = p(1-p)D$ has the square $p(1-p)B$.",
         (p * right) ** 2,
         p * (1 - p) * (p * (1 - p) * apart**2),
+        name="g^2",
     )
     total = sp.Symbol("F", positive=True)
     yield Step(
         r"So $\nu = g^2 / F$, where $F = \mathbb{E}\,s^2 = B + W$ by total variance.",
         (p * (1 - p) * between / total).subs(total, between + within),
         f["restricted"],
+        name=r"\frac{g^2}{F}",
     )
     yield Step(
         r"It misses the ceiling by a share $W / (B + W)$, nothing iff $W = 0$.",
@@ -245,10 +298,11 @@ def _prove_restricted(f: Formulas) -> Iterator[Step]:
     scale = sp.Symbol("a", positive=True)
     yield Step(
         r"Several parameters: $F = p(1-p) D D^\top + W$, again by total variance, and $g = p(1-p)D$. "
-        r"$F c = g$ is solved by $c = a W^{-1} D$, for which $F c = a(t + 1)D$, with $a = p(1-p)/(1+t)$. So "
-        r"$\nu = g^\top c = a t$ is",
-        sp.solve(scale * (separation + 1) - p * (1 - p), scale)[0] * separation,
+        r"$F c = g$ is solved by $c = a W^{-1} D$, for which $F c = a(t + 1)D$, with $a = "
+        r"p(1-p)/(1+t)$. So $\nu = g^\top c$ is",
+        solution(scale * (separation + 1) - p * (1 - p), scale) * separation,
         f["several"],
+        name="a t",
     )
     yield Step(
         r"and misses the ceiling by a share $1/(1+t)$.",
@@ -279,7 +333,7 @@ def _enumerate_restricted(f: Formulas) -> Iterator[Exact]:
         distance = (law.difference.T * inside.inv() * law.difference)[0]
         shown = ", ".join(str(k + 1) for k in answers)
         yield Exact(
-            f"five answers, two parameters, right: {shown}: natural norm",
+            f"five answers, two parameters, right: {shown}; natural norm",
             _model(answers)[-1],
             f["several"].subs({p: law.p, separation: law.p * (1 - law.p) * distance}),
         )

@@ -38,9 +38,9 @@ def _prove_duplicates(f: Formulas) -> Iterator[Step]:
     )
     first, second, other = sp.symbols("a b y", positive=True)
     yield Step(
-        r"Whole quotas can make the parts uneven, and merging then wins: a group of $\sigma = x$ with $a$ "
-        r"rollouts and one of $\sigma = y$ with $b$, against one of $\sigma = x + y$ with $a + b$; and so on, "
-        r"part by part.",
+        r"Whole quotas can make the parts uneven, and merging then wins: a group of $\sigma = x$ "
+        r"with $a$ rollouts and one of $\sigma = y$ with $b$, against one of $\sigma = x + y$ with "
+        r"$a + b$; and so on, part by part.",
         x**2 / first + other**2 / second,
         (x + other) ** 2 / (first + second),
         certificate=(x * second - other * first) ** 2 / (first * second * (first + second)),
@@ -58,8 +58,8 @@ def _prove_duplicates(f: Formulas) -> Iterator[Step]:
     )
     covariance, c = -between / (pool - 1), sp.Symbol("c", real=True)
     yield Step(
-        r"All $P$ prompts add up to a constant, of variance zero. So, without replacement, two draws have "
-        r"the covariance $c = -b/(P-1)$:",
+        r"All $P$ prompts add up to a constant, of variance zero. So, without replacement, two "
+        r"draws have the covariance $c = -b/(P-1)$:",
         sp.Subs(pool * between + pool * (pool - 1) * c, c, covariance),
         0,
     )
@@ -106,7 +106,12 @@ def _enumerate_duplicates(f: Formulas) -> Iterator[Exact]:
         -rational(lowered_variance(s)(best_split(lowered_variance(s), 7, len(s), 1)))
         for s in ((3, 3, 2), (merged, 2))
     )
-    yield Exact("the same with seven rollouts, over all splits", parts, joined, relation=">")
+    yield Exact(
+        r"the same draws with $N = 7$: the parts have more variance than the merged prompts",
+        parts,
+        joined,
+        relation=">",
+    )
 
 
 def _sample_duplicates(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
@@ -142,8 +147,8 @@ counts like a prompt drawn once whose $\sigma$ is $<<merged>>$. With real quotas
 variance and the same rollouts as its $k$ draws kept apart, with whole ones never more variance. Of $P$
 prompts, $m$ uniform draws show on average
 $$<<distinct>>$$
-distinct ones, 63 percent of a large pool at $m = P$. Drawing $m \le P$ of $P \ge 2$ prompts uniformly without
-replacement lowers the part between prompts from $b/m$ to
+distinct ones, 63 percent of a large pool at $m = P$. Drawing $m \le P$ of $P \ge 2$ prompts
+uniformly without replacement lowers the part between prompts from $b/m$ to
 $$<<apart>>,$$
 which is nothing at $m = P$.""",
         formulas={

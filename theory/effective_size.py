@@ -133,16 +133,19 @@ def _prove_two_levels(f: Formulas) -> Iterator[Step]:
     )
     solution = top * (size - top) / (root + top * rest)
     yield Step(
-        r"One root is $x = K(S-K)/(R + KL)$: put into the equation and multiplied by $(R + KL)^2$, it gives",
-        sp.expand(
-            (rest * (size - rest) * solution**2 - 2 * top * rest * solution + top * (size - top))
-            * (root + top * rest) ** 2
+        r"One root is $x = K(S-K)/(R + KL)$: put into the equation and multiplied by $(R + KL)^2$, "
+        r"it gives",
+        sp.Subs(
+            (rest * (size - rest) * x**2 - 2 * top * rest * x + top * (size - top))
+            * (root + top * rest) ** 2,
+            x,
+            solution,
         ),
-        sp.expand(top * (size - top) * (root**2 - radicand)),
+        top * (size - top) * (root**2 - radicand),
     )
     yield Step(
-        r"that is, $0$. It lies between 0 and 1, since $S - K < L$; by 3.4 it is the only one there. The "
-        r"temperature is $\tau = -g/\log x$:",
+        r"that is, $0$. It lies between 0 and 1, since $S - K < L$; by 3.4 it is the only one "
+        r"there. The temperature is $\tau = -g/\log x$:",
         sp.Subs(solution, root, sp.sqrt(radicand)),
         sp.exp(-gap / f["temperature"]),
     )
@@ -163,7 +166,7 @@ def _enumerate_two_levels(f: Formulas) -> Iterator[Exact]:
             f["size"].subs({top: k, rest: others, gap: sp.log(3), tau: 1}),
         )
         yield Exact(
-            rf"$K = {k}$, $L = {others}$, $g = \log 3$: the temperature of size ${direct}$",
+            rf"$K = {k}$, $L = {others}$, $g = \log 3$: temperature of size ${direct}$",
             sp.Integer(1),
             sp.simplify(t),
         )

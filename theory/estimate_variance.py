@@ -27,9 +27,9 @@ cv_sq = var_sigma / mean_sigma**2
 def _prove_variance(f: Formulas) -> Iterator[Step]:
     square = (n * (g_1**2 + sigma**2) + n * (n - 1) * g_1**2) / n**2
     yield Step(
-        r"One coordinate of the mean of $n$ rollouts, each of mean $g_1$ and variance $\sigma^2$: of the "
-        r"$n^2$ products, $n$ are squares and the others products of independent rollouts. Its variance, "
-        r"times the prompt's $1/m^2$, is (the coordinates are added up)",
+        r"One coordinate of the mean of $n$ rollouts, each of mean $g_1$ and variance $\sigma^2$: "
+        r"of the $n^2$ products, $n$ are squares and the others products of independent rollouts. Its "
+        r"variance, times the prompt's $1/m^2$, is (the coordinates are added up)",
         (square - g_1**2) / m**2,
         f["within"],
     )
@@ -38,8 +38,9 @@ def _prove_variance(f: Formulas) -> Iterator[Step]:
     one_draw = first - (p * g_1 + (1 - p) * g_2) ** 2
     mean_square = p * s_1**2 + (1 - p) * s_2**2
     yield Step(
-        r"One draw has the variance of its mean gradient plus the mean of the variances (here from a pool "
-        r"of two prompts, taken with chances $p$ and $1-p$); $m$ independent draws divide it by $m$.",
+        r"One draw has the variance of its mean gradient plus the mean of the variances (here from "
+        r"a pool of two prompts, taken with chances $p$ and $1-p$); $m$ independent draws divide "
+        r"it by $m$.",
         one_draw / m,
         f["total"].subs({between: p * (1 - p) * (g_1 - g_2) ** 2, sigma: sp.sqrt(mean_square)}),
     )
@@ -48,6 +49,7 @@ def _prove_variance(f: Formulas) -> Iterator[Step]:
         "second (mean 1/2), or never (mean 0). The mean reward less $p$ is on average",
         p + (1 - p) * p * sp.Rational(1, 2) - p,
         f["bias"],
+        name=r"p \cdot 1 + (1-p)\, p \cdot \tfrac12 - p",
     )
 
 
@@ -119,9 +121,10 @@ def _sample_variance(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate
 def _prove_between(f: Formulas) -> Iterator[Step]:
     square_of_sum = m * (mean_sigma**2 + var_sigma) + m * (m - 1) * mean_sigma**2
     yield Step(
-        r"With quotas (20) the part within prompts is $s^2/(m^2 N)$ (4.2), and over $m$ independent draws "
-        r"$E s^2 = m(\bar\sigma^2 + v) + m(m-1)\bar\sigma^2$. Given the draws, the mean of (16) is the mean "
-        r"of their $g_i$, whose variance is $b/m$; the two parts add.",
+        r"With quotas (20) the part within prompts is $s^2/(m^2 N)$ (4.2), and over $m$ "
+        r"independent draws $\mathbb{E}\,s^2 = m(\bar\sigma^2 + v) + m(m-1)\bar\sigma^2$. Given "
+        r"the draws, the mean of (16) is the mean of their $g_i$, whose variance is $b/m$; the two "
+        r"parts add.",
         between / m + square_of_sum / (m**2 * budget),
         f["total"],
     )
@@ -134,7 +137,8 @@ def _prove_between(f: Formulas) -> Iterator[Step]:
     )
     ratio = (equal / f["total"]).subs(budget, per_prompt * m)
     yield Step(
-        r"As the number of prompts grows with $\bar n = N/m$ rollouts for each, the ratio of the two tends to",
+        r"As the number of prompts grows with $\bar n = N/m$ rollouts for each, the ratio of the "
+        r"two tends to",
         sp.Limit(sp.cancel(ratio), m, sp.oo),
         f["gain"],
     )
@@ -165,7 +169,8 @@ def _enumerate_between(f: Formulas) -> Iterator[Exact]:
             mean, square = mean + x / 4, square + y / 4
         errors[name] = rational(square - mean**2)
     yield Exact(
-        r"two draws from a pool with $\sigma = 1, 3$, $g = 0, 2$, quotas (20) of four rollouts: all outcomes",
+        r"two draws from a pool with $\sigma = 1, 3$, $g = 0, 2$, quotas (20) of four rollouts: "
+        r"all outcomes",
         errors["optimal"],
         f["total"].subs(at),
     )
@@ -173,8 +178,8 @@ def _enumerate_between(f: Formulas) -> Iterator[Exact]:
         "equal quotas lose, there", errors["equal"] - errors["optimal"], f["saving"].subs(at)
     )
     yield Exact(
-        r"$\bar\sigma = 2$, $v = 1$, $b = 1$: ratio at $\bar n = \bar\sigma^2/b = 4$, from the variances "
-        r"$1 + 5/4$ and $1 + 4/4$",
+        r"$\bar\sigma = 2$, $v = 1$, $b = 1$: ratio at $\bar n = \bar\sigma^2/b = 4$, from the "
+        r"variances $1 + 5/4$ and $1 + 4/4$",
         sp.Rational(9, 8),
         f["gain"].subs({**at, per_prompt: f["half"].subs(at)}),
     )
@@ -188,8 +193,8 @@ def _enumerate_between(f: Formulas) -> Iterator[Exact]:
     spread = sum(s**2 * c for s, c in chances.items()) - mean**2
     one_each = {between: 0, mean_sigma: mean, var_sigma: spread, m: 3, budget: 3}
     yield Exact(
-        r"$\sigma = 10$ for one prompt in ten and $1$ for the others, $b = 0$: three rollouts on two draws, "
-        r"best whole quotas, against one on each of three",
+        r"$\sigma = 10$ for one prompt in ten and $1$ for the others, $b = 0$: three rollouts on "
+        r"two draws, best whole quotas, against one on each of three",
         spent,
         (f["total"] + f["saving"]).subs(one_each),
         relation="<",

@@ -41,23 +41,26 @@ def _prove_exact(f: Formulas) -> Iterator[Step]:
         r"$p u_k \log(p u_k / q v_k)$ to the divergence; here two that are all of their kind, "
         r"$u_1 + u_2 = 1$. The sum is $p \log(p/q)$ plus $p$ times the divergence of the shares; wrong "
         r"answers likewise, with $1-p$ and $1-q$. So the policy's divergence is that of the success "
-        r"rates plus those of the shares within each kind.",
+        r"rates, plus $p$ times that of the shares among right answers, plus $1-p$ times that among "
+        r"wrong ones.",
         sum(p * u * sp.log(p * u / (q * v)) for u, v in shares).subs(second, 1 - first),
         p * sp.log(p / q) + p * sum(u * sp.log(u / v) for u, v in shares).subs(second, 1 - first),
     )
     yield Step(
-        r"Both kinds together.", p * sp.log(p / q) + (1 - p) * sp.log((1 - p) / (1 - q)),
-        f["divergence"],
+        r"What is left if the shares stay: both kinds together.",
+        p * sp.log(p / q) + (1 - p) * sp.log((1 - p) / (1 - q)), f["divergence"],
+        name=r"\mathrm{kl}(p, q)",
     )  # fmt: skip
     yield Step(r"The derivative in $q$.", sp.Derivative(f["divergence"], q), f["slope"])
     odds = sp.Symbol("x", positive=True)
     raised = p * (1 + odds) / (1 + p * odds)
     yield Step(
-        r"It is positive for $q > p$, that is for $q = p(1+x)/(1+px)$ with $x > 0$, and negative for $q < p$ "
-        r"(exchange right and wrong). So a larger improvement costs more, and more than any $\delta$ as "
-        r"$q \to 1$. The divergence of two shares is $\mathrm{kl}(u_1, v_1)$, hence least, namely $0$, only "
-        r"where they do not change; more answers are taken off one by one. The best policy keeps the shares, "
-        r"and a table, which has every distribution, contains it.",
+        r"It is positive for $q > p$, that is for $q = p(1+x)/(1+px)$ with $x > 0$, and negative "
+        r"for $q < p$ (exchange right and wrong). So a larger improvement costs more, and more "
+        r"than any $\delta$ as $q \to 1$. The divergence of two shares is $\mathrm{kl}(u_1, v_1)$, "
+        r"hence least, namely $0$, only where they do not change; more answers are taken off one "
+        r"by one. The best policy keeps the shares, and a table, which has every distribution, "
+        r"contains it.",
         f["slope"].subs(q, raised),
         0,
         certificate=odds * (1 + p * odds) / (1 + odds),
@@ -126,16 +129,18 @@ def _prove_pinsker(f: Formulas) -> Iterator[Step]:
         certificate=(1 - 2 * q) ** 2 / (q * (1 - q)),
     )
     yield Step(
-        r"At an improvement by the bound Pinsker's function is",
+        r"At an improvement by the bound $q - p = \sqrt{\delta/2}$ Pinsker's function is",
         f["floor"].subs(q, p + f["bound"]),
         delta,
+        name="2 (q - p)^2",
     )
     e = sp.Symbol("e", positive=True)
     half = divergence.subs({p: sp.Rational(1, 2), q: sp.Rational(1, 2) + e})
     yield Step(
-        r"The constant is the best one: at $p = \tfrac12$, $\mathrm{kl}/e^2$ tends to",
+        r"The constant is the best one: at $p = \tfrac12$ it is what the quotient tends to,",
         sp.series(half, e, 0, 3).removeO().coeff(e, 2),
         sp.cancel(f["floor"].subs(q, p + e) / e**2),
+        name=r"\lim_{e \to 0} \frac{\mathrm{kl}(\frac12, \frac12 + e)}{e^2}",
     )
 
 

@@ -25,14 +25,15 @@ def _prove_table(f: Formulas) -> Iterator[Step]:
     square = p**2 / K_1 + (1 - p) ** 2 / K_0  # sum of pi_k^2
     slope_sq = K_1 * (p / K_1 * (1 - p)) ** 2 + K_0 * ((1 - p) / K_0 * p) ** 2
     yield Step(
-        r"$\partial p/\partial\theta_k = \pi_k (r_k - p)$, with $\pi_k = p/K_1$ for right and $(1-p)/K_0$ "
-        r"for wrong answers. Hence (5.2) $D^2 = |\nabla p|^2 / (p(1-p))^2$ is",
+        r"$\partial p/\partial\theta_k = \pi_k (r_k - p)$, with $\pi_k = p/K_1$ for right and "
+        r"$(1-p)/K_0$ for wrong answers. Hence (5.2) $D^2 = |\nabla p|^2 / (p(1-p))^2$ is",
         slope_sq / (p * (1 - p)) ** 2,
         1 / K_1 + 1 / K_0,
     )
     yield Step(
-        r"The score of answer $k$ is $e_k - \pi$, of square $1 - 2\pi_k + \sum_j \pi_j^2$. The first two "
-        r"terms of (21) are $p(1-p)$ times the mean of $G_1^2$ and $G_0^2$ with weights $1-p$ and $p$,",
+        r"The score of answer $k$ is $e_k - \pi$, of square $1 - 2\pi_k + \sum_j \pi_j^2$. The "
+        r"first two terms of (21) are $p(1-p)$ times the mean of $G_1^2$ and $G_0^2$ with weights "
+        r"$1-p$ and $p$,",
         (1 - p) * (1 - 2 * p / K_1 + square) + p * (1 - 2 * (1 - p) / K_0 + square),
         1 - 2 * p * (1 - p) / K_1 - 2 * p * (1 - p) / K_0 + square,
     )

@@ -149,8 +149,8 @@ def _prove_group_mean(f: Formulas) -> Iterator[Step]:
     )
     own_part, score_mean = sp.symbols("x m_s", real=True)  # E[r s] = grad p, E[s] = 0
     yield Step(
-        r"One coordinate, with $x = E[r s]$ that of $\nabla p$ and $m_s = E s$: $r_j s_j$ has the "
-        r"mean $x$, and $r_i s_j$ of another rollout has $p\, m_s$, which is 0.",
+        r"One coordinate, with $x = \mathbb{E}[r s]$ that of $\nabla p$ and $m_s = \mathbb{E}\,s$: "
+        r"$r_j s_j$ has the mean $x$, and $r_i s_j$ of another rollout has $p\, m_s$, which is 0.",
         (own * own_part - (n - 1) * other * p * score_mean).subs(score_mean, 0),
         f["factor"] * own_part,
     )
@@ -163,6 +163,7 @@ def _prove_group_mean(f: Formulas) -> Iterator[Step]:
         "so that the bias is gone and the mean square is",
         f["square"] / f["factor"] ** 2,
         f["square_rloo"],
+        name=r"\frac{n^2}{(n-1)^2}\, \mathbb{E}(r_j - \bar r)^2",
     )
 
 
@@ -180,7 +181,7 @@ def _enumerate_group_mean(f: Formulas) -> Iterator[Exact]:
         for size in (1, 2, 3):
             mean, _ = policy.gradient_moments(size, lambda _: Fraction(1))
             yield Exact(
-                rf"{what}, $n = {size}$: first coordinate of $E\hat g$",
+                rf"{what}, $n = {size}$: first coordinate of $\mathbb{{E}}\,\hat g$",
                 rational(mean[0]),
                 f["factor"].subs(n, size) * gradient(policy)[0],
             )
@@ -211,7 +212,7 @@ def _sample_group_mean(f: Formulas, rng: np.random.Generator) -> Iterator[Estima
         control_is="$p(1-p)$, as for the true advantage",
     )
     yield Estimate.of(
-        "the same with the mean of the others",
+        "mean $A^2$ with the mean of the others, $p = .3$, $n = 3$",
         ((1.5 * centred_S_J) ** 2).mean(axis=1),
         expected=float(f["square_rloo"].subs(at)),
         control=0.3 * 0.7,
@@ -254,12 +255,12 @@ rollouts on average.""",
         status=Status.PROVED,
         statement=r"""
 A group's estimate of $\nabla p$ is $\hat g = \frac1n \sum_j A_j s_j$, the scores $s_j$ weighted by
-advantages. With $A_j = r_j - \bar r$, the group's own mean subtracted (Dr.GRPO), $E A_j^2 = <<square>>$
-and
-$$E \hat g = <<factor>>\, \nabla p:$$
+advantages. With $A_j = r_j - \bar r$, the group's own mean subtracted (Dr.GRPO), $\mathbb{E}\,A_j^2
+= <<square>>$ and
+$$\mathbb{E}\,\hat g = <<factor>>\, \nabla p:$$
 the estimate is too short, and the more so the smaller the group; with quotas that differ, prompts
 with small groups count less. Leaving a rollout out of its own baseline (RLOO, $n \ge 2$) multiplies the
-advantages by $n/(n-1)$: no bias, and $E A_j^2 = <<square_rloo>>$.""",
+advantages by $n/(n-1)$: no bias, and $\mathbb{E}\,A_j^2 = <<square_rloo>>$.""",
         formulas={
             "square": p * (1 - p) * (n - 1) / n,
             "factor": (n - 1) / n,

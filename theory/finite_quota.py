@@ -69,6 +69,7 @@ def _prove_rloo(f: Formulas) -> Iterator[Step]:
         r"Each prompt has the share $u/U$ of the minimum.",
         root**2 * V / (m**2 * (f["quota"] - 1)),
         root / total * f["minimum"],
+        name=r"\frac{u^2 V}{m^2 (n_i - 1)}",
     )
     yield Step(
         r"Under (20) $u = n U/N$, and a prompt has $(U/N)^2$ times",
@@ -119,7 +120,7 @@ def _enumerate_rloo(f: Formulas) -> Iterator[Exact]:
     best = best_split(of_rates, 10, 2, 2)
     where = r"$p = 1/2, 1/10$, one law of spread 1, $N = 10$, all outcomes of all splits"
     yield Exact(f"{where}: first quota", best[0], f["quota"].subs({**at, root: sp.Rational(1, 2)}))
-    yield Exact("least variance", -rational(of_rates(best)), f["minimum"].subs(at))
+    yield Exact(f"{where}: least variance", -rational(of_rates(best)), f["minimum"].subs(at))
     stated = (10, 6)  # (20) for N = 16, whole
     ratio = -rational(of_rates(stated)) / f["minimum"].subs({**at, budget: 16})
     mean = (sp.Rational(1, 9) + sp.Rational(1, 5)) / 2
@@ -200,7 +201,7 @@ def _prove_goal(f: Formulas) -> Iterator[Step]:
     )
     yield Step(
         "for $n = 2$ it is not, nor for $n = 1$:",
-        f["second"].subs(n, 2),
+        sp.Subs(f["second"], n, 2),
         -p * (1 - p) * V / 144,
     )
     yield Step(
@@ -213,6 +214,7 @@ def _prove_goal(f: Formulas) -> Iterator[Step]:
         r"scaled to the same signal the variance is the convex one of 6.9.",
         f["dr_grpo"] / ((n - 1) / n) ** 2,
         p * (1 - p) * V / (n - 1),
+        name=r"\frac{n^2}{(n-1)^2} \cdot \frac{V p (1-p) (n-1)}{n^2}",
     )
 
 
@@ -310,11 +312,13 @@ CLAIMS = [
 Quotas in proportion to the $\sigma_i$ of (21) are taken to minimise the variance also where the
 advantages of a prompt come from the rewards of its own group.""",
         correction=r"""
-For RLOO a group has the variance $\sigma^2/n + b/(n(n-1))$, $n \ge 2$ (6.3,
-$b = p(1-p)E|s|^2 + |\nabla p|^2$). The next rollout takes off
+Fails because the group's mean as baseline adds noise that (21) leaves out: with quotas (20) the variance
+is larger than it need be. For RLOO a group has the variance $\sigma^2/n + b/(n(n-1))$, $n \ge 2$ (6.3,
+$b = p(1-p)\mathbb{E}|s|^2 + |\nabla p|^2$). The next rollout takes off
 $$<<marginal>>,$$
 less each time, so that greedy from two rollouts each is optimal among all splits into whole numbers of
 at least two.
+
 Where right and wrong scores follow one law of spread $V$ the best real quotas $n_i > 1$ are, with $u =
 \sqrt{p(1-p)}$, $U = \sum u$ and $N > m$,
 $$n_i = <<quota>>:$$
@@ -342,10 +346,13 @@ than 1: little where every quota is large, without limit as one of them falls to
 The quotas should minimise the variance of the estimate, also for estimators that subtract the group's
 mean or divide by its standard deviation.""",
         correction=r"""
-That goal is sound only if the length of the mean does not depend on the quota. For scores of one law of
+Fails because with these estimators the length of the mean depends on the quota too, and a small
+group has little variance because it has little signal. For scores of one law of
 spread $V$, a group of Dr.GRPO has the variance $<<dr_grpo>>$ and one of GRPO
 $$<<grpo>>:$$
-nothing at $n = 1$, where there is no signal either. GRPO's grows from $n = 2$ to $n = 3$, by $<<rise>>$;
+nothing at $n = 1$, where there is no signal either.
+
+GRPO's grows from $n = 2$ to $n = 3$, by $<<rise>>$;
 Dr.GRPO's has the second difference
 $$<<second>>,$$
 which is positive from $n = 3$ only: greedy is optimal from three rollouts each, and loses from two at

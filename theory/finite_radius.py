@@ -13,6 +13,7 @@ import numpy as np
 import sympy as sp
 
 from theory.claims import Claim, Exact, Formulas, Relation, Search, Status, Step, numeric
+from theory.decide import solution
 from theory.exact_problem import divergence, kl
 from theory.search import largest
 from theory.symbols import delta, p, potential, q
@@ -50,7 +51,7 @@ def _prove_order(f: Formulas) -> Iterator[Step]:
     yield Step(r"To third order in $e$, $\mathrm{kl}(p, p+e)$ is", sp.factor(series), taylor)
     # e = sqrt(2 delta p (1-p)) (1 + a h), delta = p (1-p) h^2 / 2
     ansatz = sp.expand(taylor.subs(e, variance * small * (1 + first * small)))
-    coefficient = sp.solve(sp.factor(ansatz.coeff(small, 3)), first)[0]
+    coefficient = solution(sp.factor(ansatz.coeff(small, 3)), first)
     yield Step(
         r"With $h = \sqrt{2\delta/(p(1-p))}$ and $e = \sqrt{2\delta p(1-p)}\,(1 + a h)$, the divergence "
         r"is $\delta + O(h^4)$ iff its third-order term vanishes, which gives $1 + a h$.",
@@ -93,11 +94,12 @@ def _enumerate_order(f: Formulas) -> Iterator[Exact]:
             kl(rate, rate + variance * h * bound["exact"]), at[delta], relation=relation,
         )  # fmt: skip
         yield Exact(
-            rf"the step's improvement over (11), against its expansion {shown}",
+            rf"$p = 1/5$, $h = 1/100$: the step's improvement over (11), against its expansion {shown}",
             bound["step"], gained / (variance * h), relation=relation,
         )  # fmt: skip
         yield Exact(
-            rf"the step's divergence over $\delta$, against its expansion {shown}",
+            rf"$p = 1/5$, $h = 1/100$: the step's divergence over $\delta$, against its expansion "
+            rf"{shown}",
             bound["spent"], kl(rate, rate + gained) / at[delta], relation=relation,
         )  # fmt: skip
 
@@ -146,8 +148,8 @@ def _prove_any_radius(f: Formulas) -> Iterator[Step]:
         certificate=sp.factor(variance.subs(above) - raised * (1 - raised)),
     )
     yield Step(
-        r"The denominator $p(1-p) + \tfrac23(1-2p)e$ of the next line is linear in $e$ and positive at $e = 0$ "
-        r"and at the largest improvement $e = 1-p$:",
+        r"The denominator $p(1-p) + \tfrac23(1-2p)e$ of the next line is linear in $e$ and "
+        r"positive at $e = 0$ and at the largest improvement $e = 1-p$:",
         variance + 2 * lean * (1 - p) / 3,
         0,
         certificate=(1 - p) * (2 - p) / 3,
@@ -187,7 +189,10 @@ def _enumerate_any_radius(f: Formulas) -> Iterator[Exact]:
         kl(at[p], reached), at[delta], relation="<",
     )  # fmt: skip
     yield Exact(
-        "but the improvement against (11)", reached - at[p], f["stated"].subs(at), relation=">"
+        r"$p = 1/100$ raised to $12/100$: improvement against (11) at $\delta = 1/10$",
+        reached - at[p],
+        f["stated"].subs(at),
+        relation=">",
     )
     for rate in (sp.Rational(1, 100), sp.Rational(3, 10), sp.Rational(9, 10)):
         here = {p: rate, delta: at[delta] / 10}
@@ -241,7 +246,7 @@ of $\sqrt{2\delta/(p(1-p))}$, so $\delta$ has to be small against $p(1-p)$, not 
 $\sqrt{2\delta p(1-p)}$. The next order, for a table: the exact optimum is this times
 $$<<exact>> + O(\delta);$$ one natural-gradient step, of the length in 1.1, changes the success rate by
 this times
-$$<<step>> + O(\delta)$$ and its divergence is $\delta$ times $$<<spent>> + O(\delta).$$ For $p <
+$$<<step>> + O(\delta),$$ and its divergence is $\delta$ times $$<<spent>> + O(\delta).$$ For $p <
 \tfrac12$ and small $\delta$ the step thus leaves the trust region and gains more than the bound.""",
         formulas={"exact": exact_ratio, "step": step_ratio, "spent": step_divergence},
         prove=_prove_order,
@@ -255,8 +260,8 @@ $$<<step>> + O(\delta)$$ and its divergence is $\delta$ times $$<<spent>> + O(\d
         status=Status.FALSE,
         statement=r"""The paper: in a trust region of radius $\delta$ the success rate of a prompt
 changes by at most $<<stated>>$.""",
-        correction=r"""False for $p < \tfrac12$ and small $\delta$: the bound linearises the loss and takes the
-divergence to second order. At $p = 0.01$, $\delta = 0.1$ it allows an improvement by $0.0445$,
+        correction=r"""Fails for $p < \tfrac12$ and small $\delta$, because it takes the divergence
+only to second order. At $p = 0.01$, $\delta = 0.1$ it allows an improvement by $0.0445$,
 while $0.1179$ is possible. It holds for improvements at every radius iff $p \ge \tfrac12$ (for
 losses of success iff $p \le \tfrac12$). What holds for every policy, every $p$ and every $\delta$
 is

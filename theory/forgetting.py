@@ -15,6 +15,7 @@ import sympy as sp
 from scipy.optimize import minimize_scalar
 
 from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step
+from theory.decide import solution
 from theory.symbols import alpha, beta, n, p
 
 forget = sp.Symbol("lambda", positive=True)  # share of the evidence lost per update
@@ -40,17 +41,19 @@ least_error = p * (1 - p) / n * (sp.sqrt(kappa**2 + 4 * kappa) - kappa) / 2
 def _prove_steady(f: Formulas) -> Iterator[Step]:
     keep = 1 - forget
     variance, gap = sp.symbols("V b")
+    total = sp.Symbol("T", positive=True)
     yield Step(
         r"The count is the fixed point of $T = (1 - \lambda) T + n$:",
         keep * sp.UnevaluatedExpr(f["count"]) + n,
         f["count"],
     )
-    right = sp.solve(sp.Eq(variance, keep**2 * variance + n * p * (1 - p)), variance)[0]
+    right = solution(variance - keep**2 * variance - n * p * (1 - p), variance)
     yield Step(
         r"The number of right answers has the variance $V = (1 - \lambda)^2 V + "
         r"n p (1 - p)$; over $T^2$:",
         right / f["count"] ** 2,
         f["variance"],
+        name=r"\frac{V}{T^2}",
     )
     ratio = (1 - keep ** (2 * updates)) / (1 - keep**2) / ((1 - keep**updates) / forget) ** 2
     yield Step(
@@ -63,6 +66,7 @@ def _prove_steady(f: Formulas) -> Iterator[Step]:
         r"It tends to the fixed point as $(1 - \lambda)^t \to 0$.",
         f["after"].subs(keep**updates, 0),
         f["variance"],
+        name=r"\lim_{t \to \infty} \operatorname{Var} m",
     )
     yield Step(
         r"A Beta law of these counts, without prior, has the variance $m(1-m)/(T + 1)$, at $m = p$",
@@ -70,19 +74,20 @@ def _prove_steady(f: Formulas) -> Iterator[Step]:
         f["believed"],
     )
     yield Step(
-        r"Over the true variance this is 2 less a share that grows with $\lambda$ and is 1 at $\lambda = "
-        r"n/(n+1)$:",
+        r"Over the true variance this is 2 less a share that grows with $\lambda$ and is 1 at "
+        r"$\lambda = n/(n+1)$:",
         f["believed"] / f["variance"],
         2 - forget * (n + 2) / (n + forget),
     )
     yield Step(
-        r"If $p$ grows by $v$ per update, the gap $b = E m - p$ obeys $b = (1 - \lambda)(b - v)$.",
-        sp.solve(sp.Eq(gap, keep * (gap - drift)), gap)[0],
+        r"If $p$ grows by $v$ per update, the gap $b = \mathbb{E}\,m - p$ obeys $b = (1 - "
+        r"\lambda)(b - v)$.",
+        solution(gap - keep * (gap - drift), gap),
         f["lag"],
     )
     yield Step(
         r"The prior's share of all counts.",
-        (alpha + beta) / (alpha + beta + sp.UnevaluatedExpr(f["count"])),
+        sp.Subs((alpha + beta) / (alpha + beta + total), total, f["count"]),
         f["prior"],
     )
 
@@ -162,7 +167,7 @@ def _prove_tracking(f: Formulas) -> Iterator[Step]:
         r"The error is the share $\lambda$ of new noise and $1 - \lambda$ of the old error plus the "
         r"drift: fixed point of $M = \lambda^2 \frac{p(1-p)}{n} + (1-\lambda)^2 (M + \kappa "
         r"\frac{p(1-p)}{n})$.",
-        sp.solve(fixed, error)[0],
+        solution(fixed, error),
         f["error"],
     )
     yield Step(
@@ -179,6 +184,7 @@ def _prove_tracking(f: Formulas) -> Iterator[Step]:
         r"\lambda^2/(1 - \lambda) = 1/(o (1 + o))$, from which it is recovered.",
         sp.factor(f["best"].subs(zero), deep=True),
         1 / (1 + odds),
+        name=r"\left. \frac{\sqrt{\kappa^2 + 4 \kappa} - \kappa}{2} \right|_{\kappa = 1/(o (1 + o))}",
     )
     at_zero = f["error"].subs(kappa, forget**2 / (1 - forget))
     yield Step(

@@ -120,7 +120,7 @@ def _sample_bell(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | S
 
 def _prove_reach(f: Formulas) -> Iterator[Step]:
     yield Step(
-        r"Let $p \ge 1/2$ (else exchange right and wrong). By 5.2 $|E[s \mid r=0]| = p D$, and "
+        r"Let $p \ge 1/2$ (else exchange right and wrong). By 5.2 $|\mathbb{E}[s \mid r=0]| = p D$, and "
         r"$G^2$ is its square plus $V_0 = \operatorname{Tr}\operatorname{Var}(s \mid r=0)$. Hence "
         r"$p D \le G$, with $D$ at the ceiling iff $V_0 = 0$.",
         sp.Subs(p**2 * D**2 + noise_0, D, f["ceiling"]),
@@ -139,6 +139,7 @@ def _prove_reach(f: Formulas) -> Iterator[Step]:
         r"The ceiling falls as $p$ grows from $1/2$, where it is",
         f["ceiling"].subs(p, half),
         f["furthest"],
+        name=r"\left. \frac{G}{p} \right|_{p = 1/2}",
     )
     yield Step(
         r"A given $D \ge G$ can be had up to the success rate where the ceiling has come down to it:",
@@ -242,7 +243,7 @@ each other compared with the scores themselves.""",
         title="How far apart the mean scores can be",
         status=Status.PROVED,
         statement=r"""
-Because $E s = 0$, $G$ and $D$ of 5.3 are not free. At a success rate $p \ge 1/2$ the largest
+Because $\mathbb{E}\,s = 0$, $G$ and $D$ of 5.3 are not free. At a success rate $p \ge 1/2$ the largest
 possible $D$ is $<<ceiling>>$ (below $1/2$ the same with $1-p$), hence never more than
 $<<furthest>>$. If $G$ and $D$ are the same at *every* $p$, then $D \le G$, and $\sigma^2$ is a
 bell. A larger constant $D$ is possible only for $p$ between $1 - <<reach>>$ and $<<reach>>$. In

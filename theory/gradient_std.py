@@ -1,4 +1,4 @@
-r"""Variance of one rollout's gradient, Eq. (21): what it is, what its last term is, what the code has."""
+r"""Variance of one rollout's gradient, Eq. (21): what it is, its last term, what the code has."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import sympy as sp
 
 from theory.claims import Claim, Estimate, Exact, Formulas, Status, Step
+from theory.decide import solution
 from theory.policies import weights
 from theory.score_law import (
     G_0,
@@ -51,18 +52,19 @@ def _prove_variance(f: Formulas) -> Iterator[Step]:
     second = p * (1 - p) * ((1 - p) * G_1**2 + p * G_0**2)
     yield Step(
         r"The advantage $A = r - p$ is $1-p$ with chance $p$ and $-p$ with chance $1-p$. By total "
-        r"expectation over $r$, $E[A^2 |s|^2]$ is",
+        r"expectation over $r$, $\mathbb{E}[A^2 |s|^2]$ is",
         p * (1 - p) ** 2 * G_1**2 + (1 - p) * p**2 * G_0**2,
         second,
     )
     yield Step(
-        r"In each coordinate, with $s_r$ for that of $E[s \mid r]$, the mean $E[A s]$ is",
+        r"In each coordinate, with $s_r$ for that of $\mathbb{E}[s \mid r]$, the mean "
+        r"$\mathbb{E}[A s]$ is",
         p * (1 - p) * s_1 + (1 - p) * (-p) * s_0,
         p * (1 - p) * (s_1 - s_0),
     )
     yield Step(
         r"Summed over the coordinates, the squares of the means give $p^2 (1-p)^2 D^2$, and "
-        r"$\operatorname{Tr} \operatorname{Var}(A s) = E[A^2 |s|^2] - |E[A s]|^2$.",
+        r"$\operatorname{Tr} \operatorname{Var}(A s) = \mathbb{E}[A^2 |s|^2] - |\mathbb{E}[A s]|^2$.",
         second - (p * (1 - p) * D) ** 2,
         f["variance"],
     )
@@ -90,16 +92,16 @@ def _sample_variance(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate
 
 
 def _prove_last_term(f: Formulas) -> Iterator[Step]:
-    wrong = sp.solve(p * s_1 + (1 - p) * s_0, s_0)[0]
+    wrong = solution(p * s_1 + (1 - p) * s_0, s_0)
     yield Step(
-        r"Scores have mean zero: $p E[s \mid r=1] + (1-p) E[s \mid r=0] = 0$. Hence, in each "
-        r"coordinate, $s_0 = -p s_1 / (1-p)$ and $s_1 - s_0$ is",
+        r"Scores have mean zero: $p \mathbb{E}[s \mid r=1] + (1-p) \mathbb{E}[s \mid r=0] = 0$. "
+        r"Hence, in each coordinate, $s_0 = -p s_1 / (1-p)$ and $s_1 - s_0$ is",
         s_1 - wrong,
         f["difference"].subs(M_1, s_1),
     )
     yield Step(
-        r"$\nabla p = E[r s]$ has the length $p M_1$, and by the line above $M_1 = (1-p) D$. So "
-        r"$|\nabla p|^2$ is the last term of (21).",
+        r"$\nabla p = \mathbb{E}[r s]$ has the length $p M_1$, and by the line above $M_1 = (1-p) "
+        r"D$. So $|\nabla p|^2$ is the last term of (21).",
         sp.Subs((p * M_1) ** 2, M_1, (1 - p) * D),
         f["gradient_sq"],
     )
@@ -126,7 +128,7 @@ def _enumerate_last_term(f: Formulas) -> Iterator[Exact]:
         value = moments(law)
         yield Exact(f"{what}: $D$", value[D], f["difference"].subs(value))
         slope_sq = law.gradient.dot(law.gradient)
-        yield Exact(f"{what}: $|E[r s]|^2$", slope_sq, f["gradient_sq"].subs(value))
+        yield Exact(rf"{what}: $|\mathbb{{E}}[r s]|^2$", slope_sq, f["gradient_sq"].subs(value))
         yield Exact(
             f"{what}: the variance",
             sp.trace(law.covariance),
@@ -169,8 +171,8 @@ def _prove_released(f: Formulas) -> Iterator[Step]:
         f["released"],
     )
     yield Step(
-        r"Against (21), only the squared means differ: $|E[A s]|^2$ is subtracted there, "
-        r"$(E[A |s|])^2$ here.",
+        r"Against (21), only the squared means differ: $|\mathbb{E}[A s]|^2$ is subtracted there, "
+        r"$(\mathbb{E}[A |s|])^2$ here.",
         f["released"] - f["stated"],
         f["excess"],
     )
@@ -255,11 +257,11 @@ CLAIMS = [
         status=Status.PROVED,
         statement=r"""
 Let $s = \nabla \log \pi(y|x)$, $A = r - p$ with the true success rate $p$, and write
-$G_r^2 = E[|s|^2 \mid r]$, finite, and $D = |E[s \mid r=1] - E[s \mid r=0]|$, with $0 < p < 1$. Then
-$\sigma^2 = \operatorname{Tr} \operatorname{Var}(A s)$ is
+$G_r^2 = \mathbb{E}[|s|^2 \mid r]$, finite, and $D = |\mathbb{E}[s \mid r=1] - \mathbb{E}[s \mid
+r=0]|$, with $0 < p < 1$. Then $\sigma^2 = \operatorname{Tr} \operatorname{Var}(A s)$ is
 $$<<variance>>.$$
-Neither $E s = 0$ nor a form of the policy is used. The advantage must be the true one: with the
-group's own mean or standard deviation in it the variance is another (chapter 6).""",
+Neither $\mathbb{E}\,s = 0$ nor a form of the policy is used. The advantage must be the true one:
+with the group's own mean or standard deviation in it the variance is another (chapter 6).""",
         formulas={"variance": variance},
         prove=_prove_variance,
         enumerate=_enumerate_variance,
@@ -273,7 +275,7 @@ group's own mean or standard deviation in it the variance is another (chapter 6)
         statement=r"""
 In the setting of 5.1, one of the two conditional means determines the other, because scores have mean
 zero. With
-$M_1 = |E[s \mid r=1]|$,
+$M_1 = |\mathbb{E}[s \mid r=1]|$,
 $$D = <<difference>>, \qquad |\nabla p|^2 = <<gradient_sq>>,$$
 so that with $g = |\nabla p|$ the variance is
 $$\sigma^2 = <<short>>.$$
@@ -295,7 +297,7 @@ that does not (chapter 8) is measured on the way to the quota.""",
         status=Status.FALSE,
         statement=r"""
 The code released with the paper takes for the last term of (21) the squared difference of the *mean
-norms* $N_r = E[|s| \mid r]$, as if $\sigma^2$, which is
+norms* $N_r = \mathbb{E}[|s| \mid r]$, as if $\sigma^2$, which is
 $$<<stated>>,$$
 were
 $$<<released>>.$$""",

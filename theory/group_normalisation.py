@@ -70,12 +70,14 @@ def _prove_signal(f: Formulas) -> Iterator[Step]:
     std_sq = k * (n - k) / (n * (n - 1))
     yield Step(
         r"With $k$ right of $n$, $\sum(r_j - \bar r)^2 = k(n-k)/n$, and $\hat g$ has the mean "
-        r"$\frac{k}{n}(1 - \frac{k}{n})/\mathrm{std}$ times $d = E[s|r=1] - E[s|r=0]$. Squared:",
+        r"$\frac{k}{n}(1 - \frac{k}{n})/\mathrm{std}$ times $d = \mathbb{E}[s|r=1] - "
+        r"\mathbb{E}[s|r=0]$. Squared:",
         (k * (n - k) / n**2) ** 2 / std_sq,
         f["length"] ** 2,
+        name=r"\ell_k^2",
     )
     yield Step(
-        r"Average over $k$; $\nabla p = p(1-p)d$ because $E s = 0$. Here $n = 4$, by hand:",
+        r"Average over $k$; $\nabla p = p(1-p)d$ because $\mathbb{E}\,s = 0$. Here $n = 4$, by hand:",
         sp.sqrt(12) / 16 * (sp.sqrt(3) * 4 * p * q * (p**2 + q**2) + 2 * 6 * p**2 * q**2) / (p * q),
         factor_of(4, f["length"]),
     )
@@ -87,28 +89,31 @@ def _prove_signal(f: Formulas) -> Iterator[Step]:
         certificate=a * b,
     )
     yield Step(
-        r"so $\sqrt{k(n-k)} \le k(n-k)/\sqrt{n-1}$, with equality for $n = 2, 3$. $E k(n-k) = "
+        r"so $\sqrt{k(n-k)} \le k(n-k)/\sqrt{n-1}$, with equality for $n = 2, 3$. $\mathbb{E}\,k(n-k) = "
         r"n(n-1)p(1-p)$:",
         sp.sqrt(n * (n - 1)) / n**2 * pairs / sp.sqrt(n - 1) / (p * q),
         f["few"],
+        name=r"\frac{n (n-1)}{n^{3/2}}",
     )
     yield Step(
         r"At small $p$ that is all there is: for $p \to 0$ the part of $k = 1$ in the factor, $n "
         r"(1-p)^{n-2} \ell_1$, has this limit, and the parts of $k \ge 2$ vanish like $p^{k-1}$.",
         n * f["length"].subs(k, 1),
         f["few"],
+        name=r"\lim_{p \to 0} n (1-p)^{n-2}\, \ell_1",
     )
     x, y, t = sp.symbols("x y t", positive=True)
     yield Step(
-        r"The root is concave: for $x = k(n-k)$ and $y = E x$,",
+        r"The root is concave: for $x = k(n-k)$ and $y = \mathbb{E}\,x$,",
         (x + y) / (2 * sp.sqrt(y)),
         sp.sqrt(x),
         certificate=(sp.sqrt(x) - sp.sqrt(y)) ** 2 / (2 * sp.sqrt(y)),
     )
     yield Step(
-        r"so that $E\sqrt{x} \le \sqrt{E x}$ and the factor is at most",
+        r"so that $\mathbb{E}\sqrt{x} \le \sqrt{\mathbb{E}\,x}$ and the factor is at most",
         sp.powdenest(sp.sqrt(n * (n - 1)) / n**2 * sp.sqrt(n * (n - 1)) * sp.sqrt(p * q)) / (p * q),
         f["many"],
+        name=r"\frac{\sqrt{n-1}\, \sqrt{n (n-1) p (1-p)}}{n^{3/2}\, p (1-p)}",
     )
     yield Step(
         r"From below, with $t = \sqrt{x/y}$:",
@@ -118,17 +123,23 @@ def _prove_signal(f: Formulas) -> Iterator[Step]:
     )
     square = (n - 1 + (n - 2) * (n - 3) * p * q) / pairs  # E x^2 over (E x)^2, counted as in 6.3
     yield Step(
-        r"The mean of the right side is $1 - \frac12(E x^2/(E x)^2 - 1)$: the factor is at least the "
-        r"last bound times 1 less",
+        r"The mean of the right side is $1 - \frac12(\mathbb{E}\,x^2/(\mathbb{E}\,x)^2 - 1)$: the "
+        r"factor is at least the last bound times 1 less",
         (square - 1) / 2,
         f["gap"],
     )
     yield Step(
-        "which vanishes for large $n$.",
+        r"This vanishes for large $n$, so that the upper bound",
+        sp.limit(f["many"], n, sp.oo),
+        f["limit"],
+        name=r"\lim_{n \to \infty} \frac{n-1}{n \sqrt{p (1-p)}}",
+    )
+    yield Step(
+        r"and the lower one, with $x_n$ for this loss, have one limit.",
         sp.limit(f["many"] * (1 - f["gap"]), n, sp.oo),
         f["limit"],
+        name=r"\lim_{n \to \infty} \frac{n-1}{n \sqrt{p (1-p)}} (1 - x_n)",
     )
-    yield Step("Both bounds have one limit.", sp.limit(f["many"], n, sp.oo), f["limit"])
 
 
 def _enumerate_signal(f: Formulas) -> Iterator[Exact]:
@@ -148,7 +159,7 @@ def _enumerate_signal(f: Formulas) -> Iterator[Exact]:
             )
             at = {p: rational(policy.rate), n: size}
             yield Exact(
-                rf"{what}, $n = {size}$: first coordinate of $E\hat g$, all "
+                rf"{what}, $n = {size}$: first coordinate of $\mathbb{{E}}\,\hat g$, all "
                 rf"{len(policy.pi_K) ** size} outcomes",
                 sp.expand(mean / size),
                 sp.expand(factor_of(size, f["length"]).subs(at) * rational(gradient)),
@@ -156,8 +167,10 @@ def _enumerate_signal(f: Formulas) -> Iterator[Exact]:
     at = {p: sp.Rational(1, 3), n: 6}
     exact = factor_of(6, f["length"]).subs(at)
     yield Exact("$p = 1/3$, $n = 6$: first upper bound", exact, f["few"].subs(at), "<")
-    yield Exact("second upper bound", exact, f["many"].subs(at), "<")
-    yield Exact("lower bound", exact, (f["many"] * (1 - f["gap"])).subs(at), ">")
+    yield Exact("$p = 1/3$, $n = 6$: second upper bound", exact, f["many"].subs(at), "<")
+    yield Exact(
+        "$p = 1/3$, $n = 6$: lower bound", exact, (f["many"] * (1 - f["gap"])).subs(at), ">"
+    )
 
 
 def _sample_signal(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
@@ -186,7 +199,7 @@ def _prove_square(f: Formulas) -> Iterator[Step]:
     )
     size = 4
     yield Step(
-        r"and others have none: $E A^2$, here for $n = 4$ from the binomial distribution.",
+        r"and others have none: $\mathbb{E}\,A^2$, here for $n = 4$ from the binomial distribution.",
         binomial_mean(size, sp.Rational(size - 1, size), 1, size - 1),
         f["square"].subs(n, size),
     )
@@ -200,8 +213,8 @@ def _prove_square(f: Formulas) -> Iterator[Step]:
     right = n * p - n * p**n  # E k over mixed groups: all, less n where all are right
     wrong = n * (1 - p) - n * (1 - p) ** n
     yield Step(
-        r"and a mean of squared length $k(n-k)(n-1)D^2/n^3$. Over mixed groups $E k = np - np^n$, and "
-        r"likewise for $n - k$; $E k(n-k) = n(n-1)p(1-p)$ as ever:",
+        r"and a mean of squared length $k(n-k)(n-1)D^2/n^3$. Over mixed groups $\mathbb{E}\,k = np "
+        r"- np^n$, and likewise for $n - k$; $\mathbb{E}\,k(n-k) = n(n-1)p(1-p)$ as ever:",
         (n - 1) * (wrong * V_1 + right * V_0) / n**3
         + squared_mean.subs(k * (n - k), n * (n - 1) * p * (1 - p)),
         f["mean_square"],
@@ -212,7 +225,8 @@ def _prove_square(f: Formulas) -> Iterator[Step]:
         f["mean_square"].subs(n, size),
     )
     yield Step(
-        r"Where right and wrong scores have one mean and one spread $V$, this is $E A^2\, V/n$:",
+        r"Where right and wrong scores have one mean and one spread $V$, this is "
+        r"$\mathbb{E}\,A^2\, V/n$:",
         f["mean_square"].subs({V_1: V, V_0: V, D: 0}),
         f["square"] * V / n,
     )
@@ -227,7 +241,8 @@ def _enumerate_square(f: Formulas) -> Iterator[Exact]:
         for size in (2, 3, 4):
             _, square = policy.gradient_moments(size, square_scale)
             yield Exact(
-                rf"{what}, $n = {size}$: $E|\hat g|^2$ over all {len(policy.pi_K) ** size} outcomes",
+                rf"{what}, $n = {size}$: $\mathbb{{E}}|\hat g|^2$ over all "
+                rf"{len(policy.pi_K) ** size} outcomes",
                 rational(square),
                 f["mean_square"].subs({**values(policy), n: size}),
             )
@@ -270,9 +285,10 @@ CLAIMS = [
         statement=r"""
 Let $n \ge 2$ and $A = (r - \bar r)/\mathrm{std}$, the standard deviation being the sample's, with
 $A = 0$ in constant groups, and let $\ell_k = <<length>>$. Then
-$$E\hat g = \sum_{k=1}^{n-1} \binom{n}{k} p^k (1-p)^{n-k} \ell_k \; d, \qquad \nabla p = p(1-p)\, d,$$
-with $d = E[s|r=1] - E[s|r=0]$. The factor of $\nabla p$ is at most $<<few>>$, with equality for $n = 2$
-and 3, and at most
+$$\mathbb{E}\,\hat g = \sum_{k=1}^{n-1} \binom{n}{k} p^k (1-p)^{n-k} \ell_k \; d, \qquad
+\nabla p = p(1-p)\, d,$$
+with $d = \mathbb{E}[s|r=1] - \mathbb{E}[s|r=0]$. The factor of $\nabla p$ is at most $<<few>>$,
+with equality for $n = 2$ and 3, and at most
 $$<<many>>,$$
 and at least the latter times one less
 $$<<gap>>.$$
@@ -296,11 +312,12 @@ $<<few>>$.""",
         title="Size and variance of GRPO's gradient",
         status=Status.PROVED,
         statement=r"""
-GRPO's advantages have $E A_j^2 = <<square>>$, with $P(n) = 1 - p^n - (1-p)^n$ (6.1): flat in $p$ but
-for the groups without a signal, and no bell. The mean square $E|\hat g|^2$ is
+GRPO's advantages have $\mathbb{E}\,A_j^2 = <<square>>$, with $P(n) = 1 - p^n - (1-p)^n$ (6.1): flat
+in $p$ but for the groups without a signal, and no bell. The mean square $\mathbb{E}|\hat g|^2$ is
 $$<<mean_square>>,$$
-and the variance is this less $|E\hat g|^2$ (6.4). Where right and wrong scores follow one law of spread
-$V$ it is $E A_j^2\, V/n$, so that the root of $E A_j^2$ takes the place of $\sigma$.""",
+and the variance is this less $|\mathbb{E}\,\hat g|^2$ (6.4). Where right and wrong scores follow
+one law of spread $V$ it is $\mathbb{E}\,A_j^2\, V/n$, so that the root of $\mathbb{E}\,A_j^2$ takes
+the place of $\sigma$.""",
         formulas={"square": (n - 1) * mixed / n, "mean_square": mean_square},
         prove=_prove_square,
         enumerate=_enumerate_square,

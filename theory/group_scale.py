@@ -43,8 +43,8 @@ def _prove_best(f: Formulas) -> Iterator[Step]:
     c, t, w, size = sp.symbols("c t w M", positive=True)
     weight_1, weight_0 = c * (n - k) / n**2, c * k / n**2  # |A| / n
     yield Step(
-        r"Given $k$, $E|\hat g|^2$ with $A = c(k)(r - \bar r)$ is, from the mean and the spread of "
-        r"the weighted scores,",
+        r"Given $k$, $\mathbb{E}|\hat g|^2$ with $A = c(k)(r - \bar r)$ is, from the mean and the "
+        r"spread of the weighted scores,",
         (k * weight_1) ** 2 * D**2 + k * weight_1**2 * V_1 + (n - k) * weight_0**2 * V_0,
         c**2 * k * (n - k) / f["scale"] / n**4,
     )
@@ -56,14 +56,15 @@ def _prove_best(f: Formulas) -> Iterator[Step]:
     )
     a, b = sp.symbols("a b", positive=True)  # E[c w], E[w / M]
     yield Step(
-        r"With $t c$ for $c$ and means taken, $a = E[cw]$ and $b = E[w/M]$: "
-        r"$E[c^2 w M] \ge (2ta - b)/t^2$, at $t = b/a$",
+        r"With $t c$ for $c$ and means taken, $a = \mathbb{E}[cw]$ and $b = \mathbb{E}[w/M]$: "
+        r"$\mathbb{E}[c^2 w M] \ge (2ta - b)/t^2$, at $t = b/a$",
         ((2 * t * a - b) / t**2).subs(t, b / a),
         a**2 / b,
+        name=r"\left. \frac{2 t a - b}{t^2} \right|_{t = b/a}",
     )
     yield Step(
-        r"The ratio $|E\hat g|^2/E|\hat g|^2 = D^2 a^2/E[c^2 w M]$ is thus at most $D^2 b$. For $n = "
-        r"3$, where mixed groups have $k = 1$ or 2:",
+        r"The ratio $|\mathbb{E}\,\hat g|^2/\mathbb{E}|\hat g|^2 = D^2 a^2/\mathbb{E}[c^2 w M]$ is "
+        r"thus at most $D^2 b$. For $n = 3$, where mixed groups have $k = 1$ or 2:",
         D**2 * binomial_mean(3, (k * (3 - k) * f["scale"].subs(n, 3)), 1, 2),
         _best(f, 3),
     )
@@ -71,11 +72,13 @@ def _prove_best(f: Formulas) -> Iterator[Step]:
         r"If $V_1 = V_0 = V$ and $n D^2 \ll V$, $M$ is $nV$, the same for all $k$ (RLOO), and the ratio",
         D**2 * n * (n - 1) * p * (1 - p) / (n * V),
         f["rloo"],
+        name=r"\frac{D^2\, \mathbb{E}\,k (n-k)}{n V}",
     )
     yield Step(
-        r"while GRPO, $c = 1/\sqrt w$, has $D^2(E\sqrt w)^2/(nV\,P(n))$; here $n = 4$.",
+        r"while GRPO, $c = 1/\sqrt w$, has $D^2(\mathbb{E}\sqrt w)^2/(nV\,P(n))$; here $n = 4$.",
         D**2 * binomial_mean(4, sp.sqrt(k * (4 - k)), 1, 3) ** 2 / (4 * V * mixed.subs(n, 4)),
         _grpo(f, 4),
+        name=r"\frac{D^2 (\mathbb{E}\sqrt w)^2}{4 V\, P(4)}",
     )
     yield Step(
         r"By the same inequality GRPO never has more, and as much only where $w$ is constant over mixed "
@@ -87,6 +90,7 @@ def _prove_best(f: Formulas) -> Iterator[Step]:
         r"and not from $n = 4$ on, for $w$ grows from $k = 1$ to $k = 2$ by",
         (k * (n - k)).subs(k, 2) - (k * (n - k)).subs(k, 1),
         n - 3,
+        name=r"2 (n-2) - (n-1)",
     )
     yield Step(
         r"For $n = 4$ it loses the share",
@@ -101,7 +105,8 @@ def _enumerate_best(f: Formulas) -> Iterator[Exact]:
         scale = {count: f["scale"].subs({**at, k: count}) for count in range(1, size)}
         ratio = _ratio(THREE, size, lambda right, s=scale: s[right])  # type: ignore[misc]
         yield Exact(
-            rf"3 answers, $n = {size}$: $|E\hat g|^2/E|\hat g|^2$ with $c^*$ over all {3**size} "
+            rf"3 answers, $n = {size}$: $|\mathbb{{E}}\,\hat g|^2/\mathbb{{E}}|\hat g|^2$ with "
+            rf"$c^*$ over all {3**size} "
             r"outcomes",
             ratio,
             _best(f, size).subs(at),
@@ -121,7 +126,12 @@ def _enumerate_best(f: Formulas) -> Iterator[Exact]:
         / (4 * expectation(Fraction(1, 3), 4, lambda r: Fraction(is_mixed(r)))),
         sp.expand(_grpo(f, 4).subs(at)),
     )
-    yield Exact("which is less than RLOO", sp.expand(_grpo(f, 4).subs(at)), f["rloo"].subs(at), "<")
+    yield Exact(
+        "$p = 1/3$, $n = 4$, small $D^2$, in units of $D^2/V$: GRPO below RLOO",
+        sp.expand(_grpo(f, 4).subs(at)),
+        f["rloo"].subs(at),
+        "<",
+    )
 
 
 def _ratio(policy: SmallPolicy, size: int, scale: Callable[[int], sp.Rational]) -> sp.Expr:
@@ -197,13 +207,14 @@ CLAIMS = [
         status=Status.PROVED,
         statement=r"""
 Let $A = c(k)(r - \bar r)$ with any scale $c$ that depends on the number $k$ of right answers. The ratio
-$|E\hat g|^2/E|\hat g|^2$, of which signal to noise is an increasing function, is largest for
+$|\mathbb{E}\,\hat g|^2/\mathbb{E}|\hat g|^2$, of which signal to noise is an increasing function,
+is largest for
 $$c^*(k) = <<scale>>,$$
 where it is
 $$\sum_{k=1}^{n-1} \binom{n}{k} p^k (1-p)^{n-k}\; <<term>>.$$
 Where $V_1 = V_0 = V$ and $n D^2$ is small beside $V$ (long answers), $c^*$ is constant to leading order:
 RLOO and Dr.GRPO have the best ratio, $<<rloo>>$, and GRPO has
-$$<<grpo>>, \qquad w = E\sqrt{k(n-k)},$$
+$$<<grpo>>, \qquad w = \mathbb{E}\sqrt{k(n-k)},$$
 as much for $n = 2, 3$ and less from $n = 4$ on.""",
         formulas={
             "scale": 1 / power,

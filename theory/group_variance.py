@@ -49,8 +49,9 @@ def _prove_variance(f: Formulas) -> Iterator[Step]:
     first, second = pairs * (1 + wrong), pairs * (1 + right)
     both = pairs * (1 + right + wrong + (n - 2) * (n - 3) * p * q)
     yield Step(
-        r"$E[k(k-1)\cdots(n-k)(n-k-1)\cdots]$ counts ordered choices of right and of wrong rollouts, "
-        r"all distinct: $n(n-1)\cdots$ times the chances. So one writes $k^2(n-k)^2$ as $k(n-k)$ times",
+        r"$\mathbb{E}[k(k-1)\cdots(n-k)(n-k-1)\cdots]$ counts ordered choices of right and of "
+        r"wrong rollouts, all distinct: $n(n-1)\cdots$ times the chances. So one writes "
+        r"$k^2(n-k)^2$ as $k(n-k)$ times",
         k * (n - k),
         1 + (k - 1) + (n - k - 1) + (k - 1) * (n - k - 1),
     )
@@ -60,7 +61,7 @@ def _prove_variance(f: Formulas) -> Iterator[Step]:
         (k**2 * (n - k) ** 2, both, r"k^2(n-k)^2"),
     ):
         yield Step(
-            rf"$E[{what}]$ so counted, for $n = 4$, against the binomial sum:",
+            rf"$\mathbb{{E}}[{what}]$ so counted, for $n = 4$, against the binomial sum:",
             binomial_mean(4, power.subs(n, 4)),
             counted.subs(n, 4),
         )
@@ -68,9 +69,10 @@ def _prove_variance(f: Formulas) -> Iterator[Step]:
     yield Step(
         r"RLOO gives each of $k$ right scores the weight $(n-k)/(n(n-1))$ and each wrong one "
         r"$-k/(n(n-1))$. Given $k$, $\hat g$ has the mean $\frac{k(n-k)}{n(n-1)} d$, "
-        r"$d = E[s|r=1] - E[s|r=0]$: both weights add up to it,",
+        r"$d = \mathbb{E}[s|r=1] - \mathbb{E}[s|r=0]$: both weights add up to it,",
         k * weight_1,
         (n - k) * weight_0,
+        name=r"k \cdot \frac{n-k}{n (n-1)} = (n-k) \cdot \frac{k}{n (n-1)}",
     )
     yield Step(
         "and the spread",
@@ -79,27 +81,37 @@ def _prove_variance(f: Formulas) -> Iterator[Step]:
     )
     mean_square = (first * V_1 + second * V_0 + both * D**2) / (n * (n - 1)) ** 2
     yield Step(
-        r"Mean spread plus $E[k^2(n-k)^2] D^2/(n(n-1))^2$, less $|\nabla p|^2 = p^2(1-p)^2 D^2$:",
+        r"Mean spread plus $\mathbb{E}[k^2(n-k)^2] D^2/(n(n-1))^2$, less $|\nabla p|^2 = "
+        r"p^2(1-p)^2 D^2$:",
         mean_square - (p * q * D) ** 2,
         f["rloo"],
+        name=r"\frac{V_1 \mathbb{E}[k (n-k)^2] + V_0 \mathbb{E}[k^2 (n-k)] "
+        r"+ D^2 \mathbb{E}[k^2 (n-k)^2]}"
+        r"{n^2 (n-1)^2} - D^2 p^2 (1-p)^2",
     )
     moments = {S: p * V_1 + q * V_0 + p * q * D**2, slope: p * q * D}
     single = p * q * (q * V_1 + p * V_0 + (1 - 4 * p * q) * D**2)
     square_1, square_0 = V_1 + q**2 * D**2, V_0 + p**2 * D**2
     yield Step(
-        r"Scores have mean zero, so $E[s|r=1] = (1-p)d$, $E[s|r=0] = -p d$ and (21) reads",
+        r"Scores have mean zero, so $\mathbb{E}[s|r=1] = (1-p)d$, $\mathbb{E}[s|r=0] = -p d$ and "
+        r"(21) reads",
         p * q**2 * square_1 + p**2 * q * square_0 - (p * q * D) ** 2,
         single,
+        name=r"\sigma^2",
     )
     yield Step(
-        r"With $S = E|s|^2 = pV_1 + (1-p)V_0 + p(1-p)D^2$ and $g = |\nabla p|$, RLOO less $\sigma^2/n$:",
+        r"With $S = \mathbb{E}|s|^2 = pV_1 + (1-p)V_0 + p(1-p)D^2$ and $g = |\nabla p|$, RLOO less "
+        r"$\sigma^2/n$:",
         f["rloo"] - single / n,
         f["missed"].subs(moments),
+        name=r"\operatorname{Tr} \operatorname{Var} \hat g - \frac{\sigma^2}{n} = "
+        r"\frac{S p (1-p) + g^2}{n (n-1)}",
     )
     yield Step(
         r"Dr.GRPO is $(n-1)/n$ times RLOO, as a vector.",
         f["dr_grpo"],
         ((n - 1) / n) ** 2 * f["rloo"],
+        name=r"\operatorname{Tr} \operatorname{Var} \hat g",
     )
 
 
@@ -116,11 +128,11 @@ def _enumerate_variance(f: Formulas) -> Iterator[Exact]:
             )
             _, square = policy.gradient_moments(size, lambda _, s=stretch: s**2)  # type: ignore[misc]
             yield Exact(
-                "of RLOO", rational(square) - at[slope] ** 2, f["rloo"].subs(at)
+                f"{shape}: variance of RLOO", rational(square) - at[slope] ** 2, f["rloo"].subs(at)
             )  # its mean is grad p, by 6.2
             single = rational(square) - at[slope] ** 2 - f["missed"].subs(at)
             yield Exact(
-                r"what is left of it is $\sigma^2/n$, with $\sigma^2 = E[(r-p)^2|s|^2] - |\nabla p|^2$",
+                rf"{shape}: RLOO less the noise of the baseline, $\sigma^2/n$",
                 _single(policy) / size,
                 single,
             )
@@ -153,7 +165,7 @@ def _sample_variance(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate
         control_is=r"$\sigma^2/n$ of (15)",
     )
     yield Estimate.of(
-        "of two Dr.GRPO estimates",
+        "half the squared distance of two Dr.GRPO estimates, 4 answers, $n = 3$",
         half_square_distance(draw_S_D),
         expected=expected["dr_grpo"],
         control=expected["rloo"],
@@ -169,8 +181,9 @@ CLAIMS = [
         status=Status.PROVED,
         statement=r"""
 (15) and (21) assume $A = r - p$, hence $\sigma^2/n$ for a group of $n$. Let $V_r$ be the mean squared
-distance of $s$ from $E[s|r]$, $D = |E[s|r=1] - E[s|r=0]|$, $S = E|s|^2$ and $g = |\nabla p|$. For RLOO
-and $n \ge 2$ the variance $\operatorname{Tr}\operatorname{Var}\hat g$ is
+distance of $s$ from $\mathbb{E}[s|r]$, $D = |\mathbb{E}[s|r=1] - \mathbb{E}[s|r=0]|$, $S =
+\mathbb{E}|s|^2$ and $g = |\nabla p|$. For RLOO and $n \ge 2$ the variance
+$\operatorname{Tr}\operatorname{Var}\hat g$ is
 $$<<rloo>>,$$
 which is $\sigma^2/n$ plus
 $$<<missed>>:$$

@@ -47,6 +47,7 @@ def _prove_size(f: Formulas) -> Iterator[Step]:
         r"There, per rollout:",
         product * (2 / sp.sqrt(3)) / 3,
         f["grpo"],
+        name=r"\frac{p (1-p)}{3} \cdot \frac{2}{\sqrt 3}",
     )
     bound = (n - 1) ** 2 / n**3  # square of (n - 1) / sqrt(n) / n
     yield Step(
@@ -56,9 +57,10 @@ def _prove_size(f: Formulas) -> Iterator[Step]:
         certificate=more**2 * (4 * more + 9) / (27 * (3 + more) ** 3),
     )
     yield Step(
-        r"and for $n = 2$, squared, $1/8$ against $4/27$.",
+        r"and for $n = 2$, squared,",
         (f["grpo"] / product) ** 2 - bound.subs(n, 2),
         sp.Rational(5, 216),
+        name=r"\frac{4}{27} - \frac18",
     )
     yield Step(
         r"Stopping at the first mixed group takes $1/(p(1-p)) - 1$ rollouts (6.1) for one such group:",
@@ -66,9 +68,11 @@ def _prove_size(f: Formulas) -> Iterator[Step]:
         f["stopping"],
     )
     yield Step(
-        r"Signal over noise, squared, of RLOO is $D^2/V$ times (6.6), per rollout, and grows with $n$:",
+        r"Signal over noise, squared, of RLOO is $D^2/V$ times $p(1-p)(n-1)$ (6.6); per rollout, "
+        r"growing with $n$:",
         (n - 1) * product / n,
         f["rloo"],
+        name=r"p (1-p) (n-1) \cdot \frac1n",
     )
 
 
@@ -105,7 +109,7 @@ def _enumerate_size(f: Formulas) -> Iterator[Exact]:
         used + tail,
         1 / f["stopping"].subs(at),
     )
-    yield Exact("mixed among them", groups, mixed.subs({**at, n: 9}))
+    yield Exact(r"$p = 2/7$: mixed among the groups of at most 9", groups, mixed.subs({**at, n: 9}))
 
 
 def _mean_square_weight(rewards: Rewards) -> Fraction:
@@ -151,6 +155,7 @@ def _sample_size(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
 
 def _prove_rate(f: Formulas) -> Iterator[Step]:
     a, b = sp.symbols("a b", positive=True)
+    more = sp.Symbol("e", integer=True, nonnegative=True)
     yield Step(
         r"RLOO and Dr.GRPO: the signal is $p(1-p)$, times $(n-1)/n$.",
         sp.Rational(1, 4),
@@ -171,9 +176,10 @@ def _prove_rate(f: Formulas) -> Iterator[Step]:
         certificate=4 + (sp.sqrt(a) - sp.sqrt(b)) ** 2,
     )
     yield Step(
-        r"Concave and symmetric about $1/2$: largest there. Likewise $P(n)$; its second derivative is",
-        -sp.diff(mixed, p, 2),
-        n * (n - 1) * (p**n / p**2 + (1 - p) ** n / (1 - p) ** 2),
+        r"Concave and symmetric about $1/2$: largest there. Likewise $P(n)$, for its second "
+        r"derivative is negative, with $n = 2 + e$",
+        -sp.Derivative(mixed.subs(n, 2 + more), (p, 2)),
+        (1 + more) * (2 + more) * (p**more + (1 - p) ** more),
     )
     first, last = (n - 1) * (V_1 + D**2) + V_0, (n - 1) * (V_0 + D**2) + V_1
     yield Step(
@@ -192,18 +198,20 @@ def _prove_rate(f: Formulas) -> Iterator[Step]:
         r"with equality at $p/(1-p) = \sqrt{a/b}$.",
         sp.sqrt(first / last),
         f["odds"],
+        name=r"\frac{p}{1-p}",
     )
     yield Step(
         "The best signal over noise, squared:",
         n * (n - 1) * D**2 / ((sp.sqrt(first) + sp.sqrt(last)) ** 2 - (4 * n - 6) * D**2),
         f["best"],
     )
-    yield Step(r"They are even for $n = 2$", f["odds"].subs(n, 2), 1)
-    yield Step("and for equal spreads.", f["odds"].subs({V_1: V_0}), 1)
+    yield Step(r"The odds are even for $n = 2$", sp.Subs(f["odds"], n, 2), 1)
+    yield Step(r"and for equal spreads.", sp.Subs(f["odds"], V_1, V_0), 1)
     yield Step(
-        r"Many rollouts: the odds tend to",
+        r"Many rollouts: the squared odds tend to",
         sp.limit((f["odds"] ** 2), n, sp.oo),
         f["many"] ** 2,
+        name=r"\lim_{n \to \infty} \frac{p^2}{(1-p)^2}",
     )
 
 
@@ -260,7 +268,7 @@ def _sample_rate(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         sense="max",
     )
     yield Search(
-        "its value",
+        "the same prompts: the largest signal over noise",
         claimed=float(f["best"].subs(at)),
         found=-float(found.fun),
         control=float(ratio(0.5)),

@@ -45,16 +45,18 @@ missed_weight = sp.sqrt(sp.pi) * sp.gamma(n + 1) / (2 * sp.gamma(n + 3 * half))
 def _prove_target(f: Formulas) -> Iterator[Step]:
     yield Step(
         r"The rollout's contribution is $r s/p$. Wrong answers contribute nothing, right ones, of "
-        r"chance $p$, $\lvert s\rvert^2/p^2$: its mean square.",
+        r"chance $p$, $\lvert s\rvert^2/p^2$: in the mean square",
         p * norm**2 / p**2,
         f["sigma"] ** 2,
+        name=r"p \cdot \frac{G^2}{p^2}",
     )
     gradient_sq = p**2 * (1 - p) ** 2 * distance**2
     yield Step(
-        r"Its mean is $E[r s]/p = \nabla p/p$, and $\lvert\nabla p\rvert^2 = p^2 (1-p)^2 D^2$ is the last "
-        r"term of (21); so this is its variance.",
+        r"Its mean is $\mathbb{E}[r s]/p = \nabla p/p$, and $\lvert\nabla p\rvert^2 = p^2 (1-p)^2 "
+        r"D^2$ is the last term of (21); so this is its variance.",
         f["sigma"] ** 2 - gradient_sq / p**2,
         f["variance"],
+        name=r"\frac{G^2}{p} - \frac{|\nabla p|^2}{p^2}",
     )
     first = sp.Symbol("n_1", positive=True)
     total = f["sigma"] ** 2 / first + norm_q**2 / q / (budget - first)
@@ -151,11 +153,13 @@ def _prove_regulariser(f: Formulas) -> Iterator[Step]:
         r"attained at $p = \sqrt a$.",
         f["weight"].subs(published).subs(p, sp.sqrt(regulariser)),
         f["height"],
+        name=r"\left(\sqrt a + \frac{a}{\sqrt a}\right)^{-1/2}",
     )
     yield Step(
-        r"Below 1, the largest success rate, iff $a(b-1) < 1$: its power is",
+        r"The rate of the peak is below 1, the largest success rate, iff $a c < 1$, for its power is",
         f["peak"].subs(shift) ** (1 + excess_power),
         regulariser * excess_power,
+        name="p^{1 + c}",
     )
     yield Step(
         r"The smallest positive frequency of $n$ pilots is $1/n$; relative to $1/\sqrt p$ the "
@@ -231,12 +235,18 @@ def _prove_price(f: Formulas) -> Iterator[Step]:
         certificate=(sigma * v - tau * w) ** 2 / (w * v),
     )
     yield Step(
-        r"With many prompts sums become means: $E w\, E[\sigma^2/w]/(E\sigma)^2$ with $w = p^{-1/2}$, "
-        r"$\sigma^2 = p(1-p)$,",
+        r"With many prompts sums become means: $\mathbb{E}\,w\, "
+        r"\mathbb{E}[\sigma^2/w]/(\mathbb{E}\,\sigma)^2$ with $w = p^{-1/2}$, $\sigma^2 = p(1-p)$,",
         moment(-half, 0) * moment(3 * half, 1) / moment(half, half) ** 2,
         f["gvm"],
+        name=r"\frac{\mathbb{E}\,w\, \mathbb{E}[\sigma^2/w]}{(\mathbb{E}\,\sigma)^2}",
     )
-    yield Step(r"and with $w = 1$.", moment(1, 1) / moment(half, half) ** 2, f["uniform"])
+    yield Step(
+        r"and with $w = 1$.",
+        moment(1, 1) / moment(half, half) ** 2,
+        f["uniform"],
+        name=r"\frac{\mathbb{E}\,\sigma^2}{(\mathbb{E}\,\sigma)^2}",
+    )
     root = sp.Integral(sp.sqrt(p) * sp.sqrt(1 - p), (p, 0, 1))
     yield Step(
         r"For uniform rates, by integration:",
@@ -244,7 +254,7 @@ def _prove_price(f: Formulas) -> Iterator[Step]:
         / (sp.pi / 8) ** 2,
         f["gvm"].subs({alpha: 1, beta: 1}),
     )  # fmt: skip
-    yield Step(r"where $E\sqrt{p(1-p)}$ is", root, sp.pi / 8)
+    yield Step(r"where $\mathbb{E}\sqrt{p(1-p)}$ is", root, sp.pi / 8)
 
 
 def _enumerate_price(f: Formulas) -> Iterator[Exact]:
@@ -267,14 +277,15 @@ def _sample_price(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
     at = {alpha: 2, beta: 1}
     best = float(moment(half, half).subs(at)) ** 2
     yield Estimate.of(
-        r"$w(p)\, \sigma^2(p')/w(p')$ over $(E \sigma)^2$, independent rates from Beta(2, 1), GVM's $w$",
+        r"$w(p)\, \sigma^2(p')/w(p')$ over $(\mathbb{E}\,\sigma)^2$, independent rates from "
+        r"Beta(2, 1), GVM's $w$",
         second_S**1.5 * (1 - second_S) / np.sqrt(first_S) / best,
         expected=float(f["gvm"].subs(at)),
         control=float(uniform_price.subs(at)),
         control_is="equal quotas",
     )
     yield Estimate.of(
-        r"$\sigma^2(p)$ over $(E \sigma)^2$, rates from Beta(2, 1)",
+        r"$\sigma^2(p)$ over $(\mathbb{E}\,\sigma)^2$, rates from Beta(2, 1)",
         first_S * (1 - first_S) / best,
         expected=float(f["uniform"].subs(at)),
         control=1.0,
@@ -284,11 +295,12 @@ def _sample_price(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
 
 def _prove_missed(f: Formulas) -> Iterator[Step]:
     yield Step(
-        r"All $n$ pilots are wrong; one more is wrong too with chance $1 - p$.",
-        f["missed"].subs(n, n + 1),
-        f["missed"] * (1 - p),
+        r"The first right answer comes at pilot $n + 1$ with chance $p (1-p)^n$, so much less "
+        r"likely is it that all are wrong;",
+        f["missed"] - f["missed"].subs(n, n + 1),
+        p * (1 - p) ** n,
     )
-    yield Step(r"Without pilots nothing is known.", f["missed"].subs(n, 0), 1)
+    yield Step(r"a single pilot is wrong with chance", sp.Subs(f["missed"], n, 1), 1 - p)
     yield Step(
         r"Over uniform rates, by integration.",
         sp.Integral((1 - p) ** n, (p, 0, 1)),
@@ -298,6 +310,7 @@ def _prove_missed(f: Formulas) -> Iterator[Step]:
         r"The ideal weight $1/\sqrt p$ of the missed, $B(\frac12, n + 1)$, over that of all, 2.",
         sp.gamma(half) * sp.gamma(n + 1) / sp.gamma(n + 3 * half) / 2,
         f["weight"],
+        name=r"\tfrac12 B(\tfrac12, n + 1)",
     )
 
 
@@ -306,12 +319,18 @@ def _enumerate_missed(f: Formulas) -> Iterator[Exact]:
         at = {n: pilots}
         wrong = sp.Rational(9, 10) ** pilots  # the one outcome of 2^n without a right answer
         yield Exact(
-            f"$p = 1/10$, {pilots} pilots", wrong, f["missed"].subs({**at, p: sp.Rational(1, 10)})
+            f"$p = 1/10$, {pilots} pilots: missed",
+            wrong,
+            f["missed"].subs({**at, p: sp.Rational(1, 10)}),
         )
         integral = sp.integrate(sp.expand((1 - p) ** pilots), (p, 0, 1))
-        yield Exact(f"uniform rates, {pilots} pilots", integral, f["uniform"].subs(at))
+        yield Exact(f"uniform rates, {pilots} pilots: missed", integral, f["uniform"].subs(at))
         weight = mean_over_roots((1 - x**2) ** pilots / x, (1, 1)) / 2  # E x^-1 = 2
-        yield Exact(f"their share of the weight, {pilots} pilots", weight, f["weight"].subs(at))
+        yield Exact(
+            f"uniform rates, {pilots} pilots: share of the weight that is missed",
+            weight,
+            f["weight"].subs(at),
+        )
 
 
 def _sample_missed(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
@@ -340,9 +359,9 @@ CLAIMS = [
         source="not in the paper",
         title="GVM's quota is Eq. (20) for the gradient of log p",
         status=Status.PROVED,
-        statement=r"""Let $G^2 = E[|s|^2 | r = 1]$ and $D = |E[s | r=1] - E[s | r=0]|$. A rollout
-contributes $r s/p$ to the gradient of $\log p$; its mean square is the square of $<<sigma>>$, its
-variance is
+        statement=r"""Let $G^2 = \mathbb{E}[|s|^2 | r = 1]$ and $D = |\mathbb{E}[s | r=1] -
+\mathbb{E}[s | r=0]|$. A rollout contributes $r s/p$ to the gradient of $\log p$; its mean square is
+the square of $<<sigma>>$, its variance is
 $$<<variance>>.$$
 Minimising the sum of the mean squares over $n_i$ with $\sum n_i = N$ gives GVM's $n_i \propto
 G_i/\sqrt{p_i}$; between two prompts the first gets
@@ -391,8 +410,8 @@ equal quotas by
 $$<<uniform>>.$$
 For uniform rates these are $512/(35 \pi^2) = 1.48$ and $32/(3 \pi^2) = 1.08$: for the paper's gradient
 GVM's quotas are worse than equal ones, since they are largest where no answer is right and do not
-vanish where all are. Conversely the paper's quotas have no finite price for GVM's gradient: $E[\frac1p /
-\sqrt{p(1-p)}]$ diverges for uniform rates. A quota is right for one objective.""",
+vanish where all are. Conversely the paper's quotas have no finite price for GVM's gradient:
+$\mathbb{E}[\frac1p / \sqrt{p(1-p)}]$ diverges for uniform rates. A quota is right for one objective.""",
         formulas={"gvm": gvm_price, "uniform": uniform_price},
         prove=_prove_price,
         enumerate=_enumerate_price,
@@ -403,9 +422,9 @@ vanish where all are. Conversely the paper's quotas have no finite price for GVM
         source="not in the paper",
         title="Whom GVM's pilots pass over",
         status=Status.PROVED,
-        statement=r"""Without a right answer among its $n$ pilots a prompt gets no rollouts until the next
-pilots. That happens with probability $<<missed>>$ (0.43 for 8 pilots at $p = 0.1$). If rates are
-uniform, it happens to $<<uniform>>$ of the prompts, and these hold the share
+        statement=r"""Without a right answer among its $n$ pilots a prompt gets no rollouts until
+the next pilots. That happens with probability $<<missed>>$ (0.43 for 8 pilots at $p = 0.1$). If
+rates are uniform, it happens to $<<uniform>>$ of the prompts, and these hold the share
 $$<<weight>>$$
 of the total weight $1/\sqrt p$: 0.30 for 8 pilots. The pilots discard what the rule values most.""",
         formulas={"missed": missed, "uniform": uniform_missed, "weight": missed_weight},

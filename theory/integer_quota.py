@@ -42,10 +42,10 @@ def _prove_integer(f: Formulas) -> Iterator[Step]:
     )
     price = f["marginal"] + slack
     yield Step(
-        r"When greedy stops there is a price $\lambda$ that is at least what the next rollout would save "
-        r"with any prompt, and at most what the last one has saved with any prompt above its minimum. At "
-        r"this price a prompt of greedy quota $n$ loses by $1 + e$ rollouts more: with $\lambda$ larger by "
-        r"$y$ than what its next rollout saves, $\sigma^2/n + \lambda n$ grows by",
+        r"When greedy stops there is a price $\lambda$ that is at least what the next rollout "
+        r"would save with any prompt, and at most what the last one has saved with any prompt above its "
+        r"minimum. At this price a prompt of greedy quota $n$ loses by $1 + e$ rollouts more: with "
+        r"$\lambda$ larger by $y$ than what its next rollout saves, $\sigma^2/n + \lambda n$ grows by",
         sigma**2 / (n + 1 + more) - sigma**2 / n + price * (1 + more),
         0,
         certificate=(1 + more) * (slack + sigma**2 * more / (n * (n + 1) * (n + 1 + more))),
@@ -53,9 +53,9 @@ def _prove_integer(f: Formulas) -> Iterator[Step]:
     last = f["marginal"].subs(n, n - 1)
     fewer = sigma**2 / k - sigma**2 / n - (last - slack) * (n - k)
     yield Step(
-        r"and likewise by $1 + e$ rollouts fewer, down to $k$: with $\lambda$ smaller by $y$ than what its "
-        r"last rollout saved, it grows by the following. Added up over the prompts $\lambda$ cancels, since "
-        r"both splits sum to $N$: no split beats the greedy one.",
+        r"and likewise by $1 + e$ rollouts fewer, down to $k$: with $\lambda$ smaller by $y$ than "
+        r"what its last rollout saved, it grows by the following. Added up over the prompts $\lambda$ "
+        r"cancels, since both splits sum to $N$: no split beats the greedy one.",
         fewer.subs(n, k + 1 + more),
         0,
         certificate=(1 + more) * (slack + sigma**2 * more / (k * (k + more) * (k + 1 + more))),
@@ -95,7 +95,7 @@ def _enumerate_integer(f: Formulas) -> Iterator[Exact]:
         relation=">",
     )
     yield Exact(
-        r"the same with every share rounded on its own: rollouts given, of 7",
+        r"$\sigma = (6, 2, 1)$, $N = 7$, every share rounded on its own: rollouts given",
         sum(round(Fraction(rollouts * s, sum(sigma_B))) for s in sigma_B),
         rollouts,
         relation=">",
@@ -147,15 +147,16 @@ CLAIMS = [
 Rounded to whole numbers, as the released code does, (20) is the best way to spend $N$ whole
 rollouts.""",
         correction=r"""
-Start every prompt at its minimum (at least one rollout, and no more than $N$ in all) and give one
-rollout after another to the prompt where it lowers the variance most, by
+Fails because rounding (20) by largest remainders can lose variance, and rounding each share on its
+own does not even keep the sum. Start every prompt at its minimum (at least one rollout, and no more
+than $N$ in all) and give one rollout after another to the prompt where it lowers the variance most, by
 $$<<marginal>>$$
 (times $1/m^2$): the result is optimal among all splits of $N$ into whole numbers not below the
-minima. In closed form, ties aside, $n_i$ is the largest number with
+minima.
+
+In closed form, ties aside, $n_i$ is the largest number with
 $n_i(n_i - 1) \le (\sigma_i t)^2$, or the minimum if that is larger, for a common $t$: the real quota
-$\sigma_i t$ is rounded at the geometric mean $<<threshold>>$ of its neighbours and not at a half.
-Rounding (20) by largest remainders can lose variance, and rounding each share on its own does not
-even keep the sum.""",
+$\sigma_i t$ is rounded at the geometric mean $<<threshold>>$ of its neighbours and not at a half.""",
         formulas={
             "marginal": sigma**2 / (n * (n + 1)),
             "threshold": sp.sqrt(n * (n + 1)),

@@ -148,10 +148,10 @@ CLAIMS = [
         title="Distance of the mean scores from pilots",
         status=Status.CONDITIONAL,
         statement=r"""The last term of (21) holds $D^2 = |d|^2$,
-$d = E[s \mid r=1] - E[s \mid r=0]$. From $n_1$ right and $n_0$ wrong rollouts, let $V_r$ be the
-covariance of $s$ given $r$. The means over pairs of *different* right rollouts and of different
-wrong ones, less twice the mean over mixed pairs, estimate $D^2$ without bias, with variance (given
-$n_1, n_0$)
+$d = \mathbb{E}[s \mid r=1] - \mathbb{E}[s \mid r=0]$. From $n_1$ right and $n_0$ wrong rollouts,
+let $V_r$ be the covariance of $s$ given $r$. The means over pairs of *different* right rollouts and
+of different wrong ones, less twice the mean over mixed pairs, estimate $D^2$ without bias, with
+variance (given $n_1, n_0$)
 $$<<variance>>.$$
 The squared distance of the two sample means is too large by
 $$<<bias>>.$$

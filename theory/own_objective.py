@@ -1,8 +1,8 @@
 r"""What sampling prompts from rho does for the objective of the dataset, whose distribution is mu.
 
 (12) and (13) speak of the success rate averaged over what is sampled. The dataset's own is
-:math:`J = \mathbb{E}_\mu p`. Formulas for two prompts have the shares :math:`\mu, 1 - \mu` of the dataset
-and :math:`\rho, 1 - \rho` of the sample.
+:math:`J = \mathbb{E}_\mu p`. Formulas for two prompts have the shares :math:`\mu, 1 - \mu` of the
+dataset and :math:`\rho, 1 - \rho` of the sample.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sympy as sp
 from theory import policies
 from theory.average_bound import average
 from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step, numeric
+from theory.decide import solution
 from theory.search import Vector, largest
 from theory.symbols import delta, m, own_share, p, q, share
 
@@ -49,23 +50,25 @@ def _prove_own(f: Formulas) -> Iterator[Step]:
     variance = p * (1 - p)
     yield Step(
         r"A table, $\rho > 0$ everywhere: $\bar F$ has blocks $\rho F$, the gradient of "
-        r"$\mathbb{E}_\rho p$ parts $\rho g$, so that the natural step raises right logits against wrong "
-        r"ones by one $t$, alike for all prompts. The average divergence, to second order, is",
+        r"$\mathbb{E}_\rho p$ parts $\rho g$, so that the natural step raises right logits against "
+        r"wrong ones by one $t$, alike for all prompts. The average divergence, to second order, is",
         average((variance * step) ** 2 / (2 * variance)),
         average(variance) * step**2 / 2,
     )
     length = sp.sqrt(2 * delta / sampled_variance)
     yield Step(
         r"It is $\delta$ for $t = \sqrt{2\delta/\bar v_\rho}$. What was sampled gains $\bar v_\rho t = "
-        r"\sqrt{2\delta\bar v_\rho}$; the dataset gains $\bar v_\mu t$,",
+        r"\sqrt{2\delta\bar v_\rho}$; the dataset gains",
         own_variance * length,
         f["natural"],
+        name=r"\bar v_\mu t",
     )
     yield Step(
         r"so that the two gains multiply to $2\delta\bar v_\mu$, whatever $\rho$: a sample of larger "
         r"bound makes a smaller gain.",
         f["natural"] * sp.sqrt(2 * delta * sampled_variance),
         2 * delta * own_variance,
+        name=r"\bar v_\mu t \cdot \bar v_\rho t",
     )
     g_1, g_2 = sp.sqrt(square_p), sp.sqrt(square_q)
     own = (
@@ -75,23 +78,26 @@ def _prove_own(f: Formulas) -> Iterator[Step]:
     drawn = (share * g_1, (1 - share) * g_2)
     length_sq = drawn[0] ** 2 + drawn[1] ** 2
     yield Step(
-        r"Plain gradient of two prompts with parameters of their own, scaled to length $|d|^2 = "
-        r"2\delta$: the dataset's gradient times $d$.",
+        r"Plain gradient of two prompts with parameters of their own, scaled to the length $|d|^2 = "
+        r"2\delta$: the dataset gains",
         sp.sqrt(2 * delta) * (own[0] * drawn[0] + own[1] * drawn[1]) / sp.sqrt(length_sq),
         f["plain"],
+        name=r"\nabla J \cdot d",
     )
     yield Step(
-        r"In any metric $M$, with $a = M^{-1/2}\bar g_\mu$ and $b = M^{-1/2}\bar g_\rho$, the gain is "
-        r"$\sqrt{2\delta}\,a^\top b/|b| \le \sqrt{2\delta}\,|a|$ (Cauchy and Schwarz), and $\rho = \mu$ "
-        r"attains this; in two dimensions",
+        r"In any metric $M$ that does not depend on $\rho$, $d^\top M d = 2\delta$, with $a = "
+        r"M^{-1/2}\bar g_\mu$ and $b = M^{-1/2}\bar g_\rho$, the gain is $\sqrt{2\delta}\,a^\top "
+        r"b/|b| \le \sqrt{2\delta}\,|a|$ (Cauchy and Schwarz), and $\rho = \mu$ attains this; for "
+        r"the two prompts above, $|a|^2 |b|^2 - (a^\top b)^2$ is",
         (own[0] ** 2 + own[1] ** 2) * length_sq,
         (own[0] * drawn[0] + own[1] * drawn[1]) ** 2,
         certificate=square_p * square_q * (own_share - share) ** 2,
     )
     yield Step(
-        r"and at $\rho = \mu$ the gain is",
+        r"and at $\rho = \mu$ the gain is $\sqrt{2\delta}\,|a|$, squared",
         f["plain"].subs(share, own_share) ** 2,
         2 * delta * (own[0] ** 2 + own[1] ** 2),
+        name=r"\left(\nabla J \cdot d\right)^2",
     )
 
 
@@ -126,7 +132,7 @@ def _enumerate_own(f: Formulas) -> Iterator[Exact]:
         length = sp.sqrt(2 * sp.Rational(1, 8) / g.dot(d))
         sampled_v = first * sp.Rational(3, 16) + (1 - first) / 4
         yield Exact(
-            rf"{shown}, $\rho = {first}$: gain of the dataset by the natural step",
+            rf"{shown}, $\rho = {first}$: the dataset's gain by the natural step",
             length * own.dot(d),
             f["natural"].subs(
                 {own_variance: own_v, sampled_variance: sampled_v, delta: sp.Rational(1, 8)}
@@ -134,7 +140,7 @@ def _enumerate_own(f: Formulas) -> Iterator[Exact]:
         )
         squares = [_gradients(w) for w in ((1, 0), (0, 1))]
         yield Exact(
-            "and by the plain gradient",
+            rf"{shown}, $\rho = {first}$: by the plain gradient",
             own.dot(g) / sp.sqrt(g.dot(g)) / 2,
             f["plain"].subs(
                 {
@@ -178,6 +184,7 @@ def _prove_noise(f: Formulas) -> Iterator[Step]:
         share * (own_share / share) ** 2 * moment_p
         + (1 - share) * ((1 - own_share) / (1 - share)) ** 2 * moment_q,
         first + second,
+        name=r"\mathbb{E}\left|\frac{\mu}{\rho} X\right|^2",
     )
     root = own_share * sp.sqrt(moment_p) + (1 - own_share) * sp.sqrt(moment_q)
     excess = (
@@ -190,13 +197,14 @@ def _prove_noise(f: Formulas) -> Iterator[Step]:
         certificate=excess**2 / (share * (1 - share)),
     )
     yield Step(
-        r"Equality needs the bracket to vanish, which it does at",
-        sp.solve(excess, share)[0],
+        r"Equality needs the bracket to vanish, which it does at $\rho \propto \mu\sqrt S$, here",
+        solution(excess, share),
         f["share"],
+        name=r"\rho",
     )
     yield Step(
-        r"The mean of $m$ draws has the mean square $(m Q + m(m-1)|\bar g|^2)/m^2$ with $Q$ that of one, "
-        r"for different draws are independent. Less $|\bar g|^2$, at the least $Q = \bar r^2$:",
+        r"The mean of $m$ draws has the mean square $(m Q + m(m-1)|\bar g|^2)/m^2$ with $Q$ that "
+        r"of one, for different draws are independent. Less $|\bar g|^2$, at the least $Q = \bar r^2$:",
         (m * mean_root**2 + m * (m - 1) * own_gradient) / m**2 - own_gradient,
         f["variance"],
     )
@@ -225,8 +233,8 @@ _LAWS = (
 def _moments() -> list[tuple[Fraction, Fraction]]:
     return [
         (
-            sum(c * x for x, c in zip(*law, strict=True)),
-            sum(c * x * x for x, c in zip(*law, strict=True)),
+            sum((c * x for x, c in zip(*law, strict=True)), Fraction()),
+            sum((c * x * x for x, c in zip(*law, strict=True)), Fraction()),
         )
         for law in _LAWS
     ]
@@ -256,18 +264,18 @@ def _enumerate_noise(f: Formulas) -> Iterator[Exact]:
     best = min(grid, key=lambda r: _variance_of_mean((r, 1 - r), mu_2))
     at = {own_share: sp.Rational(3, 5), moment_p: sp.Rational(s_1), moment_q: sp.Rational(s_2)}
     yield Exact(
-        r"$\mu = 3/5$, $S = 4$ and $9$: least variance over $\rho$ in steps of $1/20$, at",
+        r"$\mu = 3/5$, $S = 4$ and $9$, $m = 2$: $\rho$ of least variance, in steps of $1/20$",
         sp.Rational(best), f["share"].subs(at),
     )  # fmt: skip
     root = sp.Rational(3, 5) * sp.sqrt(at[moment_p]) + sp.Rational(2, 5) * sp.sqrt(at[moment_q])
     own = mu_2[0] * g_1 + mu_2[1] * g_2
     yield Exact(
-        "and it is, over all pairs of draws and outcomes, $m = 2$",
+        "that variance, over all pairs of draws and outcomes",
         sp.Rational(_variance_of_mean((best, 1 - best), mu_2)),
         f["variance"].subs({mean_root: root, own_gradient: sp.Rational(own**2), m: 2}),
     )
     yield Exact(
-        r"$\rho = \mu$ has more",
+        r"variance for $\rho = \mu$, more than the least",
         sp.Rational(_variance_of_mean(mu_2, mu_2)),
         f["variance"].subs({mean_root: root, own_gradient: sp.Rational(own**2), m: 2}),
         relation=">",
@@ -295,12 +303,13 @@ def _sample_noise(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
     least = float(numeric(f["variance"], (mean_root, own_gradient, m))(root_N.sum(), own, size))
     plain_variance = (float((mu_N * moment_N).sum()) - own) / size
     yield Estimate.of(
-        r"four prompts of two answers, $m = 6$: squared error of the gradient under the best $\rho$",
+        r"four prompts of two answers, $m = 6$: squared error under the best $\rho$",
         squared_error(root_N / root_N.sum()), expected=least, control=plain_variance,
         control_is=r"that of $\rho = \mu$",
     )  # fmt: skip
     yield Estimate.of(
-        r"under $\rho = \mu$", squared_error(mu_N), expected=plain_variance, control=least,
+        r"the same prompts: squared error under $\rho = \mu$", squared_error(mu_N),
+        expected=plain_variance, control=least,
         control_is="the least",
     )  # fmt: skip
 
@@ -311,21 +320,24 @@ CLAIMS = [
         source="Eq. (13)",
         title="Improving what is sampled is not improving the dataset",
         status=Status.FALSE,
-        statement=r"""The paper: of two distributions over prompts the one of larger bound (12) is the
-better one to train on.""",
-        correction=r"""The bound under $\rho$ is about the prompts that $\rho$ prefers. Let the objective be
-$J = \mathbb{E}_\mu p$, with $\mu$ the distribution of the dataset. To first order the exact natural step of a
-table for $\rho > 0$, of average divergence $\delta$ under $\rho$, raises $J$ by
+        statement=r"""The paper: of two distributions over prompts of one entropy, the one of larger
+bound (12) is the better one to train on.""",
+        correction=r"""Fails because the bound under $\rho$ is about the prompts that $\rho$ prefers, and
+not about the objective $J = \mathbb{E}_\mu p$, with $\mu$ the distribution of the dataset. To first
+order the exact natural step of a table for $\rho > 0$, of average divergence $\delta$ under $\rho$,
+raises $J$ by
 $$<<natural>>, \qquad \bar v_\rho = \mathbb{E}_\rho[p(1-p)],\ \bar v_\mu = \mathbb{E}_\mu[p(1-p)],$$
-which is *smaller* the larger the bound $\sqrt{2\delta\bar v_\rho}$ on what was sampled, for the
-divergence then counts most where it is largest. And in any metric that does not depend on $\rho$, a step along the
-exact gradient of $\mathbb{E}_\rho p$ raises $J$ no more than one of the same length along the gradient of
-$J$, that is, than $\rho = \mu$. For the plain gradient, $|d|^2 = 2\delta$, and two prompts with parameters
-of their own the gain is
-$$<<plain>>,$$
-with $G = |\nabla p|^2$. So a single step with exact gradients gains nothing from sampling other prompts than the dataset's.
-What sampling can win is less noise (2.8), an optimiser's step that is not along the gradient, and
-gains that show only after many steps.""",
+which is *smaller* the larger the bound $\sqrt{2\delta\bar v_\rho}$ on what was sampled.
+
+In this the trust region itself depends on $\rho$: what is sampled more pays more divergence. In any
+metric that does not depend on $\rho$, a step along the exact gradient of $\mathbb{E}_\rho p$ raises
+$J$ to first order no more than one of the same length along the gradient of $J$, that is, than $\rho =
+\mu$. For the plain gradient, $|d|^2 = 2\delta$, and two prompts with parameters of their own, $G =
+|\nabla p|^2$, the gain is
+$$<<plain>>.$$
+In a fixed metric a single step with exact gradients thus gains nothing from sampling other prompts than
+the dataset's. What sampling can win is less noise (2.8), an optimiser's step that is not along the
+gradient, and gains that show only after many steps.""",
         formulas={"natural": natural, "plain": plain},
         prove=_prove_own,
         enumerate=_enumerate_own,
@@ -336,16 +348,18 @@ gains that show only after many steps.""",
         source="not in the paper",
         title="The sample that estimates the dataset's gradient best",
         status=Status.PROVED,
-        statement=r"""Draw $m \ge 1$ prompts from $\rho$, independently, and weigh each contribution $X$ by
-$\mu/\rho$; $X$ has the mean $g = \nabla p$ and the mean square $S = \mathbb{E}|X|^2 > 0$ of its prompt. The
-mean of the $m$ contributions estimates $\bar g = \nabla J$ without bias. The trace of its variance is
-least, namely
+        statement=r"""Let $\mu, \rho > 0$. Draw $m \ge 1$ prompts from $\rho$, with new rollouts for
+each draw, all independent, and weigh each contribution $X$ by $\mu/\rho$; $X$ has the mean $g =
+\nabla p$ and the mean square $S = \mathbb{E}|X|^2 > 0$ of its prompt. The mean of the $m$ weighted
+contributions estimates $\bar g = \nabla J$, $J = \mathbb{E}_\mu p$, without bias. The trace of its
+variance is least, namely
 $$<<variance>>, \qquad \bar r = \mathbb{E}_\mu\sqrt{S},$$
 for $\rho \propto \mu\sqrt S$; of two prompts the first then has the share
 $$<<share>>.$$
-If all scores have the same norm, $S$ is proportional to $p(1-p)$ for one rollout, and $\rho \propto
-\mu\sqrt{p(1-p)}$: the potential of (11) itself, without temperature, and with the weight $\mu/\rho$ that
-(16) lacks. Equal weights and (14) follow the gradient of $\mathbb{E}_\rho p$ instead.""",
+If all scores have the same norm, one rollout with the true advantage has $S$ in proportion to
+$p(1-p)$, and $\rho \propto \mu\sqrt{p(1-p)}$: the potential of (11) itself, without temperature,
+and with the weight $\mu/\rho$ that (16) lacks. Equal weights and (14) follow the gradient of
+$\mathbb{E}_\rho p$ instead.""",
         formulas={"variance": least_variance, "share": best_share},
         prove=_prove_noise,
         enumerate=_enumerate_noise,

@@ -52,10 +52,10 @@ def _prove_unanimous(f: Formulas) -> Iterator[Step]:
     )
     lost = sp.gamma(n + 3 * half) * sp.gamma(3 * half) / sp.gamma(n + 3)
     yield Step(
-        r"The potential of the unanimous, $2 B(n + \frac32, \frac32)$, over that of all, "
-        r"$B(\frac32, \frac32) = \pi/8$.",
-        2 * sp.UnevaluatedExpr(lost) * 8 / sp.pi,
+        r"The potential of the unanimous over that of all, $B(\frac32, \frac32) = \pi/8$:",
+        2 * lost * 8 / sp.pi,
         f["forgone"],
+        name=r"\frac{2 B(n + \frac32, \frac32)}{B(\frac32, \frac32)}",
     )
     yield Step(
         r"Dead prompts are always unanimous: Bayes' rule.",
@@ -63,10 +63,10 @@ def _prove_unanimous(f: Formulas) -> Iterator[Step]:
         f["dead"],
     )
     yield Step(
-        r"At that many pilots a right answer is missed with chance $\varepsilon$, since "
-        r"$\log (1-p)^n = n \log(1-p)$.",
-        sp.UnevaluatedExpr(f["needed"]) * sp.log(1 - p),
-        sp.log(miss),
+        r"All $n$ pilots are wrong with chance $(1-p)^n$, which falls with $n$ and is "
+        r"$\varepsilon$ at the number given.",
+        sp.Subs((1 - p) ** n, n, f["needed"]),
+        miss,
     )
 
 
@@ -78,14 +78,18 @@ def _enumerate_unanimous(f: Formulas) -> Iterator[Exact]:
             if len(set(o)) == 1
         )
         yield Exact(
-            f"$p = {rate}$, $n = {pilots}$, all outcomes",
+            f"$p = {rate}$, $n = {pilots}$: unanimous, over all outcomes",
             alike,
             f["unanimous"].subs({p: rate, n: pilots}),
         )
     share = mean_by_integration(p**4 + (1 - p) ** 4, (1, 1))
-    yield Exact("uniform rates, $n = 4$", share, f["uniform"].subs(n, 4))
+    yield Exact("uniform rates, $n = 4$: unanimous prompts", share, f["uniform"].subs(n, 4))
     lost = share * potential_by_fourier((1, 5)) / potential_by_fourier((1, 1))
-    yield Exact("their share of the potential, $n = 4$", lost, f["forgone"].subs(n, 4))
+    yield Exact(
+        "uniform rates, $n = 4$: share of the potential in the unanimous",
+        lost,
+        f["forgone"].subs(n, 4),
+    )
     yield Exact(
         "dead among the unanimous, 3 in 10 dead, $n = 4$",
         sp.Rational(3, 10) / (sp.Rational(3, 10) + sp.Rational(7, 10) * share),
@@ -95,14 +99,14 @@ def _enumerate_unanimous(f: Formulas) -> Iterator[Exact]:
     enough: Relation = "<="
     for pilots, relation in ((43, few), (44, enough)):
         yield Exact(
-            rf"$p = 1/10$, $\varepsilon = 1/100$: {pilots} pilots are "
-            + ("too few" if relation == ">" else "enough"),
+            rf"$p = 1/10$, $\varepsilon = 1/100$: {pilots} pilots "
+            + ("miss too often" if relation == ">" else "are enough"),
             sp.Rational(9, 10) ** pilots,
             sp.Rational(1, 100),
             relation,
         )
         yield Exact(
-            f"and {pilots} against the formula",
+            rf"$p = 1/10$, $\varepsilon = 1/100$: {pilots} against the real number of the formula",
             sp.Integer(pilots),
             f["needed"].subs({p: sp.Rational(1, 10), miss: sp.Rational(1, 100)}),
             "<" if relation == ">" else ">=",
@@ -150,7 +154,8 @@ def _prove_value(f: Formulas) -> Iterator[Step]:
     )
     yield Step(
         r"With the alternative worth $W$ too, a right pilot gains $W_+ - W$; after a wrong one we "
-        r"change to the alternative and lose nothing. So $E \max(W', W) - W$, in units of $W$, is",
+        r"change to the alternative and lose nothing. So $\mathbb{E}\,\max(W', W) - W$, in units "
+        r"of $W$, is",
         rate * right + (1 - rate) - 1,
         f["value"] / expected_potential,
     )

@@ -31,6 +31,7 @@ def _prove_conjugacy(f: Formulas) -> Iterator[Step]:
         r"exponents raised by $s$ and $n - s$; the ratio of two Beta integrals.",
         sp.binomial(n, s) * moment(s, n - s),
         f["evidence"],
+        name=r"P(S = s)",
     )
     right, wrong = f["right"], f["wrong"]
     yield Step(
@@ -100,18 +101,20 @@ def _prove_martingale(f: Formulas) -> Iterator[Step]:
         alpha * beta / ((alpha + beta) * (alpha + beta + 1)),
     )
     for words, powers, value in (
-        (r"$E p$", (1, 0), mean), (r"$E p^2$", (2, 0), square), (r"$E\,p(1-p)$", (1, 1), both)
-    ):  # fmt: skip
+        (r"$\mathbb{E}\,p$", (1, 0), mean),
+        (r"$\mathbb{E}\,p^2$", (2, 0), square),
+        (r"$\mathbb{E}\,p(1-p)$", (1, 1), both),
+    ):
         yield Step(rf"A ratio of two Beta integrals: {words}.", moment(*powers), value)
     yield Step(
-        r"$E S = n\,E p$, so the posterior mean $(\alpha + S)/(\alpha + \beta + n)$ has the "
-        r"expectation",
+        r"$\mathbb{E}\,S = n\,\mathbb{E}\,p$, so the posterior mean $(\alpha + S)/(\alpha + \beta "
+        r"+ n)$ has the expectation",
         (alpha + n * mean) / total,
         f["mean"],
     )
     yield Step(
-        r"$\mathrm{Var}\,S = n\,E[p(1-p)] + n^2\,\mathrm{Var}\,p$; divided by $(\alpha + \beta + n)^2$ "
-        r"it is the variance of the posterior mean.",
+        r"$\mathrm{Var}\,S = n\,\mathbb{E}[p(1-p)] + n^2\,\mathrm{Var}\,p$; divided by $(\alpha + "
+        r"\beta + n)^2$ it is the variance of the posterior mean.",
         (n * both + n**2 * (square - mean**2)) / total**2,
         f["moved"],
     )
@@ -123,7 +126,7 @@ def _prove_martingale(f: Formulas) -> Iterator[Step]:
     success_sq = n * both + n**2 * square
     product = alpha * (beta + n) + (beta + n - alpha) * n * mean - success_sq
     yield Step(
-        r"then directly, from $E[(\alpha + S)(\beta + n - S)]$ over "
+        r"then directly, from $\mathbb{E}[(\alpha + S)(\beta + n - S)]$ over "
         r"$(\alpha + \beta + n)^2 (\alpha + \beta + n + 1)$.",
         product / (total**2 * (total + 1)),
         f["left"],
@@ -177,7 +180,7 @@ def _sample_martingale(f: Formulas, rng: np.random.Generator) -> Iterator[Estima
         control_is="nothing learned",
     )
     yield Estimate.of(
-        r"$(m - E p)^2$ after 4 rollouts, prior Beta(1, 3)",
+        r"$(m - \mathbb{E}\,p)^2$ after 4 rollouts, prior Beta(1, 3)",
         (mean_S - 0.25) ** 2,
         expected=float(f["moved"].subs(at)),
         control=3 / 64,

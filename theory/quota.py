@@ -106,8 +106,8 @@ def _sample_optimum(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
 def _prove_gain(f: Formulas) -> Iterator[Step]:
     squares = m * (mean_sigma**2 + var_sigma)
     yield Step(
-        r"Equal quotas $N/m$ have the variance $\sum\sigma^2/(mN)$. With $\bar\sigma$ and $v$ the mean and "
-        r"the variance of the $\sigma$ of the drawn prompts, divided by the minimum it is",
+        r"Equal quotas $N/m$ have the variance $\sum\sigma^2/(mN)$. With $\bar\sigma$ and $v$ the "
+        r"mean and the variance of the $\sigma$ of the drawn prompts, divided by the minimum it is",
         (squares / (m * budget)) / ((m * mean_sigma) ** 2 / (m**2 * budget)),
         f["gain"],
     )
@@ -117,7 +117,8 @@ def _prove_gain(f: Formulas) -> Iterator[Step]:
     mean_square = alpha * beta / ((alpha + beta) * (alpha + beta + 1))
     yield Step(
         r"If $\sigma = \sqrt{p(1-p)}$ and $p$ is spread like Beta$(\alpha,\beta)$, then "
-        r"$E\sigma = B(\alpha+\frac12, \beta+\frac12)/B(\alpha,\beta)$ and $E\sigma^2/(E\sigma)^2$ is",
+        r"$\mathbb{E}\,\sigma = B(\alpha+\frac12, \beta+\frac12)/B(\alpha,\beta)$ and "
+        r"$\mathbb{E}\,\sigma^2/(\mathbb{E}\,\sigma)^2$ is",
         mean_square / mean**2,
         f["gain_beta"],
     )
@@ -155,7 +156,7 @@ def _sample_gain(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
     rate_S = rng.beta(a, b, 40_000)
     mean = beta_function(a + 0.5, b + 0.5) / beta_function(a, b)
     yield Estimate.of(
-        r"$\sigma^2/(E\sigma)^2$, $p$ drawn from Beta$(.6, 1.4)$",
+        r"$\sigma^2/(\mathbb{E}\,\sigma)^2$, $p$ drawn from Beta$(.6, 1.4)$",
         rate_S * (1 - rate_S) / mean**2,
         expected=float(f["gain_beta"].subs({alpha: a, beta: b})),
         control=float(32 / (3 * np.pi**2)),

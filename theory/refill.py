@@ -55,8 +55,9 @@ def mean_batches_up_to(share: Fraction, size: int, wanted: int, most: int) -> Fr
 
 def _prove_refill(f: Formulas) -> Iterator[Step]:
     yield Step(
-        r"$K$ batches bring $q G\,E K$ mixed groups in the mean (Wald), of which $B$ are used and "
-        r"$e$ thrown away, so $E K = (B + e)/(qG)$, at $nG/B$ rollouts per used group:",
+        r"$K$ batches bring $q G\,\mathbb{E}\,K$ mixed groups in the mean (Wald), of which $B$ are "
+        r"used and $e$ thrown away, so $\mathbb{E}\,K = (B + e)/(qG)$, at $nG/B$ rollouts per used "
+        r"group:",
         n * refill / batch * (batch + surplus) / (q * refill),
         f["cost"],
     )
@@ -104,9 +105,18 @@ def _enumerate_refill(f: Formulas) -> Iterator[Exact]:
         yield Exact(
             f"{what}: rollouts per group, from the batches and from the waste", cost, by_waste
         )
-        yield Exact("at most", cost, f["most"].subs(at), "=" if size == 1 else "<")
+        yield Exact(
+            f"{what}: rollouts per group, against their ceiling",
+            cost,
+            f["most"].subs(at),
+            "=" if size == 1 else "<",
+        )
         if wanted <= 2:
-            yield Exact("in closed form", cost, f["one" if wanted == 1 else "two"].subs(at))
+            yield Exact(
+                f"{what}: rollouts per group, closed form",
+                cost,
+                f["one" if wanted == 1 else "two"].subs(at),
+            )
     # the first batch decides if more than the batches made are never needed
     tail = 1 / (1 - (1 - share) ** 2)  # batches after the third, if none of the three had any
     capped = mean_batches_up_to(share, 2, 1, 3) + (1 - share) ** 6 * tail
@@ -155,7 +165,7 @@ For $B = 1$ and for $B = 2$ it is
 $$<<one>>, \qquad <<two>>.$$
 Where one batch suffices all but surely, the cost is $<<flat>>$ whatever $q$: three groups for one
 with the published $G = 3B$, so that a pool with $q = 0.9$ costs as much as one with $q = 0.4$,
-and 2.7 times $n/q$. SPEED keeps its surplus for the next update and costs what 9.6 says for any
+and $2.7$ times $n/q$. SPEED keeps its surplus for the next update and costs what 9.6 says for any
 size of its batches.""",
         formulas={
             "cost": n / q * (1 + surplus / batch),

@@ -36,7 +36,7 @@ _AFTER_MATH = re.compile(
     r'(\(?)(<span class="math inline">(?:(?!</math>).)*</math></span>)([,.;:)?!]+|-\w+)?', re.DOTALL
 )
 
-INTRODUCTION = f"""\
+INTRODUCTION = rf"""
 The formulas of the paper that an implementation relies on, and some that it needs and the paper does
 not give. Each claim is checked in three independent ways:
 
@@ -48,9 +48,22 @@ not give. Each claim is checked in three independent ways:
   and not within {BAND:g} of a wrong formula, the *control*; a numerical search ends at the claimed
   optimum and beats a wrong one. An experiment too small to tell right from wrong fails.
 
-The formulas below are printed from the very objects that are checked. Equation numbers in
-parentheses, such as (11), are those of the paper; numbers with a dot, such as 1.7, are claims. [All claims](#claims) are listed by chapter below.
-"""
+The formulas are printed from the very objects that are checked; only where the left side of a line
+would be too long, or print like the right one, the line has in its place what it stands for, in our
+words. Equation numbers in parentheses, such as (11), are those of the paper; numbers with a dot, such
+as 1.7, are claims. [All claims](#claims) are listed by chapter below.
+
+**Notation.** A prompt has success rate $p$, with $0 < p < 1$ unless stated; it is *dead* if $p = 0$ or
+$p = 1$. The reward $r$ of a rollout is 0 or 1, $s = \nabla\log\pi$ is its score, $g = \nabla p$ the
+gradient of the success rate and $F = \mathbb{{E}}\,s s^\top$ the Fisher matrix. $\rho$ is a
+distribution over prompts; for two prompts, of success rates $p$ and $q$, it is the share of the
+first. $\delta$ is the radius of the trust region in nats, $\tau$ the temperature of (14), $n$ the
+size of a group and $N$ the rollouts of one update. The *potential* is $\sqrt{{p(1-p)}}$, that is
+(11) up to a factor. A *table* is a softmax policy with a logit for every answer of every prompt. A
+group is *mixed* if it has right and wrong answers; *pilots* are rollouts made to estimate $p$. The
+letter $q$ is in 1.5 to 1.8 the success rate of the *same* prompt after the update, in 8.2 and 8.3
+the chance to pass a step, in 9.6 and 9.9 the share of mixed groups, and elsewhere the success rate
+of another prompt. """
 
 
 def write(folder: Path, claims: Sequence[Claim], verdicts: Sequence[Verdict]) -> tuple[Path, Path]:
@@ -122,6 +135,8 @@ def _text(
             "",
             f'## <a id="chapter-{chapter.number}"></a>{chapter.number} {chapter.title}',
             "",
+            _linked(chapter.summary, {c.number for c in claims}),
+            "",
         ]
         for claim in members:
             section = "\n".join(_section(claim, verdict_of[claim.number], drawn))
@@ -155,7 +170,8 @@ def _legend(drawn: Callable[[Estimate], str]) -> Iterator[str]:
     )
     if sample:
         yield (
-            f"Beside each simulation {sample} the bar is its mean with {BAND:g} standard errors to either "
+            f"Beside each simulation {sample} the bar is its mean with {BAND:g} standard errors to "
+            f"either "
             "side, the circle the formula, the cross the control."
         )
         yield ""
@@ -174,7 +190,7 @@ def _overview(claims: Sequence[Claim]) -> Iterator[str]:
         yield ""
         numbers = {c.number for c in claims}
         for claim in sorted(wrong, key=lambda c: c.status is not Status.FALSE):
-            what = claim.correction or _first_sentence(claim.condition)
+            what = claim.correction.split("\n\n")[0] or _first_sentence(claim.condition)
             lead = "" if claim.correction else "Condition: "
             yield (
                 f"- {_link(claim.number)} **{claim.title}** [{_source(claim)}] *{claim.status.value}*  "
@@ -256,8 +272,8 @@ def _exact_table(rows: Sequence[Exact]) -> Iterator[str]:
     yield "|---|---|---|---|"
     for row in rows:
         yield (
-            f"| {_cell(row.what)} | {_number(row.enumerated)} | {_RELATION_SIGN.get(row.relation, row.relation)} | "
-            f"{_number(row.formula)} |"
+            f"| {_cell(row.what)} | {_number(row.enumerated)} | "
+            f"{_RELATION_SIGN.get(row.relation, row.relation)} | {_number(row.formula)} |"
         )
     yield ""
 

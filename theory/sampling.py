@@ -54,8 +54,8 @@ def _prove_softmax(f: Formulas) -> Iterator[Step]:
     yield Step(
         r"One prompt's term of (13) is $\rho\sqrt{2\delta}\,u - \alpha\rho\log\rho$ with $u = "
         r"\sqrt{p(1-p)}$. With a multiplier $\lambda$ for $\sum\rho = 1$ its derivative vanishes at "
-        r"$\rho = e^{(\sqrt{2\delta}\,u - \lambda)/\alpha - 1}$. The exponential is positive: the condition "
-        r"$\rho \ge 0$ does not bind, and its multipliers are $0$.",
+        r"$\rho = e^{(\sqrt{2\delta}\,u - \lambda)/\alpha - 1}$. The exponential is positive: the "
+        r"condition $\rho \ge 0$ does not bind, and its multipliers are $0$.",
         sp.Subs(sp.Derivative(term - lam * rho, rho), rho, stationary),
         0,
     )
@@ -198,8 +198,8 @@ CLAIMS = [
         status=Status.PROVED,
         statement=r"""
 Let $\alpha, \delta > 0$, and let a finite pool of prompts have the success rates $p(x)$. The
-distribution over the pool that maximises $E_\rho\sqrt{2\delta p(1-p)} + \alpha H(\rho)$ exists, is
-unique, and gives a prompt of success rate $p$ the share
+distribution over the pool that maximises $\mathbb{E}_\rho\sqrt{2\delta p(1-p)} + \alpha H(\rho)$
+exists, is unique, and gives a prompt of success rate $p$ the share
 $$<<share>>, \qquad \tau = <<temperature>>,$$
 with $Z$ the sum of the numerators over the pool. Entropy weight and trust region enter only
 through $\tau$: if the trust region shrinks during training and $\alpha$ does not, sampling drifts

@@ -28,7 +28,7 @@ pull = 1 - continued * (n * before + (continued - 1) * unanimous) / (group * (gr
 
 def _prove_bias(f: Formulas) -> Iterator[Step]:
     yield Step(
-        r"Of $E k = np$ the unanimous hold $n p^n$; the mixed the rest, with chance $P(n)$.",
+        r"Of $\mathbb{E}\,k = np$ the unanimous hold $n p^n$; the mixed the rest, with chance $P(n)$.",
         (n * p - n * p**n) / (n * mixed),
         p + f["lift"],
     )
@@ -52,10 +52,11 @@ def _prove_bias(f: Formulas) -> Iterator[Step]:
     lost = n * (continued - right) + continued * right - square
     yield Step(
         r"A group with $K$ right answers of $N = n + c$ has the expected gradient $K(N-K)/N$ "
-        r"times $E[s|r=1] - E[s|r=0]$. With $n$ right pilots and $X$ right answers after them, "
-        r"$K(N-K) = (n + X)(c - X)$, in the mean",
+        r"times $\mathbb{E}[s|r=1] - \mathbb{E}[s|r=0]$. With $n$ right pilots and $X$ right "
+        r"answers after them, $K(N-K) = (n + X)(c - X)$, with the mean $T(p)$:",
         lost,
         continued * (1 - p) * (n + (continued - 1) * p),
+        name=r"\mathbb{E}(n + X)(c - X)",
     )
     kept = p * (1 - p) * (group - 1) - (p**n * lost + (1 - p) ** n * lost.subs(p, 1 - p)) / group
     equal = p * (1 - p) * (group - 1)
@@ -64,6 +65,7 @@ def _prove_bias(f: Formulas) -> Iterator[Step]:
         r"leaves what screening keeps; with $n = 1 + e$, as a share of it,",
         kept.subs(n, 1 + more),
         (equal * f["pull"]).subs(n, 1 + more),
+        name=r"p (1-p) (N-1) - \frac{p^n\, T(p) + (1-p)^n\, T(1-p)}{N}",
     )
     u_1, u_0 = sp.symbols("u_{n-1} u_n", positive=True)
     yield Step(
@@ -84,13 +86,15 @@ def _enumerate_bias(f: Formulas) -> Iterator[Exact]:
         what = f"{where}: mean of mixed pilots less $p$"
         yield Exact(what, right / accepted - rational(rate), f["lift"].subs(at))
         last = expectation(rate, size + rest, _if_screened(lambda r: centred(r)[-1], size))
-        yield Exact("mean advantage of a later rollout", last / accepted, f["later"].subs(at))
+        yield Exact(
+            f"{where}: mean advantage of a later rollout", last / accepted, f["later"].subs(at)
+        )
         kept = expectation(rate, size + rest, _if_screened(_square, size))
         whole = expectation(rate, size + rest, _square)
-        yield Exact("share of the signal kept", kept / whole, f["pull"].subs(at))
+        yield Exact(f"{where}: share of the signal kept", kept / whole, f["pull"].subs(at))
     at = {n: 4, continued: 20, p: sp.Rational(1, 1000)}
     yield Exact(
-        r"4 and 20, $p = 1/1000$: above the value at the ends",
+        r"$p = 1/1000$, 4 pilots and 20 more: share of the signal kept, above its limit",
         f["pull"].subs(at),
         f["ends"].subs(at),
         ">",
@@ -122,14 +126,14 @@ def _sample_bias(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:
         control_is="$p$",
     )
     yield Estimate.of(
-        "advantage of the later rollouts",
+        "the same groups: advantage of the later rollouts",
         later_S[is_in_S] / 20 - right_S[is_in_S] / 24,
         expected=float(f["later"].subs(at)),
         control=0.0,
         control_is="no bias",
     )
     yield Estimate.of(
-        "signal that screening keeps",
+        "signal that screening keeps, $p = 0.1$, 4 pilots and 20 more",
         is_in_S * right_S * (24.0 - right_S) / 24 / (0.1 * 0.9 * 23),
         expected=float(f["pull"].subs(at)),
         control=float(mixed.subs(at)),
@@ -153,20 +157,23 @@ def _prove_pays(f: Formulas) -> Iterator[Step]:
     yield Step(
         r"With $u_k = p^k + (1-p)^k$ and $B(n) = P(n)/(p(1-p)) - n\,u_{n-2}$ this $d$ is $1 - "
         r"p(1-p)B(n)/P(n)$ times its bound $1/(N-1)$. Both times $P(n)$, with $n = 2 + e$:",
-        (mixed * f["signal"] / f["most"]).subs(n, 2 + more),
         (mixed - room * p * (1 - p)).subs(n, 2 + more),
+        (mixed * f["signal"] / f["most"]).subs(n, 2 + more),
+        name=r"P(n) - p (1-p)\, B(n)",
     )
     yield Step(
         r"$B(n)$ grows with $n$, here from $2 + e$ to $3 + e$,",
         room.subs(n, 3 + more),
         room.subs(n, 2 + more),
         certificate=(2 + more) * (p**more * (1 - p) + (1 - p) ** more * p),
+        name="B(3 + e) - B(2 + e)",
     )
     yield Step(r"from $B(3)$, which is", room.subs(n, 3), 0)
     yield Step(
         r"The bound is approached at the ends (here $n = 4$),",
         sp.limit(f["signal"].subs(n, 4), p, 0),
         f["most"].subs(n, 4),
+        name=r"\lim_{p \to 0} d",
     )
     yield Step(
         r"and two pilots need twice as much at every $p$.",
@@ -176,13 +183,14 @@ def _prove_pays(f: Formulas) -> Iterator[Step]:
     whole = mixed.subs(n, group)
     yield Step(
         r"Rollouts per mixed group: $N/((1-d)P(N))$ for equal groups, $n/((1-d)P(n)) + c$ with "
-        r"screening (9.6), equal at",
+        r"screening (9.6). They are equal at",
         n / mixed + continued * (1 - f["groups"]),
         group / whole,
+        name=r"\frac{n}{P(n)} + c (1 - d)",
     )
     yield Step(
-        r"This second $d$ is positive because $n u_n/P(n) = n/P(n) - n$ falls with $n$: with $P(n + 1) - "
-        r"P(n) = p(1-p)u_{n-1}$ (6.1)",
+        r"This second $d$ is positive because $n u_n/P(n) = n/P(n) - n$ falls with $n$: with $P(n "
+        r"+ 1) - P(n) = p(1-p)u_{n-1}$ (6.1)",
         n * unanimous / mixed - (n + 1) * unanimous.subs(n, n + 1) / mixed.subs(n, n + 1),
         (n * next_mixed - unanimous.subs(n, n + 1) * mixed) / (mixed * mixed.subs(n, n + 1)),
     )
@@ -212,7 +220,12 @@ def _enumerate_pays(f: Formulas) -> Iterator[Exact]:
             live = (worth * (size + rest) / equal - size) / (rest * accepted)
             yield Exact(f"{where}: dead share, by {name}", 1 - live, f[name].subs(at))
         if size > 3:
-            yield Exact("below the bound", f["signal"].subs(at), f["most"].subs(at), "<")
+            yield Exact(
+                f"{where}: dead share, by signal, below its bound",
+                f["signal"].subs(at),
+                f["most"].subs(at),
+                "<",
+            )
 
 
 def _sample_pays(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate]:

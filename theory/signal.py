@@ -68,6 +68,7 @@ def _prove_noisy(f: Formulas) -> Iterator[Step]:
         r"$\nabla p^\top F^+ \nabla p = p(1-p)$ for a table (1.3).",
         sp.diff(f["judged"], p) ** 2 * p * (1 - p),
         f["kept"],
+        name=r"(1-a-b)^2\, \nabla p^\top F^{+} \nabla p",
     )
     yield Step(
         r"By total variance, the variance of the verdict is the signal plus the variance of the "
@@ -75,7 +76,11 @@ def _prove_noisy(f: Formulas) -> Iterator[Step]:
         f["judged"] * (1 - f["judged"]),
         f["kept"] + f["lost"],
     )
-    yield Step("The share of the bound:", f["kept"] / (f["judged"] * (1 - f["judged"])), f["share"])
+    yield Step(
+        "The share of the squared bound, signal over the variance of the verdict:",
+        f["kept"] / (f["judged"] * (1 - f["judged"])),
+        f["share"],
+    )
 
 
 def _enumerate_noisy(f: Formulas) -> Iterator[Exact]:
@@ -123,12 +128,14 @@ def _prove_reached(f: Formulas) -> Iterator[Step]:
         r"e^{\theta_k}$, the first right: $g^\top F^+ g$ with the pseudo-inverse in closed form.",
         sp.factor(norm),
         sp.factor(f["norm"].subs(p, weight[0] / sum(weight))),
+        name=r"g^\top F^{+} g",
     )
     yield Step(
         r"Item response, $p = \sigma(a \cdot \theta - b)$: $s = (r - p) a$, so that "
         r"$g = p(1-p) a$ and $F = p(1-p)\, a a^\top$; along $a$, with $|a| = L$,",
         (p * (1 - p) * loading) ** 2 / (p * (1 - p) * loading**2),
         f["norm"],
+        name=r"\frac{\left(p (1-p) L\right)^2}{p (1-p) L^2}",
     )
     yield Step(
         r"Chain of distinct skills: a step of chance $q$, tried with chance $Q$ (all before it "
@@ -198,6 +205,7 @@ def _prove_repeated(f: Formulas) -> Iterator[Step]:
         r"$p = q^\ell$ with $q = \sigma(\theta)$, $dq/d\theta = q(1-q)$: the gradient is",
         slope,
         steps * q**steps * (1 - q),
+        name=r"q (1-q) \frac{d}{dq} q^\ell",
     )
     information = q * (1 - q**steps)
     yield Step(
@@ -215,8 +223,8 @@ def _prove_repeated(f: Formulas) -> Iterator[Step]:
     power, other = sp.symbols("i j", integer=True, nonnegative=True)
     yield Step(
         r"It is less than 1 iff $\ell\, q^{(\ell-1)/2}$ is less than $(1 - q^\ell)/(1 - q) = 1 + q + "
-        r"\dots + q^{\ell-1}$. There the terms of exponents $i$ and $j = \ell - 1 - i$ add up to at least "
-        r"$2 q^{(\ell-1)/2}$, and to more if $i \ne j$:",
+        r"\dots + q^{\ell-1}$. There the terms of exponents $i$ and $j = \ell - 1 - i$ add up to "
+        r"at least $2 q^{(\ell-1)/2}$, and to more if $i \ne j$:",
         q**power + q**other,
         2 * q ** ((power + other) / 2),
         certificate=(q ** (power / 2) - q ** (other / 2)) ** 2,
@@ -255,8 +263,11 @@ def _prove_transfer(f: Formulas) -> Iterator[Step]:
         r"second order. It is $\delta$ for $t = \sqrt{2\delta}/(L \sqrt{p(1-p)})$:",
         p * (1 - p) * loading**2 * radius**2 / 2,
         delta,
+        name=r"\tfrac12 p (1-p) L^2 t^2",
     )
-    yield Step(r"That step raises $p$ by", p * (1 - p) * loading * radius, f["own"])
+    yield Step(
+        r"That step raises $p$ by", p * (1 - p) * loading * radius, f["own"], name=r"p (1-p) L\, t"
+    )
     other = q * (1 - q) * overlap * loading * radius
     yield Step(
         r"It raises $q$ by $q(1-q)\, a_2 \cdot a_1 t/L$. The mean of the two success rates gains",
@@ -264,11 +275,10 @@ def _prove_transfer(f: Formulas) -> Iterator[Step]:
         f["gain"],
     )
     root = sp.Symbol("b", positive=True)  # sqrt(p (1 - p))
-    slope = sp.diff(root + overlap * q * (1 - q) / root, root)
     yield Step(
         r"With $b = \sqrt{p(1-p)}$ for the potential, the gain is proportional to "
         r"$b + \kappa q(1-q)/b$, convex for $\kappa > 0$: its derivative is",
-        slope,
+        sp.Derivative(root + overlap * q * (1 - q) / root, root),
         1 - f["turn"] / root**2,
     )
 
@@ -294,11 +304,14 @@ def _enumerate_transfer(f: Formulas) -> Iterator[Exact]:
         yield Exact(f"mean gain at $p = {rate}$", gain, f["gain"].subs(value))
         gains.append((own, gain))
     yield Exact(
-        "the bound at $p = 9/10$ is smaller than at $1/2$ ...", gains[1][0], gains[0][0], "<"
+        "own gain, which is the bound: smaller at $p = 9/10$ than at $1/2$",
+        gains[1][0],
+        gains[0][0],
+        "<",
     )
-    yield Exact("... and the gain is larger", gains[1][1], gains[0][1], ">")
+    yield Exact("mean gain: larger at $p = 9/10$ than at $1/2$", gains[1][1], gains[0][1], ">")
     against = {p: half, q: half, overlap: -1, delta: small}
-    yield Exact(r"$\kappa = -1$, $p = q = 1/2$: the bound is largest and nothing is gained",
+    yield Exact(r"$\kappa = -1$, $p = q = 1/2$, where the bound is largest: mean gain",
                 0, f["gain"].subs(against))  # fmt: skip
 
 
@@ -389,11 +402,12 @@ of the bound: 1 for $\ell = 1$ and below it otherwise, about $\ell^2 q^{\ell-1}$
         status=Status.FALSE,
         statement=r"""(13) prefers prompts in the order of their bounds $<<own>>$, as if the
 objective improved in this order.""",
-        correction=r"""To first order the improvement of the dataset's mean success rate by a step
+        correction=r"""Fails because what a prompt does for the others does not grow with its own
+bound. To first order the improvement of the dataset's mean success rate by a step
 along $g_i$ is $g_i \cdot g$ times its length over $|g_i|$, where $g$ is the gradient of the mean. Of two
 item-response prompts with success rates $p$, $q$ and loadings $a_1$, $a_2$ let the first be trained on,
 by the natural step of divergence $\delta$, which goes along $g_1$. With $\kappa = a_1 \cdot
-a_2/|a_1|^2$ it gains
+a_2/|a_1|^2$ the mean gains
 $$<<gain>>:$$
 the size of the part that transfers *falls* with the potential of the prompt that is trained on. For
 $\kappa > 0$ the gain is smallest where $p(1-p) = <<turn>>$, or, if that exceeds $1/4$, at $p = 1/2$,

@@ -236,6 +236,7 @@ def _prove_grpo(f: Formulas) -> Iterator[Step]:
         r"For $n = 2$ and 3 the signal is $p(1-p)(n-1)/\sqrt n$ (6.4): a pair has",
         few.subs(n, 2),
         f["pair"],
+        name=r"\left. \frac{p (1-p) (n-1)}{\sqrt n} \right|_{n = 2}",
     )
     yield Step("and the third rollout adds", few.subs(n, 3) - few.subs(n, 2), f["third"])
 
@@ -371,9 +372,9 @@ $\ell_{n,k} = <<length>>$. The second difference of $S$ at $n$ is the binomial m
 of $n + 1$, of
 $$<<difference>>,$$
 and all of these numbers are negative. Two rollouts have $<<pair>>$ and a third adds $<<third>>$. Hence
-greedy from one rollout each is optimal for prompts that share $D$. At $p = 1/2$ and $1/50$ with $N = 32$ it
-gives 16 and 16, half way between (20), 25 and 7, and the best for mixed groups, 7 and 25 (6.11); (20)
-has 97.5 percent of its signal.""",
+greedy from one rollout each is optimal for prompts that share $D$. At $p = 1/2$ and $1/50$ with $N
+= 32$ it gives 16 and 16, half way between (20), 25 and 7, and the best for mixed groups, 7 and 25
+(6.11); (20) has 97.5 percent of its signal.""",
         condition=rf"""
 Groups of at most {LARGEST_GROUP + 1}, as far as these numbers are decided here (a test of the library
 finds them negative in floating point up to 200), and at least one rollout for every prompt: with quotas

@@ -46,28 +46,34 @@ def _prove_shape(f: Formulas) -> Iterator[Step]:
         (n - 1) / (n + 1),
     )
     yield Step(
-        "so that the density of the trained rates is", mixed * (n + 1) / (n - 1), f["density"]
+        "so that the density of the trained rates is",
+        mixed * (n + 1) / (n - 1),
+        f["density"],
+        name=r"P(n)\, \frac{n+1}{n-1}",
     )
     yield Step(
         r"Two pilots and three give the same shape, $p(1-p)$, the square of the potential.",
         f["density"].subs(n, 2),
-        f["density"].subs(n, 3),
+        6 * p * (1 - p),
     )
+    yield Step(r"For three,", f["density"].subs(n, 3), 6 * p * (1 - p))
     yield Step(
         r"At $p = 1/2$ the logarithm of the shape, $\log P(n)$, is level, as $\sqrt{p(1-p)}/\tau$ "
         r"is;",
-        sp.diff(sp.log(mixed), p).subs(p, half),
+        sp.Subs(sp.Derivative(sp.log(mixed), p), p, half),
         0,
     )
     yield Step(
         r"their second derivatives agree there at the temperature",
         sp.diff(potential, p, 2).subs(p, half) / sp.diff(sp.log(mixed), p, 2).subs(p, half),
         f["temperature"],
+        name=r"\left. \frac{\left(\sqrt{p (1-p)}\right)''}{\left(\log P(n)\right)''} \right|_{p = 1/2}",
     )
     yield Step(
         r"At that temperature (14) gives a prompt with $p \to 0$, relative to one with $p = 1/2$,",
         sp.exp(-half / f["temperature"]),
         f["floor"],
+        name=r"e^{-1/(2\tau)}",
     )
     k, size = sp.symbols("k m", integer=True, positive=True)
     chance, before = (
@@ -77,7 +83,7 @@ def _prove_shape(f: Formulas) -> Iterator[Step]:
     yield Step(
         r"A band: the chance $b_m(k)$ of $k$ right answers of $m$ changes with $p$ at the rate $m "
         r"(b_{m-1}(k-1) - b_{m-1}(k))$; here $m = 7$, $k = 3$.",
-        sp.diff(chance, p).subs({k: 3, size: 7}),
+        sp.Derivative(chance.subs({k: 3, size: 7}), p),
         (size * (before - after)).subs({k: 3, size: 7}),
     )
     yield Step(
@@ -86,6 +92,7 @@ def _prove_shape(f: Formulas) -> Iterator[Step]:
         r"\binom{n-1}{h} o^{h-l+1}$.",
         sp.binomial(n - 1, low - 1) / sp.binomial(n - 1, high),
         f["odds"] ** (high - low + 1),
+        name="o^{h-l+1}",
     )
 
 
@@ -112,7 +119,11 @@ def _enumerate_shape(f: Formulas) -> Iterator[Exact]:
         level = -near.coeff_monomial(1) / near.coeff_monomial(offset**2)
         yield Exact(f"temperature from the powers of $p - 1/2$, {size} pilots", level,
                     f["temperature"].subs(n, size))  # fmt: skip
-        yield Exact("logarithm of the floor", -half / level, sp.log(f["floor"].subs(n, size)))
+        yield Exact(
+            f"logarithm of what (14) keeps at the ends, {size} pilots",
+            -half / level,
+            sp.log(f["floor"].subs(n, size)),
+        )
     for size, first, last in ((5, 1, 1), (10, 1, 2), (5, 2, 3)):
         grid = [Fraction(i, 70) for i in range(1, 70)]
         best = max(grid, key=partial(_in_band, size=size, first=first, last=last))
@@ -172,11 +183,13 @@ def _prove_cost(f: Formulas) -> Iterator[Step]:
         r"Without a signal are the $n$ pilots of a prompt that is turned down, and no others;",
         (1 - q) * n / spent,
         f["idle"],
+        name=r"\frac{(1-q)\, n}{n + c q}",
     )
     yield Step(
         r"with equal groups it is all $n + c$ of a unanimous group.",
         1 - mixed.subs(n, group),
         f["equal"],
+        name="1 - P(n + c)",
     )
 
 
@@ -200,13 +213,21 @@ def _enumerate_cost(f: Formulas) -> Iterator[Exact]:
         )
         what = f"prompts of $p = 0, 1/10, 1/2$, {where}: rollouts per trained prompt"
         yield Exact(what, sum(spent) / sum(trained), f["cost"].subs(at))
-        yield Exact("share without a signal", sum(idle) / sum(spent), f["idle"].subs(at))
+        yield Exact(
+            f"the same pool, {where}: share of rollouts without a signal",
+            sum(idle) / sum(spent),
+            f["idle"].subs(at),
+        )
         alike = expectation(pool[1], size + rest, lambda r: Fraction(not is_mixed(r)))
-        yield Exact("and with equal groups, $p = 1/10$", alike,
+        yield Exact(f"$p = 1/10$, equal groups of {size + rest}: share without a signal", alike,
                     f["equal"].subs({**at, p: sp.Rational(1, 10)}))  # fmt: skip
         # over uniform rates 0 ... n right answers are equally likely
         screened = sp.Rational(size + 1, size - 1)
-        yield Exact(f"uniform rates, {where}", screened * size + rest, f["uniform"].subs(at))
+        yield Exact(
+            f"uniform rates, {where}: rollouts per trained prompt",
+            screened * size + rest,
+            f["uniform"].subs(at),
+        )
 
 
 def _mixed_one(rewards: Rewards) -> Fraction:

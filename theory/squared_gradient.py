@@ -110,9 +110,10 @@ def _prove_unknown(f: Formulas) -> Iterator[Step]:
     both = sp.expand(both.subs({r_1**2: r_1, r_2**2: r_2}))
     base = sp.Symbol("b", real=True)
     yield Step(
-        r"In $(r_1 - b)(r_2 - b)\, s_1 \cdot s_2$ only what holds both $r_1$ and $r_2$ has a mean, $|g|^2$, "
-        r"because $E s = 0$ and $b$ is fixed or independent of both rollouts. Its coefficient:",
-        sp.expand((r_1 - base) * (r_2 - base)).coeff(r_1, 1).coeff(r_2, 1),
+        r"In $(r_1 - b)(r_2 - b)\, s_1 \cdot s_2$ only what holds both $r_1$ and $r_2$ has a mean, "
+        r"$|g|^2$, because $\mathbb{E}\,s = 0$ and $b$ is fixed or independent of both rollouts. Its "
+        r"coefficient is",
+        sp.Derivative((r_1 - base) * (r_2 - base), r_1, r_2),
         1,
     )
     yield Step(

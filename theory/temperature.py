@@ -110,8 +110,8 @@ def _prove_floor(f: Formulas) -> Iterator[Step]:
     )
     yield Step(
         r"With $\omega$ the mean weight over the pool, $\overline{w^2} \le (1 + x)\omega - x$, "
-        r"which is positive since $\omega \ge x$, and the size is $P\omega^2/\overline{w^2}$. This ratio is at "
-        r"least $4x/(1+x)^2$, because",
+        r"which is positive since $\omega \ge x$, and the size is $P\omega^2/\overline{w^2}$. This "
+        r"ratio is at least $4x/(1+x)^2$, because",
         (1 + x) ** 2 * mean**2 / (4 * x),
         (1 + x) * mean - x,
         certificate=((1 + x) * mean - 2 * x) ** 2 / (4 * x),
@@ -122,8 +122,8 @@ def _prove_floor(f: Formulas) -> Iterator[Step]:
         f["floor"].rewrite(sp.exp),
     )
     yield Step(
-        r"A share $a = x/(1+x)$ of prompts at $p = 1/2$, the others at $p = 0$ or $1$, attains it, and no other "
-        r"pool: equality above needs all $w$ at $x$ or $1$ and $\omega = 2x/(1+x)$.",
+        r"A share $a = x/(1+x)$ of prompts at $p = 1/2$, the others at $p = 0$ or $1$, attains it, "
+        r"and no other pool: equality above needs all $w$ at $x$ or $1$ and $\omega = 2x/(1+x)$.",
         sp.Subs((share + (1 - share) * x) ** 2 / (share + (1 - share) * x**2), share, x / (1 + x)),
         4 * x / (1 + x) ** 2,
     )

@@ -95,11 +95,12 @@ def _sample_two_answers(f: Formulas, rng: np.random.Generator) -> Iterator[Searc
 
 def _prove_filler(f: Formulas) -> Iterator[Step]:
     yield Step(
-        r"Let $s = s' + s''$ with $s''$ independent of $(s', r)$, $E s'' = 0$ and $E|s''|^2 = h$ (the two may "
-        r"share parameters or not). The part $A s''$ has mean zero and mean square $E[A^2]\, h = p(1-p) h$, and "
-        r"$E[A^2 s' \cdot s''] = E[A^2 s'] \cdot E s'' = 0$; $A s'$ is the case of 5.5. "
-        r"Scores of the tokens of one answer are uncorrelated, for each has mean zero given the tokens before "
-        r"it: their mean squares add up to $h$.",
+        r"Let $s = s' + s''$ with $s''$ independent of $(s', r)$, $\mathbb{E}\,s'' = 0$ and "
+        r"$\mathbb{E}|s''|^2 = h$ (the two may share parameters or not). The part $A s''$ has mean "
+        r"zero and mean square $\mathbb{E}[A^2]\, h = p(1-p) h$, and $\mathbb{E}[A^2 s' \cdot s''] "
+        r"= \mathbb{E}[A^2 s'] \cdot \mathbb{E}\,s'' = 0$; $A s'$ is the case of 5.5. Scores of "
+        r"the tokens of one answer are uncorrelated, for each has mean zero given the tokens "
+        r"before it: their mean squares add up to $h$.",
         two_answers + (p * (1 - p) ** 2 + (1 - p) * p**2) * filler,
         f["variance"],
     )

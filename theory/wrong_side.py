@@ -68,13 +68,15 @@ def _prove_vote(f: Formulas) -> Iterator[Step]:
     y = sp.Symbol("y", positive=True)
     yield Step(
         r"and $n$ pilots have its power $n/2$; with $y$ for $4p(1-p)$,",
-        y ** (sp.UnevaluatedExpr(odd) / 2),
+        y ** (odd / 2),
         f["ceiling"].subs(p * (1 - p), y / 4),
+        name="y^{n/2}",
     )
     yield Step(
-        r"It is $\varepsilon$ where $\tfrac{n}{2} \log(4p(1-p)) = \log \varepsilon$.",
-        sp.UnevaluatedExpr(f["enough"]) / 2 * sp.log(4 * p * (1 - p)),
+        r"It falls with $n$ and is $\varepsilon$ at the number given: there",
+        f["enough"] / 2 * sp.log(4 * p * (1 - p)),
         sp.log(miss),
+        name=r"\tfrac{n}{2} \log(4 p (1-p))",
     )
 
 
@@ -116,7 +118,7 @@ def _enumerate_vote(f: Formulas) -> Iterator[Exact]:
         ">",
     )
     yield Exact(
-        "and their chance of a wrong verdict",
+        r"$p = 2/5$, $\varepsilon = 1/20$: chance of a wrong verdict of 147 pilots",
         _tail_at(sp.Rational(2, 5), 74, 147),
         sp.Rational(1, 20),
         "<",

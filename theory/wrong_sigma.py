@@ -30,8 +30,9 @@ def _prove_wrong_sigma(f: Formulas) -> Iterator[Step]:
         sum_guess * (sigma**2 / guess) / (m**2 * budget),
     )
     yield Step(
-        r"With $h = \sum\sigma^2/\hat\sigma$ this adds up to $\hat s h/(m^2 N)$. Over the minimum (4.2) it "
-        r"is the mean of $e = \hat\sigma/\sigma$ times the mean of $1/e$, both weighted by $\sigma$:",
+        r"With $h = \sum\sigma^2/\hat\sigma$ this adds up to $\hat s h/(m^2 N)$. Over the minimum "
+        r"(4.2) it is the mean of $e = \hat\sigma/\sigma$ times the mean of $1/e$, both weighted "
+        r"by $\sigma$:",
         sp.Subs(sum_guess * cross / (m**2 * budget * least), least, total**2 / (m**2 * budget)),
         (sum_guess / total) * (cross / total),
     )
@@ -46,7 +47,8 @@ def _prove_wrong_sigma(f: Formulas) -> Iterator[Step]:
     mean = sp.Symbol(r"\bar{e}", positive=True)
     yield Step(
         r"So the product of the means is at most $\bar e(1 + M - \bar e)/M$, and this at most the worst "
-        "case, reached by a guess that is $M$ times too large for half of the total $s$ and right for the rest.",
+        "case, reached by a guess that is $M$ times too large for half of the total $s$ and right "
+        "for the rest.",
         f["worst"],
         mean * (1 + spread - mean) / spread,
         certificate=(1 + spread - 2 * mean) ** 2 / (4 * spread),
@@ -126,14 +128,14 @@ CLAIMS = [
         title="The cost of a wrong sigma",
         status=Status.PROVED,
         statement=r"""
-Let all $\sigma > 0$. Real quotas in proportion to a guess $\hat\sigma > 0$ have $\sum\hat\sigma\,\sum(\sigma^2/\hat\sigma)\,/\,s^2$
-times the minimum. If the ratio $\hat\sigma/\sigma$ varies at most by a factor $M$ between prompts this
-is at most
+Let all $\sigma > 0$. Real quotas in proportion to a guess $\hat\sigma > 0$ have
+$\sum\hat\sigma\,\sum(\sigma^2/\hat\sigma)\,/\,s^2$ times the minimum. If the ratio
+$\hat\sigma/\sigma$ varies at most by a factor $M$ between prompts this is at most
 $$<<worst>>.$$
 If it is log-normal, with standard deviation $\omega$ of its logarithm and independent of $\sigma$, the
 factor tends to $<<lognormal>>$ as the number of prompts grows, and in that limit equal quotas are
-better than those of the guess once $\omega^2$ exceeds $<<break_even>>$. For $\sigma = \sqrt{p(1-p)}$ and uniformly spread rates that is at
-an error of 28 percent in $\sigma$.""",
+better than those of the guess once $\omega^2$ exceeds $<<break_even>>$. For $\sigma =
+\sqrt{p(1-p)}$ and uniformly spread rates that is at an error of 28 percent in $\sigma$.""",
         formulas={
             "worst": (1 + spread) ** 2 / (4 * spread),
             "lognormal": sp.exp(noise**2),

@@ -204,6 +204,34 @@ def test_the_leading_order_is_violated_at_a_large_radius():
     assert best > at_any_radius(mean, 0.9, radius) * 0.8  # the bound is not idle
 
 
+@pytest.mark.parametrize("radius", RADII)
+@pytest.mark.parametrize(
+    ("rate_N", "prob_N"),
+    [
+        ([0.0, 1.0, 0.3], [0.3, 0.3, 0.4]),  # dead prompts of either kind
+        ([0.0, 0.5], [0.0, 1.0]),  # a prompt without a share
+        ([0.0], [1.0]),
+        ([1.0], [1.0]),
+        ([0.02], [1.0]),
+        ([0.0, 0.0, 1e-6], [0.5, 0.4, 0.1]),
+    ],
+)
+def test_the_bound_at_any_radius_holds_at_the_edges(
+    rate_N: list[float], prob_N: list[float], radius: float
+):
+    rate, prob = np.array(rate_N), np.array(prob_N)
+    best, each = exact_dataset_improvement(rate, radius, prob)
+    lowest_rate = max(0.0, float((1.0 - 2.0 * rate).max()))
+    assert best <= at_any_radius(variance_under(rate, prob), lowest_rate, radius) * (1 + 1e-12)
+    if (rate * (1 - rate) * prob == 0.0).all() and radius < 1.0:
+        # nothing to leading order: a prompt at 0 gains at most 1 - exp(-delta / share)
+        assert (
+            best
+            <= prob @ (rate < 1.0) * -np.expm1(-radius / max(prob @ (rate < 1.0), 1e-9)) + 1e-15
+        )
+    assert (each[rate == 1.0] == 0.0).all()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_gap_shrinks_as_the_next_order_says(seed: int):
     rate_N, prob_N = pool(5, seed)
@@ -313,6 +341,18 @@ def test_dead_prompts_are_suppressed_more_than_in_the_paper_iff_few_prompts_live
 
 
 @pytest.mark.parametrize(
+    ("tau", "is_more"), [(1.0, True), (0.4, True), (0.1, False), (0.02, False)]
+)
+def test_in_a_pool_of_few_live_prompts_it_depends_on_the_temperature(tau: float, is_more: bool):
+    """Claim 2.6: cold sampling draws live prompts anyhow, and then (14) suppresses dead ones more."""
+    rate_N = np.where(np.arange(200) < 196, 0.0, 0.5)
+    prob_N, s = average_trust_distribution(rate_N, tau)
+    live = float(prob_N[196:].sum())
+    assert s**2 == pytest.approx(live / 4, rel=1e-12)
+    assert (prob_N[0] / prob_N[-1] < np.exp(-0.5 / tau)) == (live < 0.25) == is_more
+
+
+@pytest.mark.parametrize(
     ("rate_N", "tau", "what"),
     [
         ([0.5, 1.1], 0.1, "p_N"),
@@ -367,6 +407,18 @@ def test_the_natural_step_of_a_sample_and_what_the_dataset_gains(weight: float):
     assert expected * improvement(variance_under(rate_N, prob_N), radius) == pytest.approx(
         2 * radius * variance_under(rate_N, own_N), rel=1e-12
     )
+
+
+def test_where_divergence_is_averaged_over_the_sample_dull_prompts_gain_the_dataset_most():
+    """Claim 2.7: no counterexample to its last part, for this metric depends on the sample."""
+    rate_N, own_N, radius = np.array([0.5, 0.02]), np.array([0.5, 0.5]), 1e-4
+    mean = variance_under(rate_N, own_N)
+    gains = [
+        natural_gain(mean, variance_under(rate_N, np.array([w, 1 - w])), radius)
+        for w in (0.9, 0.5, 0.1)
+    ]
+    assert gains[0] < gains[1] < gains[2]
+    assert gains[1] == pytest.approx(improvement(mean, radius), rel=1e-12)
 
 
 def test_no_sample_gains_more_than_the_dataset_along_the_plain_gradient():

@@ -85,6 +85,9 @@ def test_a_step_fits_the_page():
     assert Step("", 2 * p, p + p).latex() == ["2 p"]
     assert Step("", p, -q, certificate=p + q).latex() == [r"p + q = p + q \ge 0"]
     assert Step("", p, 0, certificate=p).latex() == [r"p = p \ge 0"]
+    # a name stands in the place of the left side, or of the difference
+    assert Step("", 2 * p, p + p, name="x").latex() == ["x = 2 p"]
+    assert Step("", p, -q, certificate=p + q, name="y").latex() == [r"y = p + q \ge 0"]
 
 
 def test_mathml_has_the_spaces_of_tex():
