@@ -28,7 +28,7 @@ $(PINS): pyproject.toml constraints.txt Makefile
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; about a minute where packages are cached)"
 	@$(PIP) install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt "$(TORCH)"
-	@$(PIP) install -q -c constraints.txt -e ".[train,theory,dev]"
+	@$(PIP) install -q -c constraints.txt -e ".[sim,train,theory,dev]"
 	@rm -f $(VENV)/.pins-* && touch $@
 
 setup: $(PINS)  ## create $(VENV) with everything pinned
@@ -51,7 +51,8 @@ bench: setup  ## time of an import, a scheduler step and allocate (run on an idl
 	@$(PY) benchmarks/scheduler_step.py
 	@$(PY) benchmarks/allocate.py
 
-figures: setup  ## redraw every figure from the run folders under runs/
+figures: setup  ## every figure of the paper: make the missing runs (10 minutes once), draw, write the page
+	@$(PY) -m figures runs
 	@$(PY) -m figures all
 
 clean:  ## remove the environment and everything generated

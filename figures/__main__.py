@@ -1,41 +1,46 @@
-"""Command line: ``python -m figures demo``, ``... all``, ``... NAME RUN...``."""
+"""Command line: ``python -m figures runs``, ``... all``, ``... NAME``, ``... demo``."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from figures import learning_curves, quota_by_success_rate, results, tiny_lm
-from figures.demo import ARMS, SEEDS, demo, draw_all, run_folder
-from sim.picture import save
+# Before numpy is imported, as in sim/__main__.py: the number of BLAS threads changes last bits.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
 
-FIGURES = {"learning_curves": learning_curves, "quota_by_success_rate": quota_by_success_rate}
+from figures import (  # noqa: E402
+    calibration_study,
+    learning_curves,
+    page,
+    paper_runs,
+    quota_by_success_rate,
+    results,
+    tiny_lm,
+)
+from figures.catalogue import BY_NAME, ENTRIES, Entry, folders_of, render  # noqa: E402
+from figures.demo import demo  # noqa: E402
+from figures.making import make_runs  # noqa: E402
+from sim.picture import save  # noqa: E402
+
+TRAINED = {"learning_curves": learning_curves, "quota_by_success_rate": quota_by_success_rate}
+RUNS, QUICK_RUNS, TRAINED_RUNS = Path("runs/paper"), Path("runs/paper-quick"), Path("runs/tiny_lm")
+OUT, PAGE = Path("docs/figures"), Path("docs/results/figures.md")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        if options.command == "demo":
-            demo(options.out, quick=options.quick)
-        elif options.command == "all":
-            folders = [run_folder(options.out / "train", a, s) for s in SEEDS for a in ARMS]
-            for path in draw_all(folders, options.out):
-                print(path)
-        elif options.command == "results":
-            results.measure(options.runs, options.page, options.jobs)
-        elif options.command == "tiny_lm":
-            tiny_lm.measure(options.runs, options.page, options.picture, options.jobs)
-        else:
-            module = FIGURES[options.command]
-            print(save(module.draw(module.compute(options.runs)), options.out))
+        _run(options)
     except (ValueError, FileNotFoundError, NotADirectoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
+    except (OSError, FloatingPointError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
@@ -47,31 +52,132 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _run(options: argparse.Namespace) -> None:
+    command = options.command
+    if command == "demo":
+        demo(options.out, quick=options.quick)
+    elif command == "runs":
+        size = paper_runs.QUICK if options.quick else paper_runs.FULL
+        root = options.runs or (QUICK_RUNS if options.quick else RUNS)
+        make_runs(root, size, names=options.only, jobs=options.jobs)
+    elif command == "all":
+        _draw_all(options)
+    elif command == "results":
+        results.measure(options.runs, options.page, options.jobs)
+    elif command == "tiny_lm":
+        tiny_lm.measure(
+            options.runs,
+            options.page,
+            options.picture,
+            options.jobs,
+            arms=options.arms,
+            seeds=options.seeds,
+        )
+    elif command == "calibration":
+        calibration_study.measure(
+            options.runs or calibration_study.runs_folder(quick=options.quick),
+            options.page,
+            options.picture,
+            quick=options.quick,
+        )
+    elif command in TRAINED:
+        module = TRAINED[command]
+        print(save(module.draw(module.compute(options.runs)), options.out))
+    else:
+        entry = BY_NAME[command]
+        _show(_draw(entry, options.runs, options.out))
+
+
+def _draw_all(options: argparse.Namespace) -> None:
+    """Every figure and the page; those of the language model where its runs are."""
+    for entry in ENTRIES:
+        root = options.lm_runs if entry.is_trained else options.runs
+        try:
+            _show(_draw(entry, root, options.out))
+        except ValueError as error:
+            if not entry.is_trained:
+                raise
+            # the language model's runs take an hour: whoever has none still gets the others
+            print(f"{entry.name}: left as it is ({error})")
+    page.write(options.out, options.runs, options.page)
+    print(options.page)
+
+
+def _draw(entry: Entry, root: Path, out: Path) -> list[Path]:
+    default = TRAINED_RUNS if entry.is_trained else RUNS
+    command = f"python -m figures {entry.name}"
+    if entry.runs and root != default:
+        command += f" --runs {root.as_posix()}"
+    return render(entry, folders_of(entry, root), out, command)
+
+
+def _show(paths: list[Path]) -> None:
+    print(" ".join(map(str, paths)))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = argparse.ArgumentParser(
+        prog="python -m figures",
+        description="Draw every figure from run folders; make the runs that are missing.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_runs(commands)
+    _add_drawing(commands)
+    _add_measuring(commands)
+    return parser
+
+
+def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = commands.add_parser("runs", help="make (or go on with) the simulator runs of the figures")
+    run.add_argument("--runs", type=Path, help=f"folder of the run folders ({RUNS})")
+    run.add_argument("--jobs", type=int, default=2, help="worker processes (2)")
+    run.add_argument("--only", nargs="+", metavar="NAME", help="these comparisons alone")
+    run.add_argument(
+        "--quick", action="store_true", help=f"seconds instead of minutes, in {QUICK_RUNS}"
+    )
+
+
+def _add_drawing(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    everything = commands.add_parser("all", help="draw every figure and write the page")
+    everything.add_argument("--page", type=Path, default=PAGE, help=f"({PAGE})")
+    everything.add_argument("--lm-runs", type=Path, default=TRAINED_RUNS, help=f"({TRAINED_RUNS})")
+    drawing = {"all": everything}
+    for entry in ENTRIES:
+        drawing[entry.name] = commands.add_parser(entry.name, help=entry.title)
+    for name, one in drawing.items():
+        is_trained = name != "all" and BY_NAME[name].is_trained
+        default = TRAINED_RUNS if is_trained else RUNS
+        one.add_argument("--runs", type=Path, default=default, help=f"({default})")
+        one.add_argument("--out", type=Path, default=OUT, help=f"folder of the pictures ({OUT})")
+
+
+def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = commands.add_parser("demo", help="simulate, train, compare, draw (make demo)")
     run.add_argument("--out", type=Path, default=Path("runs/demo"), help="run folder (runs/demo)")
     run.add_argument(
         "--quick", action="store_true", help="seconds instead of minutes; proves nothing"
     )
-    everything = commands.add_parser("all", help="redraw the demo's figures from its run folders")
-    everything.add_argument("--out", type=Path, default=Path("runs/demo"), help="(runs/demo)")
     pages = {
         "results": ("simulator.md", "run the simulator comparisons of docs/results"),
         "tiny_lm": ("tiny_lm.md", "run the language-model comparison of docs/results"),
     }
-    for name, (page, text) in pages.items():
-        one = commands.add_parser(name, help=f"{text} and write {page}")
+    for name, (file, text) in pages.items():
+        one = commands.add_parser(name, help=f"{text} and write {file}")
         one.add_argument("--runs", type=Path, default=Path("runs") / name, help=f"(runs/{name})")
-        one.add_argument("--page", type=Path, default=Path("docs/results") / page)
+        one.add_argument("--page", type=Path, default=Path("docs/results") / file)
         one.add_argument("--jobs", type=int, default=2, help="worker processes (2)")
+    one.add_argument("--arms", nargs="+", default=tiny_lm.ARMS, help="schedulers (all seven)")
+    one.add_argument("--seeds", type=int, default=tiny_lm.SEEDS, help=f"({tiny_lm.SEEDS})")
     one.add_argument("--picture", type=Path, default=Path("docs/figures/tiny_lm.png"))
-    for name, module in FIGURES.items():
+    calibration_study.add_arguments(
+        commands.add_parser(
+            "calibration", help="does the calibrated simulator predict the real run?"
+        )
+    )
+    for name, module in TRAINED.items():
         one = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
         one.add_argument("runs", type=Path, nargs="+", help="folders of python -m train run")
         one.add_argument("--out", type=Path, default=Path(f"{name}.png"), help="PNG to write")
-    return parser
 
 
 if __name__ == "__main__":

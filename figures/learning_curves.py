@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures.run_folders import by_arm
-from sim.picture import arm_styles, new_figure, rollouts_axis
+from figures.style import light_grid, line, method_name, page_figure, styled, thousands
+from sim.picture import arm_styles
 
 
 def compute(folders: list[Path]) -> dict[str, Any]:
@@ -31,9 +32,10 @@ def compute(folders: list[Path]) -> dict[str, Any]:
     return curves
 
 
+@styled
 def draw(arrays: dict[str, Any]) -> Figure:
     """Mean over seeds thick, single seeds thin."""
-    figure = new_figure(7.2, 4.0)
+    figure = page_figure(3.0)
     axes = figure.subplots()
     styles = arm_styles(list(arrays))
     seeds = 0
@@ -42,13 +44,15 @@ def draw(arrays: dict[str, Any]) -> Figure:
         held_out_S_E = curve["held_out_S_E"]
         seeds = held_out_S_E.shape[0]
         for generated_E, held_out_E in zip(curve["generated_S_E"], held_out_S_E, strict=True):
-            axes.plot(generated_E, held_out_E, style.dash, color=style.colour, lw=0.7, alpha=0.4)
+            axes.plot(generated_E, held_out_E, style.dash, color=style.colour, lw=0.5, alpha=0.4)
         mean_E = held_out_S_E.mean(axis=0)
-        axes.plot(curve["generated_S_E"].mean(axis=0), mean_E, label=arm, **style.line())
-    rollouts_axis(axes)
+        axes.plot(
+            curve["generated_S_E"].mean(axis=0), mean_E, label=method_name(arm), **line(style)
+        )
+    thousands(axes, "rollouts generated (thousands; pilots and discarded ones included)")
     axes.set_ylabel("held-out success rate (sampled answers)")
     means = f"thick: mean of {seeds} seeds, thin: each seed" if seeds > 1 else "one seed"
-    axes.set_title(f"Tiny language model, arithmetic by GRPO ({means})", fontsize=10)
-    axes.grid(alpha=0.25)
+    axes.set_title(f"Tiny language model, arithmetic by GRPO ({means})")
+    light_grid(axes)
     figure.legend(frameon=False, loc="outside right center")
     return figure

@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from figures.run_folders import by_arm
-from sim.picture import arm_styles, new_figure
+from figures.style import light_grid, line, method_name, page_figure, styled
+from sim.picture import arm_styles
 
 BINS = 10
 
@@ -46,22 +47,23 @@ def compute(folders: list[Path]) -> dict[str, Any]:
     return arrays
 
 
+@styled
 def draw(arrays: dict[str, Any]) -> Figure:
     """Two panels over the same success-rate axis."""
-    figure = new_figure(8.4, 3.2)
+    figure = page_figure(2.6)
     left, right = figure.subplots(1, 2)
     centre = (np.arange(BINS) + 0.5) / BINS
     styles = arm_styles(list(arrays))
     for arm, values in arrays.items():
-        left.plot(centre, values["share"], label=arm, **styles[arm].line())
-        right.plot(centre, values["quota"], **styles[arm].line())
+        left.plot(centre, values["share"], label=method_name(arm), **line(styles[arm]))
+        right.plot(centre, values["quota"], **line(styles[arm]))
     left.set_ylabel(f"share of groups, per bin of {1 / BINS:g}")
     right.set_ylabel("mean rollouts per group")
     for axes in (left, right):
         axes.set_xlabel("success rate estimated beforehand")
         axes.set_xlim(0, 1)
         axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.25)
+        light_grid(axes)
     figure.legend(frameon=False, loc="outside right center")
-    figure.suptitle("Where rollouts go after the pilots (prompts seen before)", fontsize=10)
+    figure.suptitle("Where rollouts go after the pilots (prompts seen before)", fontsize=7.5)
     return figure

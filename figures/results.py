@@ -15,6 +15,7 @@ from typing import Any
 
 from cures.checks import fail
 from cures.storage import atomic_write, read_json, write_json
+from figures.provenance import commit
 from sim.wording import difference_text, speed_up_text, verdict_text
 
 ARMS = (
@@ -79,16 +80,11 @@ def stamp(root: Path) -> None:
         If the folder was begun at another commit.
     """
     path = root / "made_by.json"
-    if path.exists() and read_json(path)["commit"] != _commit():
-        legal = f"begun at commit {_commit()} (remove it to measure anew)"
+    if path.exists() and read_json(path)["commit"] != commit():
+        legal = f"begun at commit {commit()} (remove it to measure anew)"
         fail("figures", str(root), legal, read_json(path)["commit"])
     root.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"commit": _commit()})
-
-
-def _commit() -> str:
-    git = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+    write_json(path, {"commit": commit()})
 
 
 def provenance(command: str, root: Path) -> str:

@@ -63,10 +63,11 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     free = {"scheduler": None, "run": ("seed", "cache"), "warm_start": ("seed",)}
     result: dict[str, Any] = {}
     for section, values in config.items():
-        if section not in free:
-            result[section] = values
-        elif free[section] is not None:
-            result[section] = {k: v for k, v in values.items() if k not in free[section]}
+        names = free.get(section, ())
+        if names is not None:
+            result[section] = (
+                {k: v for k, v in values.items() if k not in names} if names else values
+            )
     return result
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+from cures.checks import as_choice, as_int, fail
 from cures.storage import atomic_write
 from figures import learning_curves
 from figures.demo import run_folder
@@ -22,7 +24,7 @@ from sim.picture import save
 from sim.wording import difference_text
 
 ARMS = ("uniform", "cures", "cures-released", "gvm", "speed", "dapo", "band")
-SEEDS = tuple(range(6))
+SEEDS = 6
 CONFIG = "configs/tiny_cpu.toml"
 HEADER = """\
 # Tiny language model: schedulers at equal generated rollouts
@@ -37,14 +39,34 @@ non-inferiority at a margin of {margin} in held-out success.
 """
 
 
-def measure(root: Path, page: Path, picture: Path, jobs: int) -> None:
-    """Train every arm on every seed under ``root``, then write the page and its picture."""
+def measure(
+    root: Path,
+    page: Path,
+    picture: Path,
+    jobs: int,
+    *,
+    arms: Sequence[str] = ARMS,
+    seeds: int = SEEDS,
+) -> None:
+    """Train every arm on every seed under ``root``, then write the page and its picture.
+
+    Raises
+    ------
+    ValueError
+        If an arm is unknown, or the reference is not among them.
+    """
+    for arm in arms:
+        as_choice("tiny_lm", "arms", arm, ARMS)
+    if REFERENCE not in arms:
+        fail("tiny_lm", "arms", f"with {REFERENCE} among them", list(arms))
+    as_int("tiny_lm", "seeds", seeds, 1)
     stamp(root)
-    for seed in SEEDS:  # the first arm of a seed makes the warm start, the others reuse it
-        _train(root, ARMS[0], seed)
+    first, *others = arms
+    for seed in range(seeds):  # the first arm of a seed makes the warm start, the others reuse it
+        _train(root, first, seed)
         with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(lambda arm, seed=seed: _train(root, arm, seed), ARMS[1:]))
-    folders = [run_folder(root, arm, seed) for arm in ARMS for seed in SEEDS]
+            list(pool.map(lambda arm, seed=seed: _train(root, arm, seed), others))
+    folders = [run_folder(root, arm, seed) for arm in arms for seed in range(seeds)]
     save(learning_curves.draw(learning_curves.compute(folders)), picture)
     page.parent.mkdir(parents=True, exist_ok=True)
     text = "\n".join(
@@ -55,14 +77,15 @@ def measure(root: Path, page: Path, picture: Path, jobs: int) -> None:
 
 def header(folders: list[Path]) -> str:
     """What was run, from the configuration that ran."""
-    config = by_arm(folders)["uniform"][0]["config"]
+    runs = by_arm(folders)[REFERENCE]
+    config = runs[0]["config"]
     batch = config["scheduler"]["batch_size"]
     return HEADER.format(
         pool=config["task"]["pool_size"],
         batch=batch,
         group=config["scheduler"]["budget"] // batch,
         rollouts=config["run"]["rollouts"],
-        seeds=len(SEEDS),
+        seeds=len(runs),
         held_out=config["task"]["held_out_size"],
         samples=config["evaluation"]["samples"],
         margin=MARGIN,

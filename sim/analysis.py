@@ -24,6 +24,7 @@ from cures.comparison import (
 from cures.ledger import shares
 from cures.storage import load_state, read_json
 from sim.arm import ArmTask
+from sim.diagnosis import diagnose, load_columns
 from sim.settings import REFERENCE, Settings, is_told_true_rates
 
 
@@ -138,7 +139,9 @@ def _costs(settings: Settings, root: Path, arm: str) -> dict[str, Any]:
     trained = np.array([summary["trained"] for summary in summaries], dtype=np.float64)
     zero = np.array([summary["zero_advantage"] for summary in summaries], dtype=np.float64)
     share = [shares(row) for row in ledger]
+    columns = load_columns(root, arm, settings.seeds)
     return {
+        "diagnostics": None if columns is None else diagnose(columns, generated),
         "steps": float(np.mean([row["steps"] for row in ledger])),
         "tokens": float(np.mean([row["tokens"] for row in ledger])),
         "generated": float(generated.mean()),

@@ -5,7 +5,8 @@ Folder of an arm::
     metrics.jsonl     one line per update
     outcomes.jsonl    on request: one line per group of every plan, those after the last update too
     checkpoint.npz    while in flight: scheduler, host, curve so far, lengths of the logs
-    curve.npz         at the end: held-out success per update and on the common grid
+    curve.npz         at the end: held-out success per update and on the common grid; on the same
+                      grid, under ``watch/``, the columns of :mod:`sim.watch`
     summary.json      written last; its presence means that the run is complete
 """
 
@@ -22,15 +23,19 @@ from typing import Any
 import numpy as np
 
 from cures import loop
+from cures.checks import fail
 from cures.comparison import on_grid
 from cures.records import Outcome, Plan, outcome_rows
-from cures.schedulers import make_scheduler
 from cures.schedulers.driver import Scheduler
 from cures.storage import JsonlLog, State, load_state, save_state, write_json
 from sim.host import SimHost
-from sim.populations import Population, make_population
-from sim.settings import Seeds, Settings, split_arm
+from sim.settings import Settings
+from sim.task import ArmTask, build
+from sim.watch import Watch
 
+__all__ = ["TOTALS", "WATCHED", "ArmTask", "StoppedError", "Trace", "build", "run_arm"]
+
+WATCHED = "watch/"  # prefix in curve.npz
 TOTALS = ("trained", "zero_advantage", "empty_groups")
 
 
@@ -70,80 +75,6 @@ class Trace:
             np.asarray(state["held_out_U"]).tolist(),
             {key: int(np.asarray(state[f"total/{key}"])) for key in TOTALS},
         )
-
-
-@dataclass(frozen=True, slots=True)
-class ArmTask:
-    """Which run: arm, seed, and whether it only serves to fix the targets."""
-
-    arm: str
-    index: int
-    is_development: bool
-
-    def __str__(self) -> str:
-        kind = "development seed" if self.is_development else "seed"
-        return f"arm {self.arm}, {kind} {self.index}"
-
-    @property
-    def folder(self) -> str:
-        """Relative to the run folder."""
-        parent = "development" if self.is_development else "arms"
-        return f"{parent}/{self.arm}-{self.index}"
-
-
-def build(settings: Settings, task: ArmTask) -> tuple[Scheduler, SimHost]:
-    """Scheduler and host of a run, at their start.
-
-    Raises
-    ------
-    ValueError
-        If the scheduler is unknown or refuses an option, in its own words.
-    """
-    seeds = Seeds.of(settings.root_seed, task.arm, task.index, is_development=task.is_development)
-    population = make_population(
-        settings.population,
-        settings.policy,
-        num_pool=settings.pool,
-        num_held_out=settings.held_out,
-        seed=seeds.population,
-    )
-    host = SimHost(
-        population,
-        seed=seeds.host,
-        estimator=settings.estimator,
-        aggregation=settings.aggregation,
-        optimiser=settings.optimiser,
-        learning_rate=settings.learning_rate,
-        missing_rate=settings.missing_rate,
-    )
-    name = split_arm(task.arm)[0]
-    arguments: dict[str, Any] = {
-        "num_prompts": settings.pool,
-        "batch_size": settings.batch_size,
-        "budget": settings.budget,
-        "seed": seeds.scheduler,
-        "estimator": settings.estimator,
-        **_told_by_host(name, settings, population, host),
-        **settings.options.get(task.arm, {}),  # none of the keys above: Settings refuses them
-    }
-    if arguments.get("learnable") is True:  # an array has no place on a command line
-        arguments["learnable"] = population.is_learnable_N
-    return make_scheduler(name, **arguments), host
-
-
-def _told_by_host(
-    name: str, settings: Settings, population: Population, host: SimHost
-) -> dict[str, Any]:
-    """What some schedulers know beforehand and no ledger counts."""
-    if name == "oracle":
-        return {"true_success_rate": host.true_success_rate}
-    if name == "staged":
-        pool = np.arange(population.num_pool)
-        return {
-            "prior_success_rate_N": population.success_rate(population.theta_D, pool),
-            "total_rollouts": settings.rollouts,
-        }
-    return {}
 
 
 def run_arm(
@@ -201,13 +132,15 @@ def _run_to_the_end(
 ) -> None:
     """From the last checkpoint, if there is one; arguments as in :func:`run_arm`."""
     scheduler, host = build(settings, task)
+    watch = Watch(scheduler, host, settings.grid_E)
     start = host.held_out_success()
     with (
         JsonlLog(folder / "metrics.jsonl") as metrics,
         JsonlLog(folder / "outcomes.jsonl") as outcomes,
     ):
         logs = {"metrics": metrics, "outcomes": outcomes}
-        trace = _resume(folder, scheduler, host, logs)
+        trace = _resume(folder, scheduler, host, watch, logs)
+        watch.mark(scheduler.ledger.generated)
         saved_at = time.monotonic()
 
         def log_outcome(plan: Plan, outcome: Outcome) -> None:
@@ -215,18 +148,21 @@ def _run_to_the_end(
                 for row in outcome_rows(plan, outcome, outcome.policy_step or 0):
                     outcomes.append(row)
 
-        for record in loop.run(scheduler, host, rollouts=settings.rollouts, on_outcome=log_outcome):
+        for record in loop.run(
+            scheduler, watch, rollouts=settings.rollouts, on_outcome=log_outcome
+        ):
             held_out = host.held_out_success()
             trace.add(record, held_out)
+            watch.mark(record.generated)
             metrics.append(_row(record, scheduler, held_out))
             on_progress(record.generated)
             stop = is_stopping()
             if stop or time.monotonic() - saved_at >= checkpoint_every_s:
-                _save(folder, scheduler, host, trace, logs)
+                _save(folder, scheduler, host, watch, trace, logs)
                 saved_at = time.monotonic()
             if stop:
                 raise StoppedError(f"stopped at {record.generated} rollouts")
-    _finish(folder, settings, scheduler, start, trace)
+    _finish(folder, settings, scheduler, start, trace, watch)
 
 
 def _row(record: loop.UpdateRecord, scheduler: Scheduler, held_out: float) -> dict[str, Any]:
@@ -243,16 +179,24 @@ def _row(record: loop.UpdateRecord, scheduler: Scheduler, held_out: float) -> di
 
 
 def _save(
-    folder: Path, scheduler: Scheduler, host: SimHost, trace: Trace, logs: dict[str, JsonlLog]
+    folder: Path,
+    scheduler: Scheduler,
+    host: SimHost,
+    watch: Watch,
+    trace: Trace,
+    logs: dict[str, JsonlLog],
 ) -> None:
     state = trace.state_dict()
+    state.update({f"{WATCHED}{k}": v for k, v in watch.state_dict().items()})
     state.update({f"scheduler/{k}": v for k, v in scheduler.state_dict().items()})
     state.update({f"host/{k}": v for k, v in host.state_dict().items()})
     state.update({f"position/{k}": log.position for k, log in logs.items()})
     save_state(folder / "checkpoint.npz", state)
 
 
-def _resume(folder: Path, scheduler: Scheduler, host: SimHost, logs: dict[str, JsonlLog]) -> Trace:
+def _resume(
+    folder: Path, scheduler: Scheduler, host: SimHost, watch: Watch, logs: dict[str, JsonlLog]
+) -> Trace:
     """Load the checkpoint, or clear what a run killed before its first one left behind."""
     for torn in folder.glob(".*.partial"):
         torn.unlink()
@@ -261,6 +205,11 @@ def _resume(folder: Path, scheduler: Scheduler, host: SimHost, logs: dict[str, J
             log.truncate(0)
         return Trace()
     state = load_state(folder / "checkpoint.npz")
+    watched = _section(state, WATCHED)
+    if not watched:
+        legal = "of this version (remove the file: the run starts afresh)"
+        fail("compare", f"{folder}/checkpoint.npz", legal, "one without a record of the posterior")
+    watch.load_state_dict(watched)
     scheduler.load_state_dict(_section(state, "scheduler/"))
     host.load_state_dict(_section(state, "host/"))
     for key, log in logs.items():
@@ -273,7 +222,12 @@ def _section(state: State, prefix: str) -> State:
 
 
 def _finish(
-    folder: Path, settings: Settings, scheduler: Scheduler, start: float, trace: Trace
+    folder: Path,
+    settings: Settings,
+    scheduler: Scheduler,
+    start: float,
+    trace: Trace,
+    watch: Watch,
 ) -> None:
     """Write what the analysis reads; the summary last, because it marks the run as complete."""
     curve_E = on_grid(trace.generated, trace.held_out, settings.grid_E, start=start)
@@ -281,6 +235,7 @@ def _finish(
     for key, value in trace.state_dict().items():
         if not key.startswith("total/"):
             curve[key] = value
+    curve.update({f"{WATCHED}{key}": value for key, value in watch.columns().items()})
     save_state(folder / "curve.npz", curve)
     if not settings.has_outcomes:
         (folder / "outcomes.jsonl").unlink(missing_ok=True)

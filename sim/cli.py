@@ -10,9 +10,15 @@ from types import ModuleType
 
 from rich.console import Console
 
-from sim.commands import compare
+from sim.commands import calibrate, compare, plan, tune, validate
 
-COMMANDS: dict[str, ModuleType] = {"compare": compare}
+COMMANDS: dict[str, ModuleType] = {
+    "calibrate": calibrate,
+    "compare": compare,
+    "plan": plan,
+    "tune": tune,
+    "validate": validate,
+}
 TOP = "Which prompts, how many rollouts each: tried on simulated policies, without a GPU."
 
 

@@ -31,9 +31,7 @@ def prepare(settings: Settings, root: Path) -> None:
         If a scheduler refuses its options, or the folder holds another comparison (one with fewer
         seeds but otherwise equal settings grows).
     """
-    existing = next(place for place in (root, *root.parents) if place.exists())
-    if not existing.is_dir():
-        raise ValueError(f"compare: out must be a folder, got {root}, where {existing} is a file")
+    refuse_file(root)
     for arm in settings.arms:
         build(settings, ArmTask(arm, 0, False))
     path = root / "config.json"
@@ -51,6 +49,13 @@ def prepare(settings: Settings, root: Path) -> None:
             f"compare: out must be empty or a run folder (with config.json), got {root}"
         )
     write_json(path, settings.as_json())
+
+
+def refuse_file(root: Path) -> None:
+    """Refuse a run folder that is a file, or that would lie in one."""
+    existing = next(place for place in (root, *root.parents) if place.exists())
+    if not existing.is_dir():
+        raise ValueError(f"compare: out must be a folder, got {root}, where {existing} is a file")
 
 
 def compare(

@@ -21,6 +21,7 @@ from cures.advantage import AGGREGATIONS, ESTIMATORS, advantages, rollout_weight
 from cures.checks import BoolArray, FloatArray, IntArray, as_bool, as_choice, as_float, as_int, fail
 from cures.records import Moments, Outcome, Plan, Selection
 from cures.storage import State
+from sim.drift import drift_step
 from sim.moments import score_moments
 from sim.optimiser import OPTIMISERS, OptimiserState, ascend
 from sim.populations import Population
@@ -33,6 +34,9 @@ _QUIET = np.errstate(over="ignore", invalid="ignore")
 
 class SimHost:
     """Rolls out and trains a population's policy.
+
+    Where the population drifts, every update ends with a step of its walk (:mod:`sim.drift`), and
+    :attr:`population` is the present one.
 
     Parameters
     ----------
@@ -64,7 +68,7 @@ class SimHost:
         has_moments: bool = True,
     ) -> None:
         where = "SimHost"
-        self.population = population
+        self.population = self._at_start = population
         self.seed = as_int(where, "seed", seed, 0)
         self._estimator = as_choice(where, "estimator", estimator, ESTIMATORS)
         self.aggregation = as_choice(where, "aggregation", aggregation, AGGREGATIONS)
@@ -74,6 +78,7 @@ class SimHost:
         self.has_moments = as_bool(where, "has_moments", has_moments)
         self.theta_D = population.theta_D.copy()
         self.update_step = 0
+        self._drift_N = np.zeros(population.num_pool)
         self._memory = OptimiserState.zeros(self.theta_D.size)
         self._waiting: dict[str, IntArray] = {k: np.zeros(0, dtype=np.int64) for k in _WAITING}
 
@@ -129,11 +134,11 @@ class SimHost:
         prompt = plan.prompt_B[index]
         answer = policy.generate(self.theta_D, prompt, self._generator(plan, ANSWER_STREAM))
         right = policy.is_right(prompt, answer)
-        fixed = self.population.fixed_rate_N[prompt]
-        is_fixed = ~np.isnan(fixed)
-        if is_fixed.any():
+        fixed_B = self.population.fixed_rate_N[plan.prompt_B]
+        if not np.isnan(fixed_B).all():
+            fixed = fixed_B[index]
             chance = self._generator(plan, VERDICT_STREAM).random(prompt.size)
-            right = np.where(is_fixed, chance < fixed, right)
+            right = np.where(np.isnan(fixed), right, chance < fixed)
         if self.missing_rate:
             chance = self._generator(plan, MISSING_STREAM).random(prompt.size)
             is_back = chance >= self.missing_rate
@@ -169,6 +174,7 @@ class SimHost:
             If a parameter is not finite afterwards: training diverged.
         """
         row, position = self._rows_of(selection.group_G)
+        is_last = row.size == self.num_waiting  # nothing stays
         if selection.keep_G2 is not None:
             keep = first_of_each_kind(position, self._waiting["right"][row], selection.keep_G2)
             row, position = row[keep], position[keep]
@@ -186,7 +192,15 @@ class SimHost:
             )
         self.update_step += 1
         self._finite("theta", self.theta_D)
-        self._drop(np.concatenate([selection.group_G, selection.discard_G]))
+        sd = self.population.drift_sd
+        if sd:
+            self._drift_to(
+                self._drift_N + drift_step(self.seed, self.update_step, self._drift_N.size, sd)
+            )
+        if is_last:
+            self._waiting = {key: array[:0] for key, array in self._waiting.items()}
+        else:
+            self._drop(np.concatenate([selection.group_G, selection.discard_G]))
         return {
             "trained": float(row.size),
             "zero_advantage": float(zero),
@@ -202,6 +216,7 @@ class SimHost:
     def state_dict(self) -> State:
         """Parameters, optimiser memory and waiting rollouts, flat."""
         waiting: State = {f"waiting/{key}": array for key, array in self._waiting.items()}
+        drift: State = {"drift_N": self._drift_N.copy()} if self.population.drift_sd else {}
         return {
             "theta": self.theta_D,
             "first": self._memory.first_D,
@@ -209,6 +224,7 @@ class SimHost:
             "count": self._memory.count,
             "update_step": self.update_step,
             **waiting,
+            **drift,
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -231,6 +247,13 @@ class SimHost:
         )
         self.update_step = int(np.asarray(state["update_step"]))
         self._waiting = {key: np.array(state[f"waiting/{key}"]) for key in _WAITING}
+        if "drift_N" in expected:
+            self._drift_to(np.array(state["drift_N"]))
+
+    def _drift_to(self, logit_N: FloatArray) -> None:
+        """Always from the start, not from here: a resumed run adds the same numbers."""
+        self._drift_N = logit_N
+        self.population = self._at_start.drifted(logit_N)
 
     def _finite(self, what: str, values: FloatArray) -> FloatArray:
         if not np.isfinite(values).all():
@@ -267,7 +290,7 @@ class SimHost:
     def _rows_of(self, group_G: IntArray) -> tuple[IntArray, IntArray]:
         """Waiting rollouts of the groups, sorted by position in ``group_G``, then by time."""
         order = np.argsort(group_G)
-        slot = np.searchsorted(group_G, self._waiting["group"], sorter=order)
+        slot = np.searchsorted(group_G[order], self._waiting["group"])
         slot = order[np.minimum(slot, group_G.size - 1)]
         row = np.flatnonzero(group_G[slot] == self._waiting["group"])
         row = row[np.argsort(slot[row], kind="stable")]

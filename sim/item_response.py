@@ -9,6 +9,7 @@ touched.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -60,15 +61,15 @@ class ItemResponse:
 
     def success_rate(self, theta_D: FloatArray, prompt_B: IntArray) -> FloatArray:
         """Logistic function of ``a_i . theta - b_i``."""
-        logit = self.loading_N_D[prompt_B] @ theta_D - self.threshold_N[prompt_B]
-        return np.asarray(expit(logit))
+        return self._rows(prompt_B).success_rate(theta_D)
 
     def success_gradient(
         self, theta_D: FloatArray, prompt_B: IntArray, weight_B: FloatArray
     ) -> FloatArray:
         """``sum_b weight_b p_b (1 - p_b) a_b``."""
-        p = self.success_rate(theta_D, prompt_B)
-        return (weight_B * p * (1.0 - p)) @ self.loading_N_D[prompt_B]
+        rows = self._rows(prompt_B)
+        p = rows.success_rate(theta_D)
+        return (weight_B * p * (1.0 - p)) @ rows.loading_B_D
 
     def generate(
         self, theta_D: FloatArray, prompt_R: IntArray, generator: np.random.Generator
@@ -89,12 +90,47 @@ class ItemResponse:
         self, theta_D: FloatArray, prompt_R: IntArray, answer_R: IntArray, weight_R: FloatArray
     ) -> FloatArray:
         """``sum_r weight_r (answer_r - p_r) a_r``."""
-        residual = answer_R - self.success_rate(theta_D, prompt_R)
-        return (weight_R * residual) @ self.loading_N_D[prompt_R]
+        rows = self._rows(prompt_R)
+        residual = answer_R - rows.success_rate(theta_D)
+        return (weight_R * residual) @ rows.loading_B_D
 
     def local_score(
         self, theta_D: FloatArray, prompt_R: IntArray, answer_R: IntArray
     ) -> FloatMatrix:
         """``(answer - p) |a|``, shape (R, 1): all scores of a prompt lie on one line."""
-        length = np.linalg.norm(self.loading_N_D[prompt_R], axis=1)
-        return ((answer_R - self.success_rate(theta_D, prompt_R)) * length)[:, None]
+        rows = self._rows(prompt_R)
+        length = np.linalg.norm(rows.loading_B_D, axis=1)
+        return ((answer_R - rows.success_rate(theta_D)) * length)[:, None]
+
+    def _rows(self, prompt_B: IntArray) -> _Rows:
+        """Loadings and thresholds of these prompts, one row per entry.
+
+        Rows of a large pool are far from every cache. Consecutive ids (the whole pool, the held-out
+        set) are a view; a prompt whose rollouts follow each other is fetched once.
+        """
+        if prompt_B.size > 1 and prompt_B[-1] - prompt_B[0] == prompt_B.size - 1:
+            start = int(prompt_B[0])
+            if start >= 0 and (np.diff(prompt_B) == 1).all():
+                pool = slice(start, start + prompt_B.size)
+                return _Rows(self.loading_N_D[pool], self.threshold_N[pool])
+        change = np.flatnonzero(prompt_B[1:] != prompt_B[:-1]) + 1
+        if 2 * change.size >= prompt_B.size:
+            return _Rows(self.loading_N_D.take(prompt_B, axis=0), self.threshold_N.take(prompt_B))
+        first = np.concatenate([[0], change])
+        once = prompt_B[first]
+        times = np.diff(first, append=prompt_B.size)
+        return _Rows(
+            np.repeat(self.loading_N_D.take(once, axis=0), times, axis=0),
+            np.repeat(self.threshold_N.take(once), times),
+        )
+
+
+class _Rows(NamedTuple):
+    """What the policy knows of some prompts."""
+
+    loading_B_D: FloatMatrix
+    threshold_B: FloatArray
+
+    def success_rate(self, theta_D: FloatArray) -> FloatArray:
+        """Logistic function of ``a . theta - b``."""
+        return np.asarray(expit(self.loading_B_D @ theta_D - self.threshold_B))

@@ -87,12 +87,15 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def rollouts_axis(axes: Axes) -> None:
+ROLLOUTS = "rollouts generated (pilots and discarded ones included)"
+
+
+def rollouts_axis(axes: Axes, *, label: str = ROLLOUTS, intervals: int = 6) -> None:
     """Generated rollouts on the horizontal axis, with thousands separated."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    axes.set_xlabel("rollouts generated (pilots and discarded ones included)")
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(intervals))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from cures.advantage import AGGREGATIONS, ESTIMATORS
 from cures.checks import as_bool, as_choice, as_float, as_int, fail
 from sim.optimiser import OPTIMISERS
-from sim.populations import NATURAL, POLICIES, POPULATIONS
+from sim.population_file import EmpiricalLaw, law_from_json, read_population
+from sim.populations import NATURAL, POPULATIONS, check_policy
 
 REFERENCE = "uniform"
 # Chosen on the reference alone: still rising after 200 000 rollouts of the default batch. Adam
@@ -32,6 +33,8 @@ HOST_TELLS = {
     "oracle": ("true_success_rate",),
     "staged": ("prior_success_rate_N", "total_rollouts"),
 }
+HOST_DESCRIBES = ("category_N",)  # to any scheduler that has such a keyword; no success rates in it
+CATEGORY = "category"  # value of subset_N: cut the subsets by category
 ARM = re.compile(r"([a-z0-9-]+)(?:@([A-Za-z0-9_-]+))?")
 
 
@@ -47,8 +50,11 @@ class Settings:
     options : dict of str to dict
         Keyword arguments per arm. What the comparison fixes for all arms (:data:`PROTOCOL`) and what
         only the host may tell (:data:`HOST_TELLS`) is refused.
-    population, policy : str
-        See :mod:`sim.populations`.
+    population : str
+        See :mod:`sim.populations`, or the path of a population file (``.json``), which is read at
+        once: afterwards this is the name that the file gives.
+    policy : str, optional
+        ``None``: that of the population file, else ``'skills'``.
     pool, held_out : int
         Training and held-out prompts.
     rollouts : int
@@ -59,7 +65,8 @@ class Settings:
         Draws per update, and rollouts per draw: the budget of an update is their product.
     estimator, aggregation, optimiser : str
     learning_rate : float, optional
-        ``None``: that of :data:`LEARNING_RATES` for the optimiser and the policy.
+        ``None``: what the population file suggests (with its policy and Adam), else that of
+        :data:`LEARNING_RATES` for the optimiser and the policy.
     missing_rate : float
         Chance that a rollout never comes back.
     grid_points : int
@@ -69,12 +76,14 @@ class Settings:
         Largest loss of held-out success that counts as no harm.
     has_outcomes : bool
         Whether every arm writes ``outcomes.jsonl``.
+    empirical : dict, optional
+        Content of the population file, so that a run folder needs nothing outside it.
     """
 
     arms: tuple[str, ...]
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     population: str = NATURAL
-    policy: str = "skills"
+    policy: str | None = None
     pool: int = 4000
     held_out: int = 512
     rollouts: int = 200_000
@@ -91,6 +100,7 @@ class Settings:
     root_seed: int = 0
     margin: float = 0.005
     has_outcomes: bool = False
+    empirical: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         where = "compare"
@@ -104,10 +114,7 @@ class Settings:
         for arm, options in self.options.items():
             as_choice(where, "set", arm, self.arms)
             _check_options(arm, options)
-        as_choice(where, "population", self.population, POPULATIONS)
-        as_choice(where, "policy", self.policy, POLICIES)
-        if self.population == NATURAL and self.policy != "skills":
-            fail(where, "policy", f"'skills' for population {NATURAL!r}", self.policy)
+        law = self._resolve_population(where)
         for name in ("pool", "held_out", "batch_size", "seeds", "dev_seeds"):
             as_int(where, name, getattr(self, name), 1)
         as_int(where, "group_size", self.group_size, 2)
@@ -118,12 +125,44 @@ class Settings:
         as_choice(where, "aggregation", self.aggregation, AGGREGATIONS)
         as_choice(where, "optimiser", self.optimiser, OPTIMISERS)
         if self.learning_rate is None:
-            chosen = LEARNING_RATES[self.optimiser][self.policy]
-            object.__setattr__(self, "learning_rate", chosen)
+            object.__setattr__(self, "learning_rate", self._default_learning_rate(law))
         as_float(where, "learning_rate", self.learning_rate, 0.0, open_low=True)
         as_float(where, "missing_rate", self.missing_rate, 0.0, 1.0, open_high=True)
         as_float(where, "margin", self.margin, 0.0, open_low=True)
         as_bool(where, "has_outcomes", self.has_outcomes)
+
+    def _resolve_population(self, where: str) -> EmpiricalLaw | None:
+        """Read a population file once; the policy that nobody chose is the population's."""
+        if str(self.population).endswith(".json"):
+            read = read_population(self.population)
+            if read.name in POPULATIONS:
+                legal = f"none of {list(POPULATIONS)}, which are built in"
+                fail(where, f"name in {self.population}", legal, read.name)
+            object.__setattr__(self, "population", read.name)
+            object.__setattr__(self, "empirical", read.as_json())
+        law = self.law
+        if law is None and self.population not in POPULATIONS:
+            legal = f"one of {list(POPULATIONS)} or a population file (PATH.json)"
+            fail(where, "population", legal, self.population)
+        if law is not None and law.name != self.population:
+            fail(where, "population", f"{law.name!r}, as in empirical", self.population)
+        policy = check_policy(where, law or self.population, self.policy, parameter="population")
+        object.__setattr__(self, "policy", policy)
+        return law
+
+    def _default_learning_rate(self, law: EmpiricalLaw | None) -> float:
+        """A file's suggestion is one for Adam on its own policy."""
+        is_meant = law is not None and (self.optimiser, self.policy) == ("adam", law.policy)
+        if law is not None and is_meant and law.learning_rate is not None:
+            return law.learning_rate
+        return LEARNING_RATES[self.optimiser][str(self.policy)]
+
+    @property
+    def law(self) -> EmpiricalLaw | None:
+        """The law of a population file; ``None`` for a named population."""
+        if self.empirical is None:
+            return None
+        return law_from_json(self.empirical, "compare: empirical")
 
     @property
     def budget(self) -> int:
@@ -194,7 +233,7 @@ def _check_options(arm: str, options: object) -> None:
     """Refuse options that would give one arm another protocol, or knowledge that is not its own."""
     if not isinstance(options, dict):
         fail("compare", f"set {arm}", "a dict of keyword arguments", options)
-    told = tuple(key for keys in HOST_TELLS.values() for key in keys)
+    told = (*(key for keys in HOST_TELLS.values() for key in keys), *HOST_DESCRIBES)
     for key, value in options.items():
         if key in PROTOCOL:
             legal = f"left out: {list(PROTOCOL)} are the same for all arms"
@@ -241,6 +280,11 @@ def check_same(settings: Settings, stored: Mapping[str, Any], folder: object) ->
         can_grow = key == "seeds" and isinstance(old, int)
         if old == new or (can_grow and settings.seeds > old):
             continue
+        if isinstance(old, dict) and isinstance(new, dict):  # of a long value, what differs
+            part = next(k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k))
+            key, old, new = f"{key}.{part}", old.get(part), new.get(part)
         shown = f"{old!r} or more" if can_grow else repr(old)
+        if len(shown) > 120:
+            shown = shown[:117] + "..."
         legal = f"{shown} as in {folder}/config.json (or choose another --out)"
         fail("compare", key, legal, new)

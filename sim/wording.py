@@ -64,3 +64,49 @@ def speed_up_text(target: dict[str, Any] | None) -> str:
         high = "inf" if target["high"] is None else f"{target['high']:.2f}"
         text += f" [{target['low']:.2f}, {high}]"
     return text + out
+
+
+def sign_text(difference: dict[str, Any] | None) -> str:
+    """Seeds won, tied and lost against the reference, with the two-sided exact sign test.
+
+    Examples
+    --------
+    >>> sign_text({"wins": 7, "ties": 0, "losses": 1, "sign_p_value": 0.0703125})
+    '7-0-1 p=0.070'
+    >>> sign_text({"wins": 32, "ties": 0, "losses": 0, "sign_p_value": 4.7e-10})
+    '32-0-0 p<0.001'
+    """
+    if difference is None:
+        return ""
+    counts = "-".join(str(difference[key]) for key in ("wins", "ties", "losses"))
+    p = difference["sign_p_value"]
+    return f"{counts} p<0.001" if p < 0.001 else f"{counts} p={p:.3f}"
+
+
+def coverage_text(posterior: dict[str, Any] | None) -> str:
+    """Coverage of the central intervals, levels ascending; empty without a posterior.
+
+    Examples
+    --------
+    >>> coverage_text({"coverage": {"0.5": 0.481, "0.8": 0.77, "0.95": 0.9}})
+    '.48 .77 .90'
+    """
+    if posterior is None:
+        return ""
+    values = list(posterior["coverage"].values())
+    if any(value is None for value in values):
+        return ""
+    return " ".join(f"{value:.2f}".removeprefix("0") for value in values)
+
+
+def excess_text(posterior: dict[str, Any] | None, score: str) -> str:
+    """A score of the posterior's forecasts per rollout, less that of the true success rates.
+
+    Examples
+    --------
+    >>> excess_text({"log_loss": 0.52, "log_loss_truth": 0.5}, "log_loss")
+    '+0.0200'
+    """
+    if posterior is None or posterior[score] is None:
+        return ""
+    return f"{posterior[score] - posterior[f'{score}_truth']:+.4f}"

@@ -95,10 +95,10 @@ def _without_ctrl_c() -> Iterator[None]:
 
 def _start_worker(progress: Any, stop: Any, parent: int) -> None:
     _shared.update(progress=progress, stop=stop)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=leave_with, args=(parent,), daemon=True).start()
 
 
-def _leave_with(parent: int) -> None:
+def leave_with(parent: int) -> None:
     """End this worker once its parent is gone: an idle worker would wait for tasks forever."""
     while os.getppid() == parent:
         time.sleep(0.2)

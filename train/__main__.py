@@ -19,6 +19,7 @@ examples:
   python -m train run configs/tiny_cpu.toml
   python -m train run configs/tiny_cpu.toml --scheduler cures --set run.seed=1
   python -m train run configs/bench_cpu.toml --set task.dead_never=0.6 --set task.dead_always=0.25
+  python -m train run configs/tiny_cpu.toml --scheduler tuned.toml
   python -m train eval runs/tiny_cpu-cures-seed1 --samples 32 --show 5
 
 A run that was stopped, or killed, goes on where it was if the same command is given again.
@@ -70,7 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--out", type=Path, help="run folder (default: runs/<config>-<scheduler>-seed<seed>)"
     )
-    run.add_argument("--scheduler", help="instead of scheduler.name in CONFIG")
+    run.add_argument(
+        "--scheduler",
+        metavar="NAME|FILE.toml",
+        help="instead of scheduler.name in CONFIG; a file of python -m sim tune brings its settings "
+        "and group size along, and a warning when training leaves what they were tuned on",
+    )
     run.add_argument(
         "--set",
         dest="overrides",
@@ -90,10 +96,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     overrides = list(options.overrides)
-    if options.scheduler is not None:
+    tuned = None
+    if options.scheduler is not None and options.scheduler.endswith(".toml"):
+        tuned = Path(options.scheduler)
+    elif options.scheduler is not None:
         overrides.append(f'scheduler.name="{options.scheduler}"')
-    config = load(options.config, overrides)
-    default = f"{options.config.stem}-{config.scheduler.name}-seed{config.run.seed}"
+    config = load(options.config, overrides, tuned)
+    scheduler = config.scheduler.name if tuned is None else tuned.stem
+    default = f"{options.config.stem}-{scheduler}-seed{config.run.seed}"
     folder = options.out if options.out is not None else Path("runs") / default
     console = Console(markup=False)
     try:

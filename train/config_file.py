@@ -14,23 +14,71 @@ from train.config import SECTIONS, Config, from_dict
 from train.section import limits_text
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load(
+    path: str | Path, overrides: Sequence[str] = (), tuned: str | Path | None = None
+) -> Config:
     """Read a TOML file and apply ``section.key=value`` overrides.
 
-    An override's value is read as TOML; what is not TOML (a bare word) is a string.
+    An override's value is read as TOML; what is not TOML (a bare word) is a string. ``tuned`` is a file
+    of ``python -m sim tune``: its scheduler, group size and options take the place of the file's, before
+    the overrides.
     """
-    source = Path(path)
-    try:
-        content = tomllib.loads(source.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"config: cannot read {source}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"config: {source} is not valid TOML: {error}") from error
+    content = _read(Path(path))
+    if tuned is not None:
+        _take_tuned(content, _read(Path(tuned)), tuned)
     for override in overrides:
         _apply(content, override)
     for override in overrides:
         _refuse_shadowed(content, override)
+    _resolve_group_size(content)
     return from_dict(content)
+
+
+def _read(source: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(source.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"config: cannot read {source}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"config: {source} is not valid TOML: {error}") from error
+
+
+def _take_tuned(content: dict[str, Any], tuned: Mapping[str, Any], source: object) -> None:
+    """The scheduler of a tuned file, with its own table and nothing left of the old one."""
+    where = f"--scheduler {source}"
+    legal = (
+        "tables [scheduler], [scheduler.NAME] and [scheduler.tuned], as python -m sim tune writes"
+    )
+    new = tuned.get("scheduler")
+    if list(tuned) != ["scheduler"] or not isinstance(new, Mapping):
+        fail(where, "content", legal, list(tuned))
+    for key in ("name", "group_size", "tuned"):
+        if key not in new:
+            fail(where, f"[scheduler] {key}", "given", "nothing")
+    name = new["name"]
+    for key in new:
+        if key not in ("name", "group_size", "tuned", name):
+            fail(where, f"[scheduler] {key}", f"left out, or in [scheduler.{name}]", new[key])
+    old = content.setdefault("scheduler", {})
+    if not isinstance(old, dict):
+        fail("config", "scheduler", "a table, written [scheduler]", old)
+    for key in ("batch_size", "group_size", name):
+        old.pop(key, None)
+    old.update(new)
+
+
+def _resolve_group_size(content: dict[str, Any]) -> None:
+    """``group_size`` of ``[scheduler]`` becomes ``batch_size = budget / group_size``."""
+    scheduler = content.get("scheduler")
+    if not isinstance(scheduler, dict) or "group_size" not in scheduler:
+        return
+    size, budget = scheduler["group_size"], scheduler.get("budget")
+    if "batch_size" in scheduler:
+        fail("[scheduler]", "batch_size", "left out: group_size gives it", scheduler["batch_size"])
+    if type(budget) is not int or type(size) is not int or size < 1 or budget % size:
+        fail("[scheduler]", "group_size", f"a divisor of budget = {budget!r}", size)
+    del scheduler["group_size"]
+    scheduler["batch_size"] = budget // size
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

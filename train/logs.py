@@ -24,6 +24,7 @@ LOGS = ("metrics", "outcomes", "evaluation", "timing")
 READ_BACK = {
     "evaluation": ("generated", "held_out", "standard_error"),
     "metrics": ("generated", "wasted"),
+    "outcomes": ("prompt", "success", "trial", "is_pilot"),
 }
 MEASURED = (
     "trained", "groups", "empty_groups", "reward", "wasted", "informative", "trained_tokens",
@@ -80,10 +81,12 @@ class RunLogs:
         """One line to one log."""
         self._logs[name].append(row)
 
-    def append_outcome(self, plan: Plan, outcome: Outcome) -> None:
-        """Evidence of one plan; ``step`` counts the updates its policy had seen."""
-        for row in outcome_rows(plan, outcome, outcome.policy_step or 0):
+    def append_outcome(self, plan: Plan, outcome: Outcome) -> list[dict[str, Any]]:
+        """Evidence of one plan, also returned; ``step`` counts the updates its policy had seen."""
+        rows = list(outcome_rows(plan, outcome, outcome.policy_step or 0))
+        for row in rows:
             self._logs["outcomes"].append(row)
+        return rows
 
 
 def read_log(folder: Path, name: str) -> list[dict[str, Any]]:

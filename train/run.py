@@ -39,8 +39,10 @@ from train.folder import check_environment, claim, locked, read_config
 from train.host import LanguageModelHost
 from train.logs import RunLogs, metrics_row, read_log
 from train.oracle import SuccessProbe
+from train.population_watch import Look, PopulationWatch
 from train.progress import TrainingProgress
 from train.tasks import Task
+from train.tuned import TunedPopulation, size_note
 from train.warm_start import untrained_model, warm_start
 
 
@@ -56,6 +58,7 @@ class _Run:
     logs: RunLogs
     progress: TrainingProgress
     grid: _Grid
+    watch: PopulationWatch | None
 
 
 @dataclass(slots=True)
@@ -97,7 +100,8 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
             model = untrained_model(config, task)
         host = LanguageModelHost(config, task, model)
         probe.attach(host, scheduler)
-        run = _Run(config, folder, host, scheduler, probe, logs, progress, _Grid())
+        watch = _watch(config, progress)
+        run = _Run(config, folder, host, scheduler, probe, logs, progress, _Grid(), watch)
         if saved is None:
             _start(run)
         else:
@@ -105,7 +109,9 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
         progress.start(host.generated, config.run.rollouts)
 
         def on_outcome(plan: cures.Plan, outcome: cures.Outcome) -> None:
-            logs.append_outcome(plan, outcome)
+            rows = logs.append_outcome(plan, outcome)
+            if watch is not None:
+                _warn(run, watch.add(rows))
             _evaluate_passed(run, before=scheduler.ledger.generated)
 
         records = cures.loop.run(
@@ -114,6 +120,29 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
         for record in records:
             _after_update(run, record)
         return _finish(run)
+
+
+def _watch(config: Config, progress: TrainingProgress) -> PopulationWatch | None:
+    """For tuned settings; differences of size from what was tuned are told at once."""
+    if config.scheduler.tuned is None:
+        return None
+    tuned = TunedPopulation.of(config.scheduler.tuned)
+    note = size_note(
+        tuned,
+        pool=config.task.pool_size,
+        budget=config.scheduler.budget,
+        rollouts=config.run.rollouts,
+    )
+    if note is not None:
+        progress.console.print(note, highlight=False, markup=False, soft_wrap=True)
+    return PopulationWatch(tuned, rollouts=config.run.rollouts, seed=config.run.seed)
+
+
+def _warn(run: _Run, looks: list[Look]) -> None:
+    for look in looks:
+        if look.has_left and run.watch is not None:
+            text = look.warning(run.watch.tuned.name)
+            run.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def fix_numerics(config: Config) -> None:
@@ -186,6 +215,8 @@ def _resume(run: _Run, saved: checkpoint.Checkpoint) -> None:
         run.scheduler.load_state_dict(saved.scheduler_state)
     run.logs.cut(saved.position.log_bytes)
     run.grid.last = read_log(run.folder, "evaluation")[-1]["generated"]
+    if run.watch is not None:  # what it saw before is on disk; warnings were given then
+        run.watch.add(read_log(run.folder, "outcomes"))
     run.progress.console.print(
         f"resumed after update {saved.position.updates} ({saved.position.generated} rollouts)",
         highlight=False,
@@ -311,5 +342,8 @@ def _finish(run: _Run) -> dict[str, Any]:
         "ledger": scheduler.ledger.as_dict(),
         "counters": dict(sorted(scheduler.counters.items())),
     }
+    if run.watch is not None:
+        _warn(run, run.watch.finish())
+        summary["tuned_population"] = [look.as_json() for look in run.watch.looks]
     write_json(folder / "summary.json", summary)
     return summary

@@ -11,6 +11,7 @@ from typing import Any
 from cures.checks import as_choice, fail
 from cures.schedulers import list_schedulers, scheduler_settings
 from train.section import Section, option
+from train.tuned import TunedPopulation
 
 SET_ELSEWHERE = ("num_prompts", "estimator")  # by task.pool_size and learner.estimator
 MAX_BATCH = 10**7
@@ -23,6 +24,9 @@ class SchedulerConfig(Section):
     Every further key of ``[scheduler]`` is an option for the scheduler, whichever it is; a sub-table
     ``[scheduler.NAME]`` holds options that apply when ``name = NAME`` and win over the former. The
     value ``"host"`` asks for the host's own array: ``category_N``, ``features_N_D``, ...
+
+    ``group_size`` may stand for ``batch_size``: rollouts per draw, a divisor of ``budget``.
+    ``[scheduler.tuned]`` is what ``python -m sim tune`` says about the settings (train/tuned.py).
     """
 
     TITLE = "scheduler"
@@ -31,9 +35,12 @@ class SchedulerConfig(Section):
     batch_size: int = option("groups per update", "int", low=1, high=MAX_BATCH)
     budget: int = option("rollouts per update", "int", low=1, high=MAX_BATCH)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    tuned: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.tuned is not None:
+            TunedPopulation.of(self.tuned)
         if not isinstance(self.options, Mapping):
             fail("[scheduler]", "options", "a table", self.options)
         for key, value in self.options.items():

@@ -26,6 +26,7 @@ class Stream(IntEnum):
     EVALUATION = 7
     ORACLE = 8
     WARM_START_CHECK = 9
+    TUNED_POPULATION = 10
 
 
 # Schedulers derive theirs from keys of two numbers; three can never meet them, also under one seed.

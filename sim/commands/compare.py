@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -15,11 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cures import list_schedulers
 from cures.advantage import AGGREGATIONS, ESTIMATORS
 from cures.schedulers import SCHEDULERS
+from cures.storage import write_json
 from sim.compare import compare, tasks_of
+from sim.grid import Cells, cells_of, prepare_grid, summarise
 from sim.optimiser import OPTIMISERS
-from sim.plot import draw_curves
-from sim.populations import POLICIES, POPULATIONS
-from sim.report import show
+from sim.plot import draw_curves, draw_diagnostics, draw_summary
+from sim.populations import POLICIES
+from sim.report import show, show_summary
 from sim.settings import LEARNING_RATES, REFERENCE, Settings, parse_options
 from sim.until_decided import MOST_SEEDS, STEP, first_look, next_look
 
@@ -32,8 +35,13 @@ does each need to get where {REFERENCE} gets?
 
 Every seed has its own prompts, held-out set and initial policy, the same for all arms; arms are
 compared seed by seed with {REFERENCE}, which always takes part. Levels to reach are fixed beforehand
-on separate development seeds. Everything lands in --out. The same command goes on where an
-interrupted one stopped (even by SIGKILL) and gives the same numbers, with any --jobs.
+on separate development seeds. Beside success: where the rollouts went, which prompts were visited,
+and how well a scheduler's posterior knows the true success rates. Everything lands in --out. The same
+command goes on where an interrupted one stopped (even by SIGKILL) and gives the same numbers, with
+any --jobs.
+
+--populations and --estimators take several of either: one comparison for each pair, in a folder of
+its own, and one table over all of them.
 """
 
 
@@ -57,19 +65,28 @@ policies (--policy):
   item_response  one vector of abilities, every prompt loads on it
   tabular        softmax over eight answers, linear in shared features
 
-populations (--population), by the initial success rates of their prompts:
+populations (--population, --populations), by the initial success rates of their prompts:
   skills       products of shared skills, whatever comes out; for --policy skills only
   uniform      spread evenly over (0, 1)
   u_shaped     mostly near 0 and near 1
   mostly_hard  mostly near 0               mostly_easy  mostly near 1
   dead         60 % never rewarded, 25 % always: nothing to learn there; the rest as uniform
   coins        20 % rewarded by coin flips (a broken verifier); the rest as uniform
+  drift        as uniform; every training prompt's logit also walks at random, 0.05 per update
+  categories   eight kinds, from mostly wrong to mostly right, each with skills of its own;
+               --set cures.subset_N=category cuts the subsets by kind
+  PATH.json    success rates of a real model, from a population file (python -m sim calibrate
+               writes one): every seed draws its prompts from it; its policy and learning rate
+               are the defaults then. Held-out prompts are learnable and never drift.
 
 examples:
   python -m sim compare --schedulers cures speed --rollouts 20000 --seeds 6
   python -m sim compare --schedulers cures cures@cold --set cures@cold.temperature=0.02
   python -m sim compare --schedulers cures oracle --set oracle.learnable=true --population coins
   python -m sim compare --schedulers cures --until-decided --jobs 2
+  python -m sim compare --schedulers cures speed --population my-model.json
+  python -m sim compare --schedulers cures speed --populations uniform u_shaped dead drift \\
+      --estimators grpo rloo --out runs/grid --jobs 2
 
 a wrong option of --set is answered with the list of right ones.
 """
@@ -110,8 +127,21 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         help="options of single arms, e.g. cures.temperature=0.02",
     )
     task = _Section(p, "the simulated task")
-    task.add("--population", "kind of prompts; see below", "population", str, choices=POPULATIONS)
-    task.add("--policy", "how prompts depend on parameters", "policy", str, choices=POLICIES)
+    one_or_more = task.group.add_mutually_exclusive_group()
+    one_or_more.add_argument(
+        "--population",
+        default=DEFAULT["population"],
+        metavar="NAME",
+        help="kind of prompts, or a population file PATH.json; see below (%(default)s)",
+    )
+    one_or_more.add_argument(
+        "--populations", nargs="+", metavar="NAME", help="several: a comparison for each"
+    )
+    task.group.add_argument(
+        "--policy",
+        choices=POLICIES,
+        help="how prompts depend on parameters (that of the population file, else skills)",
+    )
     task.add("--pool", "training prompts", "pool")
     task.add("--held-out", "held-out prompts, never trained on", "held_out")
     task.add("--missing-rate", "share of rollouts that time out", "missing_rate", float, "P")
@@ -135,7 +165,20 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     training = _Section(p, "training, the same for every arm")
     training.add("--batch-size", "prompt draws per update", "batch_size")
     training.add("--group-size", "rollouts per draw; an update has both multiplied", "group_size")
-    training.add("--estimator", "advantage estimator", "estimator", str, choices=ESTIMATORS)
+    one_or_more = training.group.add_mutually_exclusive_group()
+    one_or_more.add_argument(
+        "--estimator",
+        default=DEFAULT["estimator"],
+        choices=ESTIMATORS,
+        help="advantage estimator (%(default)s)",
+    )
+    one_or_more.add_argument(
+        "--estimators",
+        nargs="+",
+        choices=ESTIMATORS,
+        metavar="NAME",
+        help="several: a comparison for each",
+    )
     training.add("--aggregation", "loss weights", "aggregation", str, choices=AGGREGATIONS)
     training.add("--optimiser", "of the policy", "optimiser", str, choices=OPTIMISERS)
     rates = "; ".join(
@@ -143,11 +186,16 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         for optimiser, by_policy in LEARNING_RATES.items()
     )
     training.group.add_argument(
-        "--learning-rate", type=float, metavar="X", help=f"(by optimiser and policy: {rates})"
+        "--learning-rate",
+        type=float,
+        metavar="X",
+        help=f"(of the population file, else by optimiser and policy: {rates})",
     )
 
     files = p.add_argument_group("files and processes")
-    files.add_argument("--out", type=Path, metavar="DIR", help="run folder (runs/sim-POPULATION)")
+    files.add_argument(
+        "--out", type=Path, metavar="DIR", help="run folder (runs/sim-POPULATION, or runs/sim-grid)"
+    )
     files.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (%(default)s)")
     files.add_argument(
         "--checkpoint-every",
@@ -159,15 +207,15 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     files.add_argument("--outcomes", action="store_true", help="write outcomes.jsonl for every run")
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
-    """Settings from parsed arguments."""
+def settings_of(arguments: argparse.Namespace, **changes: str) -> Settings:
+    """Settings from parsed arguments; ``changes`` take their place."""
     values = {f.name: getattr(arguments, f.name) for f in fields(Settings) if f.name in arguments}
     known = list_schedulers()
     for arm in arguments.schedulers:
         if arm.partition("@")[0] not in known:
             raise ValueError(f"compare: schedulers must be among {known}, got {arm!r}")
     return Settings(
-        **values,
+        **{**values, **changes},
         arms=tuple(arguments.schedulers),
         options=parse_options(arguments.set),
         has_outcomes=arguments.outcomes,
@@ -176,34 +224,66 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Compare, draw, print; status 0."""
-    settings = settings_of(arguments)
-    root = arguments.out or Path("runs") / f"sim-{settings.population}"
-    settings, comparison = _compare(settings, root, arguments, console)
-    draw_curves(settings, root, comparison)
-    show(settings, comparison, root, console)
+    if arguments.populations is None and arguments.estimators is None:
+        settings = settings_of(arguments)
+        root = arguments.out or Path("runs") / f"sim-{settings.population}"
+        settings, comparison = _compare(settings, root, arguments, console)
+        _draw(settings, root, comparison)
+        show(settings, comparison, root, console)
+        return 0
+    pairs = product(
+        arguments.populations or [arguments.population],
+        arguments.estimators or [arguments.estimator],
+    )
+    cells = cells_of([settings_of(arguments, population=p, estimator=e) for p, e in pairs])
+    root = arguments.out or Path("runs") / "sim-grid"
+    _run_grid(cells, root, arguments, console)
     return 0
 
 
+def _run_grid(cells: Cells, root: Path, arguments: argparse.Namespace, console: Console) -> None:
+    """Cell after cell, then the table over all; a cell that is done already is only read."""
+    prepare_grid(cells, root)
+    comparisons = {}
+    for number, (name, settings) in enumerate(cells.items(), start=1):
+        label = f"{name} ({number} of {len(cells)}), "
+        grown, comparisons[name] = _compare(settings, root / name, arguments, console, label)
+        _draw(grown, root / name, comparisons[name])
+    summary = summarise(cells, comparisons)
+    write_json(root / "summary.json", summary)
+    draw_summary(summary, arguments.margin, root)
+    show_summary(summary, root, console)
+
+
+def _draw(settings: Settings, root: Path, comparison: dict[str, Any]) -> None:
+    draw_curves(settings, root, comparison)
+    draw_diagnostics(settings, root)
+
+
 def _compare(
-    settings: Settings, root: Path, arguments: argparse.Namespace, console: Console
+    settings: Settings,
+    root: Path,
+    arguments: argparse.Namespace,
+    console: Console,
+    label: str = "",
 ) -> tuple[Settings, dict[str, Any]]:
     """The comparison and the settings it ended with; ``--until-decided`` adds seeds."""
     if not arguments.until_decided:
-        return settings, _compare_with_progress(settings, root, arguments, console)
+        return settings, _compare_with_progress(settings, root, arguments, console, label)
     settings = replace(settings, seeds=first_look(settings, root))
     while True:
-        comparison = _compare_with_progress(settings, root, arguments, console)
+        comparison = _compare_with_progress(settings, root, arguments, console, label)
         seeds, open_arms = next_look(settings, root)
         state = f"open: {', '.join(open_arms)}" if open_arms else "every verdict is in"
         next_step = "this was the last look" if seeds is None else f"going on to {seeds}"
-        console.print(f"{settings.seeds} seeds: {state}; {next_step}", soft_wrap=True)
+        console.print(f"{label}{settings.seeds} seeds: {state}; {next_step}", soft_wrap=True)
         if seeds is None:
             return settings, comparison
         settings = replace(settings, seeds=seeds)
 
 
 def _compare_with_progress(
-    settings: Settings, root: Path, arguments: argparse.Namespace, console: Console
+    settings: Settings, root: Path, arguments: argparse.Namespace, console: Console, label: str
 ) -> dict[str, Any]:
     tasks = tasks_of(settings)
     done = [0] * len(tasks)
@@ -220,7 +300,7 @@ def _compare_with_progress(
         def on_progress(position: int, generated: int) -> None:
             done[position] = generated
             finished = sum(n >= settings.rollouts for n in done)
-            text = f"{finished}/{len(tasks)} runs"
+            text = f"{label}{finished}/{len(tasks)} runs"
             progress.update(bar, completed=sum(done), description=text)
 
         return compare(

@@ -12,7 +12,7 @@ import pytest
 
 import cures
 from cures.comparison import rollouts_to_target
-from cures.storage import load_state, read_json, read_jsonl
+from cures.storage import load_state, read_json, read_jsonl, save_state
 from sim.arm import ArmTask, StoppedError, build, run_arm
 from sim.cli import main
 from sim.compare import compare
@@ -124,10 +124,13 @@ def test_two_workers_give_the_bytes_of_one(tmp_path):
     assert content(tmp_path / "one") == content(tmp_path / "two")
 
 
-def test_stopping_and_going_on_changes_nothing(tmp_path):
-    """In process, at several updates, with rollouts that wait in a buffer (speed)."""
-    settings = Settings(arms=("speed",), has_outcomes=True, missing_rate=0.1, **SMALL)
-    task = ArmTask("speed", 0, False)
+@pytest.mark.parametrize(("name", "population"), [("speed", "skills"), ("cures", "drift")])
+def test_stopping_and_going_on_changes_nothing(name, population, tmp_path):
+    """At several updates: rollouts that wait in a buffer (speed); a posterior watched under drift."""
+    settings = Settings(
+        arms=(name,), population=population, has_outcomes=True, missing_rate=0.1, **SMALL
+    )
+    task = ArmTask(name, 0, False)
     run_arm(settings, task, tmp_path / "whole")
     stops = 0
     for updates in (1, 4, 2, 7):
@@ -147,6 +150,24 @@ def test_stopping_and_going_on_changes_nothing(tmp_path):
     run_arm(settings, task, tmp_path / "parts")
     assert stops == 4
     assert content(tmp_path / "whole") == content(tmp_path / "parts")
+
+
+def test_a_checkpoint_without_a_record_is_refused_with_its_remedy(tmp_path):
+    """As an older version leaves it in flight; without the file the run starts afresh."""
+    settings, task = Settings(arms=("uniform",), **SMALL), ArmTask("uniform", 0, False)
+    left = iter(range(2))
+    with pytest.raises(StoppedError):
+        run_arm(settings, task, tmp_path, is_stopping=lambda: next(left, None) is None)
+    path = tmp_path / task.folder / "checkpoint.npz"
+    state = {k: v for k, v in load_state(path).items() if not k.startswith("watch/")}
+    save_state(path, state)
+    with pytest.raises(
+        ValueError, match=r"checkpoint\.npz must be of this version \(remove the file"
+    ):
+        run_arm(settings, task, tmp_path)
+    path.unlink()
+    run_arm(settings, task, tmp_path)
+    assert (tmp_path / task.folder / "summary.json").exists()
 
 
 def test_an_oracle_can_be_told_what_is_learnable(tmp_path):
@@ -196,16 +217,18 @@ def test_command_line_from_start_to_picture(tmp_path, capsys):
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     config = json.loads((out / "config.json").read_text())
     assert config["options"] == {"cures": {"temperature": 0.1}}
+    assert (out / "diagnostics.png").read_bytes().startswith(b"\x89PNG")
+    assert "What was sampled, and how well the posterior knows it" in shown
+    row = json.loads((out / "comparison.json").read_text())["arms"]
+    assert row["uniform"]["diagnostics"]["posterior"] is None
+    assert 0.0 < row["cures"]["diagnostics"]["posterior"]["coverage"]["0.95"] <= 1.0
     before = content(out)
-    before.pop("curves.png")
-    assert main(command) == 0  # nothing is run again
-    after = content(out)
-    after.pop("curves.png")
-    assert after == before
+    assert main(command) == 0  # nothing is run again, and pictures are drawn alike
+    assert content(out) == before
     # another configuration in the same folder is refused by name and touches nothing
     assert main([*command, "--dev-seeds", "2"]) == 2
     assert "dev_seeds must be 1 as in" in capsys.readouterr().err
-    assert content(out).keys() == {*before, "curves.png"}
+    assert content(out) == before
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
@@ -246,7 +269,7 @@ def test_a_compared_arm_that_diverges_is_named_with_its_seed(optimiser, tmp_path
 
     small = SMALL | {"policy": "item_response", "population": "uniform"}
     task = ArmTask("cures", 1, False)
-    monkeypatch.setattr("sim.arm.make_population", steep)
+    monkeypatch.setattr("sim.task.make_population", steep)
     settings = Settings(arms=("cures",), optimiser=optimiser, **small | {"learning_rate": 1e308})
     with pytest.raises(FloatingPointError, match="^arm cures, seed 1: .* learning_rate 1e\\+308$"):
         run_arm(settings, task, tmp_path)
@@ -271,3 +294,99 @@ def test_more_seeds_leave_finished_runs_byte_for_byte(tmp_path):
     for name, row in small["arms"].items():
         grown = json.loads(after["comparison.json"])["arms"][name]
         assert [t["gain"] for t in grown["targets"]] == [t["gain"] for t in row["targets"]]
+
+
+# -- grids -------------------------------------------------------------------------------------------
+
+LAW = {
+    "format": "cures-population-1", "name": "mine", "success_rate": [0.1, 0.6], "weight": [0.5, 0.5],
+    "never": 0.2, "policy": "item_response", "learning_rate": 0.02, "drift_sd": 0.1,
+}  # fmt: skip
+
+
+def grid_command(out, *more):
+    command = ["compare", "--schedulers", "cures", "--out", str(out), "--rollouts", "1500"]
+    command += ["--batch-size", "8", "--pool", "60", "--held-out", "10", "--seeds", "1"]
+    return [*command, "--dev-seeds", "1", *more]
+
+
+def test_a_grid_is_one_comparison_per_cell_and_a_table_over_all(tmp_path, capsys):
+    (tmp_path / "mine.json").write_text(json.dumps(LAW))
+    out, populations = tmp_path / "grid", ["uniform", str(tmp_path / "mine.json")]
+    command = grid_command(out, "--populations", *populations, "--estimators", "rloo")
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    names = ["uniform-rloo", "mine-rloo"]
+    assert json.loads((out / "grid.json").read_text()) == {"cells": names}
+    summary = read_json(out / "summary.json")
+    assert [(row["cell"], row["arm"]) for row in summary["rows"]] == [
+        (name, arm) for name in names for arm in ("uniform", "cures")
+    ]
+    for name in names:
+        assert name in shown
+        own = read_json(out / name / "comparison.json")["arms"]
+        config = read_json(out / name / "config.json")
+        assert config["policy"] == ("item_response" if "mine" in name else "skills")
+        for row in summary["rows"]:
+            if row["cell"] == name:
+                assert row["final"] == own[row["arm"]]["final"]
+                assert row.get("difference") == own[row["arm"]].get("difference")
+    assert (out / "summary.png").read_bytes().startswith(b"\x89PNG")
+    # a cell is what the single form gives
+    single = tmp_path / "single"
+    assert main([*grid_command(single, "--population", populations[1], "--estimator", "rloo")]) == 0
+    assert content(single) == content(out / "mine-rloo")
+    # a grid may grow: finished cells stay byte for byte, and the table is that of the cells asked for
+    before = content(out)
+    assert main(grid_command(out, "--population", "uniform", "--estimators", "grpo", "rloo")) == 0
+    after = content(out)
+    for name, file in before.items():
+        if "/" in name:
+            assert after[name] == file, name
+    assert json.loads(after["grid.json"])["cells"] == [*names, "uniform-grpo"]
+    shown = {row["cell"] for row in json.loads(after["summary.json"])["rows"]}
+    assert shown == {"uniform-grpo", "uniform-rloo"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--populations", "uniform", "easy"], "population must be one of ['skills', 'uniform'"),
+        (["--populations", "uniform", "uniform"], "estimators must be named once each, got"),
+        (
+            ["--populations", "uniform", "skills", "--policy", "tabular"],
+            "policy must be 'skills' for",
+        ),
+        (["--populations", "dead", "--set", "cures.temperature=-1"], "temperature must be a float"),
+        (["--populations", "dead", "--set", "cures.subset_N=category"], "has no categories"),
+        (["--populations", "nowhere.json"], "nowhere.json: path must be an existing file"),
+    ],
+)
+def test_a_grid_with_a_bad_cell_starts_nothing(more, message, tmp_path, capsys):
+    assert main(grid_command(tmp_path / "out", *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_grids_and_single_comparisons_do_not_mix(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert main(grid_command(tmp_path, "--populations", "dead")) == 2
+    assert "out must be empty or a folder of cells (with grid.json)" in capsys.readouterr().err
+    grid = tmp_path / "grid"
+    grid.mkdir()
+    (grid / "grid.json").write_text('{"cells": []}')
+    assert main(grid_command(grid, "--population", "dead")) == 2
+    assert "out must be empty or a run folder (with config.json)" in capsys.readouterr().err
+
+
+def test_subsets_can_be_cut_by_category(tmp_path):
+    """Every plan of cures stays within one category; with random subsets it does not (control)."""
+    cut = {"cures": {"subset_N": "category"}}
+    small = SMALL | {"pool": 120, "population": "categories"}
+    for options, is_pure in ((cut, True), ({"cures": {"num_subsets": 8}}, False)):
+        settings = Settings(arms=("cures",), options=options, **small)
+        scheduler, host = build(settings, ArmTask("cures", 0, False))
+        assert scheduler.num_subsets == 8
+        category_N = host.population.category_N
+        plans = [scheduler.propose()]
+        assert (len(set(category_N[plans[0].prompt_B])) == 1) == is_pure

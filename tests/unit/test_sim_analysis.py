@@ -170,3 +170,15 @@ def test_tables_lose_nothing_in_eighty_columns(root):
     assert "…" not in text.getvalue()
     assert text.getvalue().count("≤ 10.25 [0.00, 12.50]") == 3  # numbers in one piece
     assert "missing pending wasted used steps" in text.getvalue()
+    assert "What was sampled" not in text.getvalue()  # these runs kept no records
+    known = {"effective_prompts": 123456.7, "never_visited": 1.0, "wasted_by_quarter": [1.0] * 4}
+    scores = {"log_loss": 1.6, "log_loss_truth": 0.5, "brier": 1.0, "brier_truth": 0.1}
+    posterior = {"coverage": {"0.5": 1.0, "0.8": 1.0, "0.95": 1.0}, **scores}
+    for row in comparison["arms"].values():
+        row["diagnostics"] = known | {"posterior": posterior}
+    comparison["arms"]["uniform"]["diagnostics"] = known | {"posterior": None}
+    text = io.StringIO()
+    show(config, comparison, root, Console(file=text, width=80))
+    assert "…" not in text.getvalue()
+    assert text.getvalue().count("100% 100% 1.00 1.00 1.00  +1.1000 +0.9000") == 2
+    assert text.getvalue().count("p=0.031") == 2  # 2 / 2^6, by hand

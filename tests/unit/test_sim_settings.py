@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from cures import list_schedulers
+from cures.schedulers import SCHEDULERS
+from cures.schedulers.uniform import Uniform
 from sim.arm import ArmTask, build
 from sim.cli import main, parser
 from sim.commands.compare import settings_of
+from sim.population_file import EmpiricalLaw, write_population
 from sim.populations import LAWS, POLICIES, POPULATIONS, make_population
 from sim.settings import LEARNING_RATES, Seeds, Settings, check_same, parse_options
 
@@ -102,7 +105,7 @@ def test_the_learning_rate_follows_optimiser_and_policy(optimiser, policy):
 
 @pytest.mark.parametrize(
     "key", ["num_prompts", "batch_size", "budget", "seed", "estimator", "true_success_rate",
-            "prior_success_rate_N", "total_rollouts"],
+            "prior_success_rate_N", "total_rollouts", "category_N"],
 )  # fmt: skip
 def test_an_arm_cannot_have_a_protocol_of_its_own(key):
     with pytest.raises(ValueError, match=key):
@@ -180,3 +183,88 @@ def test_help_names_every_scheduler_population_and_policy(capsys):
     assert f"{LAWS['dead'][1][0]:.0%}".replace("%", " %") + " never" in below
     assert f"{LAWS['dead'][1][1]:.0%}".replace("%", " %") + " always" in below
     assert f"{LAWS['coins'][1][2]:.0%}".replace("%", " %") + " rewarded by coin" in below
+
+
+# -- population files --------------------------------------------------------------------------------
+
+
+def law_of(**changes):
+    given = {"name": "mine", "success_rate_K": [0.1, 0.6], "weight_K": [0.5, 0.5]}
+    return EmpiricalLaw(**(given | changes))
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_population(
+        tmp_path / "p.json", law_of(policy="tabular", learning_rate=0.123, drift_sd=0.1)
+    )
+    return str(tmp_path / "p.json")
+
+
+def test_a_population_file_gives_name_policy_and_learning_rate(path):
+    settings = Settings(arms=("cures",), population=path)
+    assert (settings.population, settings.policy) == ("mine", "tabular")
+    assert settings.learning_rate == 0.123
+    # what the caller says goes before; the suggestion is one for its own policy and Adam
+    assert Settings(arms=(), population=path, learning_rate=0.5).learning_rate == 0.5
+    other = Settings(arms=(), population=path, policy="skills")
+    assert other.learning_rate == LEARNING_RATES["adam"]["skills"]
+    plain = Settings(arms=(), population=path, optimiser="sgd")
+    assert plain.learning_rate == LEARNING_RATES["sgd"]["tabular"]
+
+
+def test_a_run_folder_needs_no_population_file(path, tmp_path):
+    settings = Settings(arms=("cures",), population=path, pool=20, batch_size=2, held_out=4)
+    stored = settings.as_json()
+    (tmp_path / "p.json").unlink()
+    again = Settings(**stored | {"arms": tuple(stored["arms"])})
+    assert again == settings
+    population = build(again, ArmTask("cures", 0, False))[1].population
+    assert (population.name, population.drift_sd) == ("mine", 0.1)
+
+
+def test_another_file_of_the_same_name_is_another_comparison(path, tmp_path):
+    stored = Settings(arms=("cures",), population=path).as_json()
+    check_same(Settings(arms=("cures",), population=path), stored, "runs/x")
+    write_population(
+        tmp_path / "p.json", law_of(policy="tabular", learning_rate=0.123, drift_sd=0.2)
+    )
+    with pytest.raises(ValueError, match=r"empirical\.drift_sd must be 0\.1 as in runs/x/config"):
+        check_same(Settings(arms=("cures",), population=path), stored, "runs/x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "policy", "message"),
+    [
+        ({"name": "uniform"}, None, r"compare: name in .*p\.json must be none of \['skills'"),
+        ({"transfer": 0.5}, "skills", "compare: policy must be 'item_response' for a population"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(changes, policy, message, tmp_path):
+    write_population(tmp_path / "p.json", law_of(**changes))
+    with pytest.raises(ValueError, match=message):
+        Settings(arms=("cures",), population=str(tmp_path / "p.json"), policy=policy)
+
+
+def test_a_config_from_before_population_files_is_still_the_same_comparison():
+    stored = Settings(arms=("cures",)).as_json()
+    del stored["empirical"]
+    check_same(Settings(arms=("cures",)), stored, "runs/x")
+
+
+def test_categories_are_told_to_schedulers_that_ask(monkeypatch):
+    class Asks(Uniform):
+        name = "uniform"
+
+        def __init__(self, num_prompts, batch_size, budget, seed=0, *, category_N, **options):
+            self.category_N = category_N
+            super().__init__(num_prompts, batch_size, budget, seed, **options)
+
+    monkeypatch.setitem(SCHEDULERS, "uniform", Asks)
+    small = {"pool": 30, "batch_size": 2, "held_out": 4}
+    settings = Settings(arms=(), population="categories", **small)
+    scheduler, host = build(settings, ArmTask("uniform", 0, False))
+    np.testing.assert_array_equal(scheduler.category_N, host.population.category_N[:30])
+    # a population without categories has nothing to tell: the scheduler says what it misses
+    with pytest.raises(ValueError, match="make_scheduler: keyword 'category_N' of 'uniform' must"):
+        build(Settings(arms=(), population="uniform", **small), ArmTask("uniform", 0, False))

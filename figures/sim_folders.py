@@ -1,0 +1,153 @@
+"""Reading the run folders of ``sim compare``: arms, curves, updates and evidence, as arrays.
+
+Additional axis suffixes: ``_S`` seeds, ``_E`` points of the common grid of generated rollouts, ``_U``
+updates, 0 (before the first one) included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cures.checks import FloatArray, as_choice, fail
+from cures.comparison import paired_difference
+from cures.storage import load_state, read_json, read_jsonl
+
+FloatMatrix = NDArray[np.float64]
+REFERENCE = "uniform"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A finished comparison.
+
+    Attributes
+    ----------
+    folder : Path
+    config, result : dict
+        ``config.json`` and ``comparison.json``.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def arms(self) -> list[str]:
+        """Arms, in the order of the settings."""
+        return list(self.config["arms"])
+
+    @property
+    def seeds(self) -> int:
+        """Paired seeds of every arm."""
+        return int(self.config["seeds"])
+
+    @property
+    def label(self) -> dict[str, str]:
+        """What tells comparisons apart."""
+        return {key: str(self.config[key]) for key in ("population", "estimator", "optimiser")}
+
+    def options(self, arm: str) -> dict[str, Any]:
+        """Keyword arguments that the arm's scheduler was given."""
+        return dict(self.config["options"].get(arm, {}))
+
+    def curve(self, arm: str) -> tuple[FloatArray, FloatMatrix]:
+        """Grid of generated rollouts (E,) and held-out success on it (S, E)."""
+        curves = [load_state(folder / "curve.npz") for folder in self._folders(arm)]
+        grid_E = np.asarray(curves[0]["grid_E"])
+        return grid_E, np.array([curve["held_out_E"] for curve in curves])
+
+    def by_update(self, arm: str) -> FloatMatrix:
+        """Held-out success after 0, 1, 2 ... updates, as many as every seed has, (S, U)."""
+        curves = [load_state(folder / "curve.npz") for folder in self._folders(arm)]
+        rows = [[curve["start"], *np.asarray(curve["held_out_U"])] for curve in curves]
+        shortest = min(map(len, rows))
+        return np.array([row[:shortest] for row in rows], dtype=np.float64)
+
+    def metric(self, arm: str, key: str) -> FloatMatrix:
+        """A column of ``metrics.jsonl``, as many updates as every seed has, (S, U - 1)."""
+        rows = [
+            [row[key] for row in read_jsonl(folder / "metrics.jsonl")]
+            for folder in self._folders(arm)
+        ]
+        shortest = min(map(len, rows))
+        return np.array([row[:shortest] for row in rows], dtype=np.float64)
+
+    def outcomes(self, arm: str) -> list[list[dict[str, Any]]]:
+        """Rows of ``outcomes.jsonl`` per seed."""
+        paths = [folder / "outcomes.jsonl" for folder in self._folders(arm)]
+        for path in paths:
+            if not path.exists():
+                fail("figures", "run folder", f"with {path.name} (--outcomes)", str(path.parent))
+        return [read_jsonl(path) for path in paths]
+
+    def _folders(self, arm: str) -> list[Path]:
+        as_choice("figures", f"arm of {self.folder}", arm, tuple(self.arms))
+        return [self.folder / "arms" / f"{arm}-{seed}" for seed in range(self.seeds)]
+
+
+def read(folder: Path) -> Comparison:
+    """A finished comparison.
+
+    Raises
+    ------
+    ValueError
+        If the folder does not hold one.
+    """
+    for name in ("config.json", "comparison.json"):
+        if not (folder / name).is_file():
+            legal = f"a finished comparison with {name} (python -m figures runs makes them)"
+            fail("figures", "run folder", legal, str(folder))
+    return Comparison(
+        folder, read_json(folder / "config.json"), read_json(folder / "comparison.json")
+    )
+
+
+def difference(arm_S: FloatArray, reference_S: FloatArray) -> FloatArray:
+    """Mean of the paired differences with the ends of its 95 % interval: NaN below six seeds."""
+    result = paired_difference(arm_S, reference_S)
+    values = np.array([result.mean, result.low, result.high])
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:
+    """Nested arrays as one flat mapping, for files and for tests.
+
+    Examples
+    --------
+    >>> flatten({"a": {"b": [1, 2]}, "c": 3})
+    {'a/b': array([1, 2]), 'c': array(3)}
+    """
+    flat: dict[str, np.ndarray[Any, Any]] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{name}/"))
+        else:
+            flat[name] = np.asarray(value)
+    return flat
+
+
+def by_label(
+    folders: Iterable[Path], key: Callable[[Comparison], str], where: str
+) -> dict[str, Comparison]:
+    """Comparisons by a label that must be unique among them.
+
+    Raises
+    ------
+    ValueError
+        If two folders have the same label.
+    """
+    found: dict[str, Comparison] = {}
+    for folder in folders:
+        comparison = read(folder)
+        label = key(comparison)
+        if label in found:
+            fail(where, "run folders", f"one of {label}", [str(found[label].folder), str(folder)])
+        found[label] = comparison
+    return found
