@@ -11,9 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sim.calibration.pilots import CURVE_POINTS
 from sim.calibration.settings import CalibrationSettings
-from sim.calibration.study import calibrate
 from sim.population_file import POLICIES
 
 SUMMARY = "estimate the population of success rates of a real model from its rollouts"
@@ -102,7 +100,10 @@ def _number(group: Any, field: str, text: str) -> None:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Calibrate, write, print; status 0."""
+    # late: what it imports takes longer to load than the other commands together
     from sim.calibration.folder import check_folder, write  # draws: imports late
+    from sim.calibration.pilots import CURVE_POINTS
+    from sim.calibration.study import calibrate
 
     settings = CalibrationSettings(**{name: getattr(arguments, name) for name in DEFAULT})
     config = settings.as_json()
