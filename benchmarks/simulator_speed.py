@@ -148,7 +148,7 @@ def table(num_prompts: int) -> list[str]:
     return lines
 
 
-def compare_cpu_s(seeds: int) -> float:
+def compare_wall_s(seeds: int) -> float:
     """Wall seconds of a whole comparison in two workers, start of Python and figures included."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "sim", "compare", "--schedulers", *COMPARISON]
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="markdown page to write")
     arguments = parser.parse_args()
     lines = table(arguments.prompts)
-    compare_s = compare_cpu_s(8) if arguments.compare else None
+    compare_s = compare_wall_s(8) if arguments.compare else None
     text = page(lines, arguments.prompts, compare_s, current_commit())
     print(text)
     if arguments.page is not None:

@@ -155,10 +155,7 @@ def as_float_array(
     allow_nan: bool = False,
 ) -> FloatArray:
     """A one-dimensional finite float64 copy (NaN only where it means "not measured")."""
-    try:
-        given = np.asarray(value)
-    except ValueError:  # ragged
-        fail(where, parameter, "a one-dimensional array of real numbers", value)
+    given = as_array(where, parameter, value, "a one-dimensional array of real numbers")
     if given.dtype.kind not in "iuf":
         fail(where, parameter, "an array of real numbers", f"dtype {given.dtype}")
     array = given.astype(np.float64)  # astype copies: the caller's array is never aliased

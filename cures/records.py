@@ -26,6 +26,7 @@ from cures.checks import (
     BoolArray,
     FloatArray,
     IntArray,
+    as_array,
     as_bool,
     as_float,
     as_float_array,
@@ -105,7 +106,9 @@ class Moments:
     norm_wrong: FloatArray  # mean |s| over wrong rollouts, >= 0 (cures-released)
 
     def __post_init__(self) -> None:
-        length = np.asarray(self.sq_norm_correct).size
+        length = as_float_array(
+            "Moments", "sq_norm_correct", self.sq_norm_correct, allow_nan=True
+        ).size
         for f in fields(self):
             low = None if f.name == "sq_norm_difference" else 0.0
             array = as_float_array(
@@ -310,9 +313,10 @@ class Selection:
         if both.size or np.unique(self.discard_G).size != self.discard_G.size:
             fail(where, "discard_G", "unique and apart from group_G", self.discard_G.tolist())
         if self.keep_G2 is not None:
-            keep = np.asarray(self.keep_G2)
+            legal = f"counts of shape ({size}, 2)"
+            keep = as_array(where, "keep_G2", self.keep_G2, legal)
             if keep.dtype.kind not in "iu" or keep.shape != (size, 2) or (keep < 0).any():
-                fail(where, "keep_G2", f"counts of shape ({size}, 2)", self.keep_G2)
+                fail(where, "keep_G2", legal, self.keep_G2)
             set_(self, "keep_G2", keep.astype(np.int64))
         if self.baseline_G is not None:
             baseline_G = as_float_array(where, "baseline_G", self.baseline_G, length=size)
@@ -325,7 +329,8 @@ class Selection:
     @classmethod
     def empty(cls, discard_G: ArrayLike = ()) -> Selection:
         """Nothing to train on yet."""
-        return cls(np.zeros(0, np.int64), np.zeros(0), np.asarray(discard_G, dtype=np.int64))
+        discard = as_int_array("Selection", "discard_G", discard_G, low=0)
+        return cls(np.zeros(0, np.int64), np.zeros(0), discard)
 
     @property
     def is_update(self) -> bool:
@@ -335,7 +340,7 @@ class Selection:
 
 def binary_rewards(where: str, reward_R: ArrayLike, threshold: float | None) -> FloatArray:
     """Rewards as exact 0.0 / 1.0, or an error that names the way out (``threshold=``)."""
-    given = np.asarray(reward_R)
+    given = as_array(where, "reward_R", reward_R, "a one-dimensional array of 0 and 1")
     if given.dtype.kind == "b":
         given = given.astype(np.int64)
     if given.size == 0 and given.ndim == 1:

@@ -69,9 +69,9 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, StateValue]) ->
     for key, value in state.items():
         if not isinstance(key, str) or key in ("file", "allow_pickle"):  # np.savez's own arguments
             fail("save_state", "key", "a string other than 'file' and 'allow_pickle'", key)
-        array = np.asarray(value)
         scalar = isinstance(value, bool | int | float | str)
-        if array.dtype.kind not in "biufU" or not (scalar or isinstance(value, np.ndarray)):
+        array = np.asarray(value if scalar or isinstance(value, np.ndarray) else None)
+        if array.dtype.kind not in "biufU":
             fail("save_state", f"state[{key!r}]", "an array, int, float or str", value)
         arrays[key] = array
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -112,10 +112,10 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file; a syntax error names the file."""
+    """Read a JSON file; what is no UTF-8 or no JSON is refused with the file's name."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"read_json: {path} is not valid JSON: {error}") from error
 
 
@@ -173,8 +173,12 @@ class JsonlLog:
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Rows of a JSON lines file; a bad line is an error that names its number."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"read_jsonl: {path}: {error}") from error
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_error(error)
         return 2
     except KeyboardInterrupt:
-        console.print("\nStopped. Finished runs are kept; the same command goes on from here.")
+        console.print(f"\nStopped. {COMMANDS[arguments.command].STOPPED}")
         return 130
     except BrokenProcessPool:
         _print_error("a worker process was killed; the same command goes on from here")

@@ -31,7 +31,7 @@ def prepare(settings: Settings, root: Path) -> None:
         If a scheduler refuses its options, or the folder holds another comparison (one with fewer
         seeds but otherwise equal settings grows).
     """
-    refuse_file(root)
+    refuse_file("compare", "out", root)
     for arm in settings.arms:
         build(settings, ArmTask(arm, 0, False))
     path = root / "config.json"
@@ -51,11 +51,18 @@ def prepare(settings: Settings, root: Path) -> None:
     write_json(path, settings.as_json())
 
 
-def refuse_file(root: Path) -> None:
-    """Refuse a run folder that is a file, or that would lie in one."""
-    existing = next(place for place in (root, *root.parents) if place.exists())
+def refuse_file(where: str, parameter: str, folder: Path) -> None:
+    """Refuse a folder that is a file, or that would lie in one."""
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
     if not existing.is_dir():
-        raise ValueError(f"compare: out must be a folder, got {root}, where {existing} is a file")
+        problem = f"got {folder}, where {existing} is a file"
+        raise ValueError(f"{where}: {parameter} must be a folder, {problem}")
+
+
+def check_means(jobs: int, checkpoint_every_s: float) -> None:
+    """Refuse a number of processes or a time between checkpoints that is none."""
+    as_int("compare", "jobs", jobs, 1)
+    as_float("compare", "checkpoint_every", checkpoint_every_s, 0.0)
 
 
 def compare(
@@ -92,8 +99,7 @@ def compare(
     the same bits has to start with ``OMP_NUM_THREADS``, ``OPENBLAS_NUM_THREADS`` and
     ``MKL_NUM_THREADS`` at 1.
     """
-    as_int("compare", "jobs", jobs, 1)
-    as_float("compare", "checkpoint_every", checkpoint_every_s, 0.0)
+    check_means(jobs, checkpoint_every_s)
     prepare(settings, root)
     run_arms(
         settings,

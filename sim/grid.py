@@ -55,16 +55,18 @@ def prepare_grid(cells: Cells, root: Path) -> None:
     ValueError
         If a scheduler refuses its options in some cell, or the folder holds something else.
     """
-    refuse_file(root)
+    refuse_file("compare", "out", root)
     first_of = {settings.population: settings for settings in reversed(cells.values())}
     for settings in first_of.values():  # what a scheduler refuses does not hang on the estimator
         for arm in settings.arms:
             build(settings, ArmTask(arm, 0, False))
     path = root / "grid.json"
-    stored: list[str] = []
+    stored: Any = []
     if path.is_file():
         content = read_json(path)
-        stored = content.get("cells", []) if isinstance(content, Mapping) else []
+        stored = content.get("cells") if isinstance(content, Mapping) else None
+        if not isinstance(stored, list) or not all(isinstance(name, str) for name in stored):
+            fail("compare", str(path), "an object with a list of names, 'cells'", content)
     elif root.exists() and any(not entry.name.startswith(".") for entry in root.iterdir()):
         raise ValueError(
             f"compare: out must be empty or a folder of cells (with grid.json), got {root}"

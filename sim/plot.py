@@ -77,7 +77,7 @@ PANELS = (
     ("wasted", "trained rollouts with advantage 0, share", None),
     ("never_visited", "prompts without any rollout, share", None),
     ("effective_prompts", "prompts visited (effective number)", None),
-    ("coverage_80", "true rates inside the 80 % interval", 0.8),
+    ("coverage_80", "true rates inside the 80 % interval (0 and 1: never)", 0.8),
     ("log_loss", "log-loss above the truth's, per rollout", 0.0),
     ("brier", "Brier score above the truth's, per rollout", 0.0),
 )

@@ -2,9 +2,9 @@
 
 Looking at a 95 % interval after every few seeds and stopping at the first verdict is wrong more often
 than 5 %: an arm exactly at the margin gets a verdict in 13 % of four looks. Here an early look stops
-only where an interval of 99.9 % decides, and the last one, at 32 seeds, is an ordinary one; four
-looks are then wrong as often as one (Haybittle and Peto's rule [1]_, [2]_). What is undecided at 32
-seeds stays undecided, which is no pass.
+only where an interval of 99.9 % decides, which takes eleven seeds, so a look at eight never does; the
+last one, at 32 seeds, is an ordinary one. Four looks are then wrong as often as one (Haybittle and
+Peto's rule [1]_, [2]_). What is undecided at 32 seeds stays undecided, which is no pass.
 
 References
 ----------

@@ -15,9 +15,10 @@ import sympy as sp
 from theory import policies
 from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step, numeric
 from theory.exact_problem import kl
+from theory.rewards import drawn_improvements
 from theory.search import Vector, largest
 from theory.symbols import delta, p, potential, q, share
-from theory.trust_region import exact_dataset_improvement
+from theory.trust_region import exact_dataset_improvement, exact_improvement
 
 mean_variance = sp.Symbol(r"\bar{v}", positive=True)  # E_rho[p (1-p)]
 variation = sp.Symbol("kappa", nonnegative=True)  # coefficient of variation of sqrt(p (1-p))
@@ -259,7 +260,7 @@ def _enumerate_dataset(f: Formulas) -> Iterator[Exact]:
     )
 
 
-def _sample_dataset(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_dataset(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     rate_N, prob_N = np.array([0.5, 0.02]), np.array([0.5, 0.5])
     over = numeric(f["stated"], (p, q, share, delta))
     logit_N = np.log(rate_N / (1.0 - rate_N))
@@ -289,6 +290,13 @@ def _sample_dataset(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         "attained by the corrected bound",
         float(numeric(f["corrected"], (p, q, share, delta))(first, second, 0.3, radius)), best,
         float(over(first, second, 0.3, radius)), "Eq. (12)", sense="max", tolerance=3e-6,
+    )  # fmt: skip
+    _, rise_N = exact_dataset_improvement(rate_N, 1e-4, prob_N)
+    yield Estimate.of(
+        r"$p = 0.5$ and $0.02$, $\delta = 10^{-4}$: mean reward at the exact optimum, less the old one",
+        drawn_improvements(rng, rate_N, rise_N, prob_N, rollouts=10**6),
+        expected=float(numeric(f["corrected"], (p, q, share, delta))(0.5, 0.02, 0.5, 1e-4)),
+        control=float(over(0.5, 0.02, 0.5, 1e-4)), control_is="Eq. (12)",
     )  # fmt: skip
 
 
@@ -367,7 +375,7 @@ def _enumerate_split(f: Formulas) -> Iterator[Exact]:
     )
 
 
-def _sample_split(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_split(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     rate_N, prob_N = rng.uniform(0.02, 0.98, 5), rng.dirichlet(np.full(5, 3.0))
     variance_N = rate_N * (1.0 - rate_N)
 
@@ -379,6 +387,16 @@ def _sample_split(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
     yield Search(
         r"five prompts, $\delta = 1$: first-order gain over all splits of the divergence",
         gain(part_N), found, gain(np.ones(5)), "the same divergence for all: (12)", sense="max",
+    )  # fmt: skip
+    rate_N, prob_N, radius = np.array([0.5, 0.5, 0.0, 1.0]), np.full(4, 0.25), 1e-6
+    part_N = numeric(f["split"], (p, delta, mean_variance))(rate_N[:2], radius, 1 / 8)
+    rise_N = np.append(exact_improvement(rate_N[:2], part_N), [0.0, 0.0])
+    alone = float(np.sqrt(2 * radius * 0.25)) / 2  # (12)
+    yield Estimate.of(
+        r"half of the prompts dead, half at $p = 1/2$: mean reward by the best split, over (12)",
+        drawn_improvements(rng, rate_N, rise_N, prob_N, rollouts=10**8) / alone,
+        expected=float(f["alive"].subs(alive, sp.Rational(1, 2))), control=1.0,
+        control_is="the same divergence for all",
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import sympy as sp
 
 from theory import policies
-from theory.claims import Claim, Exact, Formulas, Search, Status, Step, numeric
+from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step, numeric
 from theory.decide import solution
 from theory.search import largest
 from theory.symbols import delta
@@ -129,7 +129,7 @@ def _enumerate_step(f: Formulas) -> Iterator[Exact]:
     )
 
 
-def _sample_step(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_step(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     size, radius = 5, 0.03
     root = rng.normal(size=(size, size)) + 2.0 * np.eye(size)
     fisher, g = root @ root.T, rng.normal(size=size)
@@ -141,6 +141,12 @@ def _sample_step(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
     yield Search(
         "five parameters, sequential quadratic programming", float(value), found,
         float(g @ plain), "the plain gradient, scaled to the boundary", sense="max",
+    )  # fmt: skip
+    score_S_D = rng.normal(size=(100_000, size)) @ root.T  # covariance: the Fisher matrix
+    yield Estimate.of(
+        r"squared improvement as $2\delta$ times the mean square of $s^\top F^{-1} g$ over scores",
+        2.0 * radius * (score_S_D @ np.linalg.solve(fisher, g)) ** 2, expected=float(value) ** 2,
+        control=float(g @ plain) ** 2, control_is="the plain gradient",
     )  # fmt: skip
 
 

@@ -218,7 +218,7 @@ class Claim:
     enumerate : callable
         Formulas -> exact comparisons.
     sample : callable
-        Formulas, numpy generator -> Monte Carlo estimates or searches.
+        Formulas, numpy generator -> at least one Monte Carlo estimate; searches beside it.
     """
 
     number: str
@@ -269,7 +269,7 @@ class Claim:
 
 def kinds_missing(evidence: Iterable[Evidence]) -> list[str]:
     """Which of the three kinds of check did not take place."""
-    kinds = {"symbolic": (Step,), "exact": (Exact,), "numerical": (Estimate, Search)}
+    kinds = {"symbolic": (Step,), "exact": (Exact,), "Monte Carlo": (Estimate,)}
     seen = {type(item) for item in evidence}
     return [name for name, kind in kinds.items() if not seen.intersection(kind)]
 

@@ -245,7 +245,7 @@ def _enumerate_table(f: Formulas) -> Iterator[Exact]:
     )
 
 
-def _sample_table(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_table(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     size = 12
     pi = rng.dirichlet(np.ones(size))
     right = np.arange(size) < 5
@@ -260,6 +260,13 @@ def _sample_table(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         r"a random table of twelve answers: best of $(c^\top g)^2 / c^\top F c$ over directions $c$",
         float(numeric(f["natural"], p)(rate)), found, norm(g), "the plain gradient",
         sense="max",
+    )  # fmt: skip
+    answer_S = rng.choice(size, size=100_000, p=pi)
+    used_S = ((np.eye(size) - pi) @ np.linalg.pinv(fisher) @ g)[answer_S]
+    yield Estimate.of(
+        r"the same table: mean square of $s^\top F^+ g$ over sampled answers", used_S**2,
+        expected=float(numeric(f["natural"], p)(rate)), control=norm(g),
+        control_is="the plain gradient",
     )  # fmt: skip
 
 
@@ -348,7 +355,7 @@ def _parts(pi: sp.Matrix, score: sp.Matrix, right: tuple[int, ...]) -> dict[sp.S
     return {between: sum(shares[i] * means[i] ** 2 for i in range(2)), within: inside}
 
 
-def _sample_restricted(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_restricted(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     pi = np.array([0.1, 0.15, 0.3, 0.2, 0.25])
     right = np.array([1.0, 1.0, 0.0, 0.0, 0.0])
 
@@ -374,6 +381,13 @@ def _sample_restricted(f: Formulas, rng: np.random.Generator) -> Iterator[Search
         "a random model of two parameters for that prompt: its best direction",
         float(f["several"].subs({p: sp.Rational(1, 4), separation: t})),
         found, norm(score @ plain), "the plain gradient", sense="max",
+    )  # fmt: skip
+    natural = np.linalg.solve((score.T * pi) @ score, plain)
+    yield Estimate.of(
+        "the same model: mean square of $s^\\top F^{-1} g$ over sampled answers",
+        (score @ natural)[rng.choice(5, size=100_000, p=pi)] ** 2,
+        expected=float(f["several"].subs({p: sp.Rational(1, 4), separation: t})),
+        control=3 / 16, control_is="the ceiling",
     )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import sympy as sp
 from scipy.optimize import brentq, minimize_scalar
 
-from theory.claims import Claim, Exact, Formulas, Search, Status, Step, numeric
+from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step, numeric
+from theory.rewards import drawn_improvements
 from theory.search import Vector, largest, to_boundary
 from theory.symbols import delta, p, q
 from theory.trust_region import exact_improvement
@@ -92,7 +93,7 @@ def _in_primes(expression: sp.Expr) -> sp.Expr:
     return sp.expand(sp.expand_log(expression, factor=True))
 
 
-def _sample_exact(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_exact(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     pi = np.array([0.08, 0.12, 0.3, 0.15, 0.35])
     right, rate, radius = np.arange(5) < 2, 0.2, 0.05
     spent = numeric(f["divergence"], (p, q))
@@ -114,6 +115,14 @@ def _sample_exact(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
     yield Search(
         r"a table of five answers, $p = 0.2$, $\delta = 0.05$: all logits free", float(best),
         found, gain(length * plain), "the plain gradient, to the boundary", sense="max",
+    )  # fmt: skip
+    new = rate + best
+    up, down = float(np.log(rate / new)), float(np.log((1 - rate) / (1 - new)))
+    ratio_K = np.where(right, up, down)
+    yield Estimate.of(
+        "divergence at the optimum: mean log-ratio of the old chances of sampled answers to the new",
+        ratio_K[rng.choice(5, size=100_000, p=pi)], expected=float(spent(rate, new)),
+        control=float(spent(new, rate)), control_is="the other way round",
     )  # fmt: skip
 
 
@@ -164,7 +173,7 @@ def _enumerate_pinsker(f: Formulas) -> Iterator[Exact]:
     )  # fmt: skip
 
 
-def _sample_pinsker(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_pinsker(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     radius = 1e-7
     found = minimize_scalar(
         lambda x: -float(exact_improvement(x, radius)), bounds=(0.05, 0.95), method="bounded",
@@ -175,6 +184,13 @@ def _sample_pinsker(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         r"$\delta = 10^{-7}$: the most that a prompt of any success rate can gain",
         float(numeric(f["bound"], delta)(radius)), -float(found.fun),
         float(exact_improvement(other, radius)), f"$p = {other:.3f}$", sense="max",
+    )  # fmt: skip
+    wide = 1e-4
+    yield Estimate.of(
+        r"$\delta = 10^{-4}$: mean reward of the best policy, less $p = 1/2$",
+        drawn_improvements(rng, [0.5], exact_improvement([0.5], wide), [1.0], rollouts=10**7),
+        expected=float(numeric(f["bound"], delta)(wide)),
+        control=float(exact_improvement(other, wide)), control_is=f"$p = {other:.3f}$",
     )  # fmt: skip
 
 

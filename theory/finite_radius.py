@@ -12,9 +12,10 @@ from functools import cache
 import numpy as np
 import sympy as sp
 
-from theory.claims import Claim, Exact, Formulas, Relation, Search, Status, Step, numeric
+from theory.claims import Claim, Estimate, Exact, Formulas, Relation, Search, Status, Step, numeric
 from theory.decide import solution
 from theory.exact_problem import divergence, kl
+from theory.rewards import drawn_improvements
 from theory.search import largest
 from theory.symbols import delta, p, potential, q
 from theory.trust_region import divergence as divergence_of
@@ -104,7 +105,7 @@ def _enumerate_order(f: Formulas) -> Iterator[Exact]:
         )  # fmt: skip
 
 
-def _sample_order(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_order(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     rate, radius = float(rng.uniform(0.05, 0.3)), 1e-9
     h = np.sqrt(2.0 * radius / (rate * (1.0 - rate)))
     bound = rate * (1.0 - rate) * h
@@ -123,6 +124,16 @@ def _sample_order(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
             float(numeric(f[name], (p, delta))(rate, radius)), float(value), 1.0, "leading order",
             sense="max", tolerance=1e-7,
         )  # fmt: skip
+    rate, radius = 0.1, 1e-5
+    bound = np.sqrt(2.0 * radius * rate * (1.0 - rate))
+    rise_S = drawn_improvements(
+        rng, [rate], exact_improvement([rate], radius), [1.0], rollouts=10**9
+    )
+    yield Estimate.of(
+        r"$p = 0.1$, $\delta = 10^{-5}$: mean reward at the exact optimum, less $p$, over (11)",
+        rise_S / bound, expected=float(numeric(f["exact"], (p, delta))(rate, radius)), control=1.0,
+        control_is="leading order",
+    )  # fmt: skip
 
 
 # -- 1.8 any radius --------------------------------------------------------------------------------
@@ -207,7 +218,7 @@ def _enumerate_any_radius(f: Formulas) -> Iterator[Exact]:
         )  # fmt: skip
 
 
-def _sample_any_radius(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_any_radius(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     rate, radius = 0.01, 0.1
     over = numeric(f["stated"], (p, delta))
     found, _ = largest(
@@ -223,6 +234,15 @@ def _sample_any_radius(f: Formulas, rng: np.random.Generator) -> Iterator[Search
         rf"$\delta = 10^{{-10}}$, $p = {rate:.3f}$: the corrected bound is attained to second order",
         float(numeric(f["corrected"], (p, delta))(rate, 1e-10)), float(exact_improvement(rate, 1e-10)),
         float(over(rate, 1e-10)), "Eq. (11)", sense="max",
+    )  # fmt: skip
+    rate, radius = 0.05, 1e-5
+    yield Estimate.of(
+        r"$p = 0.05$, $\delta = 10^{-5}$: mean reward at the exact optimum, less $p$",
+        drawn_improvements(
+            rng, [rate], exact_improvement([rate], radius), [1.0], rollouts=10**9
+        ),
+        expected=float(numeric(f["corrected"], (p, delta))(rate, radius)),
+        control=float(over(rate, radius)), control_is="Eq. (11)",
     )  # fmt: skip
 
 

@@ -181,7 +181,7 @@ def _enumerate_reach(f: Formulas) -> Iterator[Exact]:
     yield Exact("two answers, $p = 1/2$: $D$", two[D], f["furthest"].subs(G, two[G_1]))
 
 
-def _sample_reach(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_reach(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     pi_K, right_K = np.array([0.4, 0.3, 0.2, 0.1]), np.array([True, True, False, False])
 
     def gap(flat: Array) -> float:
@@ -207,6 +207,15 @@ def _sample_reach(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         control=1.0,
         control_is="$G^2$, all that is possible at every $p$ at once",
         sense="max",
+    )
+    # wrong scores all alike, right ones as far from them as E s = 0 lets them be; two rollouts of each
+    side_S_2 = rng.choice([-1.0, 1.0], size=(40_000, 2)) * (1 - (3 / 7) ** 2) ** 0.5
+    yield Estimate.of(
+        "$p = 0.7$, $G = 1$, the attaining scores: product of the differences of two pairs",
+        (3 / 7 + 1) ** 2 + side_S_2.prod(axis=1),
+        expected=float(f["ceiling"].subs({p: 0.7, G: 1})) ** 2,
+        control=1.0,
+        control_is="$G^2$",
     )
 
 

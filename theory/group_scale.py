@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 import sympy as sp
 
-from theory.claims import Claim, Exact, Formulas, Search, Status, Step, numeric
+from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step, numeric
 from theory.finite_groups import THREE, V_0, V_1, binomial_mean, is_mixed, k, mixed, values
 from theory.group_draws import Array
 from theory.group_normalisation import V
@@ -158,7 +158,7 @@ def _ratio(policy: SmallPolicy, size: int, scale: Callable[[int], sp.Rational]) 
     return sum(x * x for x in total) / square
 
 
-def _sample_best(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_best(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     size, at = 6, {p: 0.2, V_1: 1.0, V_0: 0.5, D: 1.5, n: 6}
     count_K = np.arange(1, size, dtype=np.float64)
     chance_K = np.array([float(chance.subs({**at, k: int(c)})) for c in count_K])
@@ -196,6 +196,14 @@ def _sample_best(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         control=float(_grpo(f, many).subs(plain_at)),
         control_is="GRPO",
         sense="max",
+    )
+    right_S = rng.binomial(many, rate, size=400_000)
+    yield Estimate.of(
+        r"$n = 5$, $p = .2$: mean of $k(n-k)/n$, the ratio of RLOO in units of $D^2/V$",
+        right_S * (many - right_S) / many,
+        expected=float(f["rloo"].subs(plain_at)),
+        control=float(_grpo(f, many).subs(plain_at)),
+        control_is="GRPO",
     )
 
 

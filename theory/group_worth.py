@@ -213,6 +213,25 @@ def _prove_rate(f: Formulas) -> Iterator[Step]:
         f["many"] ** 2,
         name=r"\lim_{n \to \infty} \frac{p^2}{(1-p)^2}",
     )
+    near, further, angle = sp.symbols("c d theta", positive=True)
+    far = near + further
+    yield Step(
+        r"GRPO with $V_1 = V_0$, small $D$ (6.6): $w^2/P = w \cdot \mathbb{E}[\sqrt{k(n-k)} \mid "
+        r"\text{mixed}]$. With $\theta$ the logit of $p$, $k$ and $n-k$ at distance $c$ from $n/2$ have "
+        r"together a weight in proportion to $\cosh c\theta$. From a pair to one further out by $d$ the "
+        r"logarithm of the ratio grows with $\theta > 0$ at the rate",
+        sp.diff(sp.log(sp.cosh(far * angle) / sp.cosh(near * angle)), angle),
+        0,
+        certificate=further * sp.tanh(far * angle)
+        + near * sp.sinh(further * angle) / (sp.cosh(far * angle) * sp.cosh(near * angle)),
+        name=r"\frac{\partial}{\partial \theta} \log \frac{\cosh (c+d)\theta}{\cosh c\theta}",
+    )
+    yield Step(
+        r"so that weight moves outwards, to smaller $k(n-k)$, as $p$ leaves $1/2$ to either side: both "
+        r"factors are largest at $1/2$. The product at distance $c$ is",
+        (n / 2 - near) * (n / 2 + near),
+        n**2 / 4 - near**2,
+    )
 
 
 def _enumerate_rate(f: Formulas) -> Iterator[Exact]:
@@ -242,6 +261,11 @@ def _enumerate_rate(f: Formulas) -> Iterator[Exact]:
             max(grid, key=lambda x: values[x]),
             sp.Rational(1, 2),
         )
+        yield Exact(
+            rf"GRPO, $n = {size}$, $V_1 = V_0$, small $D$: of most signal over noise",
+            max(grid, key=lambda x: values[x] ** 2 / mixed.subs({n: size, p: x})),
+            sp.Rational(1, 2),
+        )
 
 
 def _spreads(first: sp.Expr, last: sp.Expr, size: int) -> tuple[sp.Expr, sp.Expr]:
@@ -254,7 +278,7 @@ def _spreads(first: sp.Expr, last: sp.Expr, size: int) -> tuple[sp.Expr, sp.Expr
     return found[V_1], found[V_0]
 
 
-def _sample_rate(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_rate(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     at = {V_1: rng.uniform(0.5, 1), V_0: rng.uniform(2, 3), D: rng.uniform(0.5, 1), n: 6}
     ratio = numeric(((product * D) ** 2 / variance_rloo).subs(at), p)
     found = minimize_scalar(lambda x: -float(ratio(x)), bounds=(0.01, 0.99), method="bounded")
@@ -274,6 +298,23 @@ def _sample_rate(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         control=float(ratio(0.5)),
         control_is="$p = 1/2$",
         sense="max",
+    )
+    at = {V_1: 0.25, V_0: 4, D: 1, n: 6}
+    odds = float(f["odds"].subs(at))
+    rate = odds / (1 + odds)
+    right_S_J = rng.random((200_000, 6)) < rate
+    normal_S_J = rng.normal(size=right_S_J.shape)
+    score_S_J = np.where(right_S_J, 1 - rate + 0.5 * normal_S_J, -rate + 2.0 * normal_S_J)
+    advantage_S_J = right_S_J - right_S_J.mean(axis=1, keepdims=True)
+    rloo_S = (advantage_S_J * score_S_J).sum(axis=1) / 5
+    plain = numeric(((product * D) ** 2 / variance_rloo).subs(at), p)
+    yield Estimate.of(
+        r"$V_1 = 1/4$, $V_0 = 4$, $D = 1$, $n = 6$ at the best odds: squared RLOO estimate over "
+        r"$|\nabla p|^2$, less 1",
+        (rloo_S / (rate * (1 - rate))) ** 2 - 1,
+        expected=1 / float(f["best"].subs(at)),
+        control=1 / float(plain(0.5)),
+        control_is="$p = 1/2$",
     )
 
 
@@ -319,7 +360,7 @@ where its square is
 $$<<best>>.$$
 At $n = 2$ or with $V_1 = V_0$ this is $p = 1/2$; for many rollouts the odds tend to $<<many>>$: if
 right answers resemble each other more than wrong ones do, the best prompts are those that fail more
-often than not.""",
+often than not. For GRPO with $V_1 = V_0$ and $nD^2$ small beside it (6.6) $p = 1/2$ is best too.""",
         formulas={
             "odds": sp.sqrt(((n - 1) * (V_1 + D**2) + V_0) / ((n - 1) * (V_0 + D**2) + V_1)),
             "best": n

@@ -202,7 +202,7 @@ def _enumerate_regulariser(f: Formulas) -> Iterator[Exact]:
         )
 
 
-def _sample_regulariser(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_regulariser(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     def weight(rate: np.ndarray | float) -> np.ndarray | float:
         return (rate + 1e-3 / rate) ** -0.5
 
@@ -214,6 +214,17 @@ def _sample_regulariser(f: Formulas, rng: np.random.Generator) -> Iterator[Searc
         control=float(weight(1e-3)),
         control_is="at $p = a$",
         sense="max",
+    )
+    # rewards have the mean p, and a right answer is waited for 1 / p rollouts
+    rate, size = 0.05, 400_000
+    inverse_S = (rng.random(size) < rate) + 0.001 * rng.geometric(rate, size=size)
+    at = {p: rate, regulariser: 0.001, power: 2}
+    yield Estimate.of(
+        "$w^{-2}$ at $p = 0.05$, $b = 2$: reward plus $a$ times the rollouts until a right one",
+        inverse_S,
+        expected=float(f["weight"].subs(at)) ** -2,
+        control=rate,
+        control_is="without the regulariser",
     )
 
 

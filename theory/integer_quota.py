@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from theory.claims import Claim, Exact, Formulas, Search, Status, Step
+from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step
 from theory.outcomes import rational
 from theory.quota import sigma
 from theory.splits import (
@@ -107,7 +107,7 @@ def _enumerate_integer(f: Formulas) -> Iterator[Exact]:
     )
 
 
-def _sample_integer(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_integer(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     sigma_B, rollouts = rng.uniform(0.2, 1.0, 5), 23
     quota_B = np.ones(5)
     for _ in range(rollouts - 5):
@@ -134,6 +134,23 @@ def _sample_integer(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         control_is="equal quotas",
         sense="min",
         tolerance=1e-12,
+    )
+    sigma_B, quota_B = np.array([6.0, 2.0, 1.0]), np.ones(3)
+    for _ in range(4):
+        pairs = zip(sigma_B, quota_B, strict=True)
+        quota_B[
+            np.argmax([float(f["marginal"].subs({sigma: int(s), n: int(k)})) for s, k in pairs])
+        ] += 1
+    mean_S = sum(
+        s * rng.normal(size=(200_000, int(k))).mean(axis=1)
+        for s, k in zip(sigma_B, quota_B, strict=True)
+    )
+    yield Estimate.of(
+        r"$\sigma = 6, 2, 1$, seven rollouts, greedy: squared error of the sum of means",
+        np.asarray(mean_S) ** 2,
+        expected=float((sigma_B**2 / np.array([4.0, 2.0, 1.0])).sum()),
+        control=float((sigma_B**2 / np.array([3.0, 2.0, 2.0])).sum()),
+        control_is="quotas 3, 2, 2",
     )
 
 

@@ -18,6 +18,7 @@ from theory import policies
 from theory.average_bound import average
 from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step, numeric
 from theory.decide import solution
+from theory.rewards import drawn_improvements
 from theory.search import Vector, largest
 from theory.symbols import delta, m, own_share, p, q, share
 
@@ -151,7 +152,7 @@ def _enumerate_own(f: Formulas) -> Iterator[Exact]:
         )  # fmt: skip
 
 
-def _sample_own(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_own(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     g_2_D = rng.normal(size=(2, 6))
     g_2_D[0, 3:] = 0.0
     g_2_D[1, :3] = 0.0  # parameters of their own
@@ -169,6 +170,23 @@ def _sample_own(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         r"two prompts, $\mu = 0.6$, $\delta = 0.02$: gain of the dataset over all $\rho$",
         float(plain_of(0.6, 0.6, *square_2, 0.02)), found, gain(0.0),
         "only the prompt of the larger gradient", sense="max",
+    )  # fmt: skip
+    rate_N, own_N, rho_N, radius = (
+        np.array([0.5, 0.1]),
+        np.array([0.2, 0.8]),
+        np.array([0.8, 0.2]),
+        1e-6,
+    )
+    logit_N = np.log(rate_N / (1 - rate_N))
+    sampled, objective = (float(x @ (rate_N * (1 - rate_N))) for x in (rho_N, own_N))
+    new_N = 1 / (1 + np.exp(-logit_N - np.sqrt(2 * radius / sampled)))
+    natural_of = numeric(f["natural"], (sampled_variance, own_variance, delta))
+    yield Estimate.of(
+        r"table, $p = 0.5$ and $0.1$, $\mu = 0.2$, $\rho = 0.8$, $\delta = 10^{-6}$: mean reward "
+        r"over the dataset after the natural step, less the old one",
+        drawn_improvements(rng, rate_N, new_N - rate_N, own_N, rollouts=10**8),
+        expected=float(natural_of(sampled, objective, radius)),
+        control=float(np.sqrt(2 * radius * sampled)), control_is="the gain on what is sampled",
     )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def _enumerate_optimum(f: Formulas) -> Iterator[Exact]:
         )
 
 
-def _sample_optimum(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_optimum(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     sigma_B, rollouts = rng.uniform(0.1, 1.0, 6), 48.0
 
     def variance(quota_B: np.ndarray) -> float:
@@ -98,6 +98,20 @@ def _sample_optimum(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
             control_is=r"quotas in proportion to $\sigma^2$",
             sense="min",
         )
+    sigma_3 = np.array([1.0, 2.0, 3.0])
+    at = {total: 6, m: 3, budget: 12}
+    quota_3 = [int(f["quota"].subs({**at, sigma: int(s)})) for s in sigma_3]
+    mean_S = sum(
+        s * rng.normal(size=(100_000, k)).mean(axis=1)
+        for s, k in zip(sigma_3, quota_3, strict=True)
+    )
+    yield Estimate.of(
+        r"$\sigma = 1, 2, 3$, twelve rollouts by (20): squared error of (16)",
+        np.asarray(mean_S / 3) ** 2,
+        expected=float(f["minimum"].subs(at)),
+        control=float((sigma_3**2 / 4).sum()) / 9,
+        control_is="equal quotas",
+    )
 
 
 # 4.3 -------------------------------------------------------------------------------------------

@@ -44,9 +44,10 @@ not give. Each claim is checked in three independent ways:
   negative, and sympy decides it. The words between the lines are the argument, and are ours.
 - **Enumeration.** The formula against brute force over all outcomes of a small case, in exact
   rational arithmetic.
-- **Simulation or search.** The mean of a simulation lies within {BAND:g} standard errors of the formula
-  and not within {BAND:g} of a wrong formula, the *control*; a numerical search ends at the claimed
-  optimum and beats a wrong one. An experiment too small to tell right from wrong fails.
+- **Simulation.** The mean of a simulation lies within {BAND:g} standard errors of the formula and not
+  within {BAND:g} of a wrong formula, the *control*: an experiment too small to tell right from wrong
+  fails. Where a claim is about an optimum, a numerical search besides has to end there and to beat a
+  wrong one.
 
 The formulas are printed from the very objects that are checked; only where the left side of a line
 would be too long, or print like the right one, the line has in its place what it stands for, in our

@@ -98,7 +98,7 @@ def _enumerate_softmax(f: Formulas) -> Iterator[Exact]:
         )
 
 
-def _sample_softmax(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_softmax(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     rate_N = rng.uniform(0.02, 0.98, 6)
     u_N, entropy_weight, radius = np.sqrt(rate_N * (1 - rate_N)), 0.01, 0.005
     t = float(f["temperature"].subs({alpha: entropy_weight, delta: radius}))
@@ -119,6 +119,16 @@ def _sample_softmax(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         control=objective(u_N / u_N.sum()),
         control_is="shares proportional to the potential",
         sense="max",
+    )
+    u_3 = np.sqrt([0.25, 0.16, 0.0196])
+    drawn = gumbel_draws(u_3 / t, 40_000, rng)
+    share_of = numeric(f["share"], (p, tau, Z))
+    yield Estimate.of(
+        "share of $p = 1/2$ beside $0.2$ and $0.02$ at this temperature, by Gumbel maxima",
+        (drawn == 0).astype(float),
+        expected=float(share_of(0.5, t, np.exp(u_3 / t).sum())),
+        control=float(0.5 / u_3.sum()),
+        control_is="shares proportional to the potential",
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import sympy as sp
+from scipy.stats import binom
 
-from theory.claims import Claim, Exact, Formulas, Search, Status, Step
+from theory.claims import Claim, Estimate, Exact, Formulas, Search, Status, Step, numeric
 from theory.finite_groups import binomial_mean, is_mixed, k, mixed, next_mixed
 from theory.group_normalisation import length
 from theory.outcomes import expectation, rational
@@ -190,7 +191,7 @@ def _by_density(rates: Sequence[Fraction], total: int) -> Split:
     return tuple(split)
 
 
-def _sample_mixed(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_mixed(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     rate_B, total = np.append(rng.uniform(0.01, 0.06, 3), rng.uniform(0.3, 0.7, 3)), 60
     gain = sp.lambdify((p, n), f["marginal"])
 
@@ -212,6 +213,20 @@ def _sample_mixed(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         control_is="quotas (20)",
         sense="max",
         tolerance=1e-12,
+    )
+    rates, few = (0.5, 0.02), 32
+
+    def gained(i: int, size: int) -> Any:
+        return f["marginal"].subs({p: rates[i], n: size})
+
+    split = greedy_split(gained, few, [1, 1])
+    right_S_B = rng.binomial(split, rates, size=(40_000, 2))
+    yield Estimate.of(
+        "$p = 1/2, 1/50$, $N = 32$, greedy: mixed groups",
+        ((right_S_B > 0) & (right_S_B < split)).sum(axis=1).astype(np.float64),
+        expected=float(sum(gained(i, j) for i in range(2) for j in range(1, split[i]))),
+        control=float(sum(gained(i, j) for i, size in enumerate((25, 7)) for j in range(1, size))),
+        control_is="quotas (20)",
     )
 
 
@@ -314,7 +329,7 @@ def _signals(rate: float, most: int) -> list[float]:
     return found
 
 
-def _sample_grpo(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_grpo(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     rate_B, total = np.append(rng.uniform(0.01, 0.06, 3), rng.uniform(0.3, 0.7, 3)), 40
     value_B_N = [[0.0, *_signals(r, total)] for r in rate_B]
     # the first two gains by the formulas, the later ones from the sums
@@ -337,6 +352,19 @@ def _sample_grpo(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         control_is="quotas (20)",
         sense="max",
         tolerance=1e-12,
+    )
+    rates, split = (0.5, 0.02), np.array([16, 16])  # of most signal, by enumeration
+    right_S_B = rng.binomial(split, rates, size=(100_000, 2))
+    long = numeric(f["length"], (n, k))
+    right_K = np.arange(17)
+    chance_B_K = binom.pmf(right_K, 16, np.array(rates)[:, None])
+    at_20 = sum(_signals(rate, size)[-1] for rate, size in zip(rates, (25, 7), strict=True))
+    yield Estimate.of(
+        "$p = 1/2, 1/50$, $N = 32$, quotas 16 and 16: signal from drawn groups",
+        np.sqrt(right_S_B * (split - right_S_B) * (split - 1) / split**3).sum(axis=1),
+        expected=float((chance_B_K * long(16, right_K)).sum()),
+        control=at_20,
+        control_is="quotas (20)",
     )
 
 

@@ -179,7 +179,7 @@ def _enumerate_floor(f: Formulas) -> Iterator[Exact]:
     )
 
 
-def _sample_floor(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
+def _sample_floor(f: Formulas, rng: np.random.Generator) -> Iterator[Estimate | Search]:
     t = 1 / (2 * np.log(9))  # the worst pool of ten has one prompt at 1/2
 
     def share(potential_N: Array) -> float:
@@ -197,6 +197,14 @@ def _sample_floor(f: Formulas, rng: np.random.Generator) -> Iterator[Search]:
         control=share(np.array([0.5] * 5 + [0.0] * 5)),
         control_is=r"half of the prompts at $p = 1/2$",
         sense="min",
+    )
+    first, second = (gumbel_draws(np.array([0.5] + [0.0] * 9) / t, 40_000, rng) for _ in range(2))
+    yield Estimate.of(
+        "chance that two draws coincide, one of ten prompts at $p = 1/2$, by Gumbel maxima",
+        (first == second).astype(float),
+        expected=1 / (10 * float(f["floor"].subs(tau, t))),
+        control=1 / 10,
+        control_is="ten prompts alike",
     )
 
 

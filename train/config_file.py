@@ -99,18 +99,21 @@ def _apply(content: dict[str, Any], override: str) -> None:
 
 
 def _refuse_shadowed(content: Mapping[str, Any], override: str) -> None:
-    """An option of ``[scheduler]`` says nothing if the scheduler's own table holds the same key."""
-    section, _, key = override.partition("=")[0].strip().partition(".")
-    scheduler = content.get(section)
-    if section != "scheduler" or not isinstance(scheduler, Mapping):
+    """An override that says nothing: the scheduler's own table wins, or another scheduler's is meant."""
+    path = override.partition("=")[0].strip().split(".")
+    scheduler = content.get("scheduler")
+    if path[0] != "scheduler" or not isinstance(scheduler, Mapping):
         return
-    name = scheduler.get("name")
+    name = scheduler.get("name", "uniform")
     own = scheduler.get(name) if isinstance(name, str) else None
-    if isinstance(own, Mapping) and key in own:
+    if len(path) == 2 and isinstance(own, Mapping) and path[1] in own:
+        key = path[1]
         legal = (
             f"scheduler.{name}.{key}=..., because the table [scheduler.{name}] holds {key} and wins"
         )
         fail("--set", "override", legal, override)
+    if len(path) == 3 and path[1] != name:
+        fail("--set", "override", f"about the scheduler of this run, {name!r}", override)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

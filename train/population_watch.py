@@ -4,8 +4,8 @@ The groups of a phase are held against the success rates that the tuned settings
 of the simulated runs, stratum by stratum (:mod:`cures.population_shift`). *Left* means both:
 
 - the excess (nats per group) is at least the phase's ``limit``, which ``python -m sim tune`` found by
-  holding runs on the tuned population against each other: a further run on it lands there with chance
-  0.001 per phase, 0.005 per run;
+  holding runs on the tuned population against each other: of further runs on it, a few of a hundred
+  land there in some phase (:mod:`sim.tuning.exposure`);
 - p <= :data:`SURE`, so that a short run with few groups is not judged by its noise.
 
 A warning changes nothing but the screen and ``summary.json``. A resumed run reads what it saw before

@@ -88,7 +88,9 @@ class TunedPopulation:
             known, weight = _stratum(place, stratum, end.size, support.size)
             row[known] = len(weights)
             weights.append(weight)
-        name = str(table["population"])
+        name = table["population"]
+        if not isinstance(name, str):
+            fail(where, "population", "a name", name)
         weight_Q_K = np.array(weights)
         phases = end.tolist(), limit.tolist()
         return cls(name, pool, budget, rollouts, *phases, support, row, weight_Q_K)

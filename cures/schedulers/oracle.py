@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import FloatArray, IntArray, as_bool, as_float, as_float_array, fail
+from cures.checks import (
+    FloatArray,
+    IntArray,
+    as_array,
+    as_bool,
+    as_float,
+    as_float_array,
+    fail,
+)
 from cures.gradient_std import gradient_std_surrogate
 from cures.potential import potential
 from cures.records import Plan
@@ -70,9 +78,10 @@ class Oracle(Scheduler):
         self.quota = as_bool(self.name, "quota", quota)
         self._learnable_N = np.ones(self.num_prompts)
         if learnable is not None:
-            flag = np.asarray(learnable)
+            legal = f"{self.num_prompts} booleans"
+            flag = as_array(self.name, "learnable", learnable, legal)
             if flag.dtype != np.bool_ or flag.shape != (self.num_prompts,):
-                fail(self.name, "learnable", f"{self.num_prompts} booleans", learnable)
+                fail(self.name, "learnable", legal, learnable)
             self._learnable_N = flag.astype(np.float64)
         self._rate_N = np.zeros(0)
         self._rate_step = 0

@@ -21,8 +21,14 @@ import numpy as np
 from cures.checks import BoolArray, IntArray, fail
 
 WHERE = "calibrate"
-INTEGERS = ("prompt", "step", "success", "trial")
-LARGEST = 2**53  # far above any id or count, exact in every JSON reader
+# Legal values: ids are exact in every JSON reader; counts are far above any run, and small enough for
+# tables with a row for each (a time stamp for a step would ask for gigabytes).
+RANGES = {
+    "prompt": (0, 2**53),
+    "step": (0, 10**6),
+    "success": (0, 10**4),
+    "trial": (1, 10**4),
+}
 BOMS = {
     "UTF-8 with a byte order mark": codecs.BOM_UTF8,
     "UTF-16": codecs.BOM_UTF16_LE,
@@ -124,18 +130,18 @@ def _lines(path: Path) -> list[str]:
 def _row(path: Path, number: int, text: str) -> tuple[int, int, int, int, bool]:
     try:
         row = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
-    except ValueError as error:  # JSONDecodeError is one; also NaN and repeated fields
+    # JSONDecodeError is a ValueError; also NaN and repeated fields. Brackets may be nested too deeply.
+    except (ValueError, RecursionError) as error:
         fail(WHERE, f"{path}, line {number}", f"a JSON object ({error})", text)
     if not isinstance(row, dict):
         fail(WHERE, f"{path}, line {number}", "a JSON object", row)
-    for field in (*INTEGERS, "is_pilot"):
+    for field in (*RANGES, "is_pilot"):
         if field not in row:
             _refuse(path, number, field, "present", f"only {sorted(row)}")
-    for field in INTEGERS:
-        low = 1 if field == "trial" else 0
+    for field, (low, high) in RANGES.items():
         value = row[field]
-        if type(value) is not int or not low <= value <= LARGEST:
-            _refuse(path, number, field, f"an integer in [{low}, {LARGEST}]", value)
+        if type(value) is not int or not low <= value <= high:
+            _refuse(path, number, field, f"an integer in [{low}, {high}]", value)
     if type(row["is_pilot"]) is not bool:
         _refuse(path, number, "is_pilot", "true or false", row["is_pilot"])
     if row["success"] > row["trial"]:

@@ -19,7 +19,7 @@ LOG_STRENGTH = (-12.0, 12.0)  # of the data against entropy; beyond, only roundi
 
 
 def smooth(counts: Counts, best: Mixture) -> Mixture:
-    r"""Largest entropy with a log-likelihood of at least ``best.log_likelihood - DEFICIT``.
+    r"""Largest entropy with a log-likelihood of ``best.log_likelihood - DEFICIT``, to a tenth of a nat.
 
     Parameters
     ----------

@@ -30,7 +30,8 @@ SPLINE_SIZE, ROUGHNESS = 9, 0.05
 # Logits, of b per unit of dose and of the shared gain in a segment: far above any, so that it only
 # speaks where the log is silent.
 GAIN_SD = 5.0
-CHUNK = 512  # prompts at a time: bounds memory
+# Prompts at a time, and at most so many rounds x points of the grid x prompts: bounds memory, half a GB.
+CHUNK, CHUNK_NUMBERS = 512, 2**25
 SMALLEST = 1e-300
 OWN, SHARED = 1, 2  # positions in a parameter vector; the variance is at 0
 
@@ -92,6 +93,12 @@ class StateSpace:
         """:math:`\\sigma^2`, b, a_1 ... a_k, spline coefficients."""
         return self.first_spline + int(self.basis_X_J.shape[1])
 
+    @property
+    def chunk(self) -> int:
+        """Prompts that are worked on at a time."""
+        per_prompt = len(self.visits.rounds) * self.logit_X.size
+        return max(1, min(CHUNK, CHUNK_NUMBERS // per_prompt))
+
     # a wild step of the search overflows; its value is not finite then, and it is not taken
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def evaluate(self, parameter_J: FloatArray) -> Evaluation:
@@ -110,7 +117,7 @@ class StateSpace:
         segment = np.arange(SHARED, self.first_spline)
         curvature[segment, segment] = (self.visits.dose_W / GAIN_SD) ** 2
         prompts, value, score = self.kind[0].size, 0.0, []
-        for start in range(0, prompts, CHUNK):
+        for start in range(0, prompts, self.chunk):
             log_likelihood, score_P_J = self._chunk(start, parameter_J, initial_X)
             value += log_likelihood
             score.append(score_P_J)
@@ -126,8 +133,9 @@ class StateSpace:
     def _chunk(
         self, start: int, parameter_J: FloatArray, initial_X: FloatArray
     ) -> tuple[float, np.ndarray]:
-        """Log-likelihood of :data:`CHUNK` prompts, and the score of each."""
-        cut = [(r.first(start, start + CHUNK), kind[start : start + CHUNK])
+        """Log-likelihood of :attr:`chunk` prompts, and the score of each."""
+        stop = start + self.chunk
+        cut = [(r.first(start, stop), kind[start:stop])
                for r, kind in zip(self.visits.rounds, self.kind, strict=True)]  # fmt: skip
         cut = [(r, kind) for r, kind in cut if kind.size]
         size = self.logit_X.size

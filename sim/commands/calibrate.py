@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from sim.calibration.settings import CalibrationSettings
 from sim.population_file import POLICIES
 
 SUMMARY = "estimate the population of success rates of a real model from its rollouts"
+STOPPED = "Nothing was written; the same command starts again."
 DEFAULT = {f.name: f.default for f in fields(CalibrationSettings)}
 DESCRIPTION = """\
 Estimate from a few rollouts per prompt how the success rates of a real model are distributed, and
@@ -109,7 +116,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     config = settings.as_json()
     folder = arguments.out or Path("runs") / settings.name
     check_folder(folder, config)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as progress:
         total = {"populations that fit": 6 + CURVE_POINTS, "bootstrap": settings.bootstrap}
         bars: dict[str, Any] = {}

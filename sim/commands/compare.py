@@ -17,7 +17,7 @@ from cures import list_schedulers
 from cures.advantage import AGGREGATIONS, ESTIMATORS
 from cures.schedulers import SCHEDULERS
 from cures.storage import write_json
-from sim.compare import compare, tasks_of
+from sim.compare import check_means, compare, tasks_of
 from sim.grid import Cells, cells_of, prepare_grid, summarise
 from sim.optimiser import OPTIMISERS
 from sim.plot import draw_curves, draw_diagnostics, draw_summary
@@ -27,6 +27,7 @@ from sim.settings import LEARNING_RATES, REFERENCE, Settings, parse_options
 from sim.until_decided import MOST_SEEDS, STEP, first_look, next_look
 
 SUMMARY = "run schedulers on paired seeds and compare them"
+STOPPED = "Finished runs are kept; the same command goes on from here."
 DEFAULT = {f.name: f.default for f in fields(Settings)}
 DESCRIPTION = f"""\
 Compare schedulers on a simulated policy at equal generated rollouts, pilots and discarded ones
@@ -224,6 +225,7 @@ def settings_of(arguments: argparse.Namespace, **changes: str) -> Settings:
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Compare, draw, print; status 0."""
+    check_means(arguments.jobs, arguments.checkpoint_every)
     if arguments.populations is None and arguments.estimators is None:
         settings = settings_of(arguments)
         root = arguments.out or Path("runs") / f"sim-{settings.population}"

@@ -21,6 +21,7 @@ from sim.planning.workload import Workload
 from sim.settings import parse_options
 
 SUMMARY = "rollouts, tokens and GPU-hours of a schedule, before it is run"
+STOPPED = "Nothing was written; the same command starts again."
 ARMS = (
     "cures",
     "uniform",
@@ -82,7 +83,8 @@ terms of the GPU-hours:
 {terms}
 
 how each is computed:
-  forward pass   2 x parameters + 4 x layers x attention width x context FLOPs per token
+  forward pass   2 x parameters + 4 x layers x attention width x context FLOPs per token; embeddings
+                 that are only looked up are not counted
   training       three forward passes (the backward pass counts two), one more if recomputed
   decoding       per token, the larger of memory traffic (weights once for the whole batch, plus every
                  sequence's cache) and FLOPs; the batch is what fits into memory, --max-concurrent and
@@ -201,7 +203,12 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     run_ = p.add_argument_group("measurement and files")
     option(run_, "--measured-updates", "updates that are really run, per arm", "measured_updates")
     option(run_, "--seed", "root of all randomness", "seed")
-    run_.add_argument("--out", type=Path, default=Path("runs/plan"), help="folder (runs/plan)")
+    run_.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/plan"),
+        help="folder (runs/plan); an earlier plan in it is replaced",
+    )
 
 
 def settings_of(arguments: argparse.Namespace) -> PlanSettings:
@@ -275,8 +282,10 @@ def _shares(entries: Sequence[str]) -> dict[str, tuple[float, ...]]:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Measure, price, write, show."""
     settings = settings_of(arguments)
-    from sim.planning.plan import make_plan, write_plan
+    from sim.planning.plan import check_folder, make_plan, write_plan
     from sim.planning.report import show
+
+    check_folder(arguments.out)
 
     with Progress(
         TextColumn("{task.description}"),

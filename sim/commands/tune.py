@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cures.advantage import AGGREGATIONS, ESTIMATORS
 from cures.schedulers import list_schedulers, scheduler_settings
+from sim.compare import refuse_file
 from sim.optimiser import OPTIMISERS
 from sim.populations import POLICIES, POPULATIONS
 from sim.settings import REFERENCE, Settings
@@ -21,14 +22,15 @@ from sim.tuning.protocol import Study
 from sim.tuning.restriction import parse_fixed, parse_ranges
 
 SUMMARY = "search a scheduler's settings on a population, and write them for the trainer"
+STOPPED = "Finished runs are kept; the same command goes on from here."
 DESCRIPTION = f"""\
 Search the settings of one scheduler on a simulated population. A trial is one setting on a few
 development seeds; what it is worth is its held-out success minus that of {REFERENCE} on the same
 seeds, at equal generated rollouts, pilots and discarded ones included. Trial 0 is the defaults.
 
 The best of many noisy trials looks better than it is. So the best few and the defaults run again on
-fresh seeds, which choose one; intervals come from further seeds that chose nothing. If nothing is
-better than the defaults there, that is the answer, and the defaults are what is written.
+fresh seeds, which choose one; intervals come from further seeds, which decide only whether it replaces
+the defaults. If it is not better than they are there, that is the answer, and they are what is written.
 
 The same command goes on where an interrupted one stopped (even by SIGKILL) and finds the same
 settings with any --jobs; a larger --trials goes on searching.
@@ -186,10 +188,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     out = arguments.out or folder / "tuned.toml"
     if out.is_dir():
         raise ValueError(f"tune: out must be a file, got the folder {out}")
+    refuse_file("tune", "folder of out", out.parent)
     report = _tune_with_progress(study, folder, arguments, console)
-    draw_study(folder)
+    pictures = draw_study(folder)
     write_toml(out, study, report, _command(arguments))
-    show(study, report, folder, out, console)
+    show(study, report, folder, pictures, out, console)
     return 0
 
 

@@ -13,6 +13,7 @@ from cures.checks import as_choice
 from sim.validation import FAMILIES
 
 SUMMARY = "check simulator and library against the theory's formulas"
+STOPPED = "Finished checks are kept; the same command goes on from here."
 DESCRIPTION = """\
 Does the simulator do what the theory says? Policies with known success rates are measured and
 compared with the formulas of the theory's claims, the very expressions that its report prints:

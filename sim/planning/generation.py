@@ -7,8 +7,8 @@ sequences reads the weights once and every sequence's cache, so it takes
 .. math:: t(b) = \max\left( \frac{W + b\,k\,\bar c}{\text{bandwidth}},
                             \frac{b\, F(\bar c)}{\text{FLOP/s}} \right)
 
-with W the bytes of the weights, k those of the cache per token, :math:`\bar c` the mean context and F
-the FLOPs per token. Finished sequences are replaced at once (continuous batching).
+with W the bytes of the weights read, k those of the cache per token, :math:`\bar c` the mean context
+and F the FLOPs per token. Finished sequences are replaced at once (continuous batching).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Engine:
 
     def step_s(self, batch: float, context: float) -> float:
         """Seconds to decode one token for each of ``batch`` sequences."""
-        traffic = self.shape.weight_bytes + batch * self.shape.cache_bytes * context
+        traffic = self.shape.read_bytes + batch * self.shape.cache_bytes * context
         return max(traffic / self.bandwidth, self.shape.forward_flops(batch, context) / self.flops)
 
     def batch(self, rollouts: float) -> float:

@@ -25,6 +25,9 @@ class ModelShape:
         Heads x head dimension.
     kv_width : int
         Key-value heads x head dimension.
+    looked_up : float
+        Of the parameters, those that are looked up, not multiplied: input embeddings that the output
+        does not share.
     """
 
     name: str
@@ -32,16 +35,23 @@ class ModelShape:
     layers: int
     attention_width: int
     kv_width: int
+    looked_up: float = 0.0
 
     def __post_init__(self) -> None:
         as_float("ModelShape", "parameters", self.parameters, 1e3, 1e14)
         for name in ("layers", "attention_width", "kv_width"):
             as_int("ModelShape", name, getattr(self, name), 1, 10**6)
+        as_float("ModelShape", "looked_up", self.looked_up, 0.0, self.parameters)
 
     @property
     def weight_bytes(self) -> float:
         """Weights of the inference engine."""
         return BYTES_PER_NUMBER * self.parameters
+
+    @property
+    def read_bytes(self) -> float:
+        """Weights that every forward pass reads."""
+        return BYTES_PER_NUMBER * (self.parameters - self.looked_up)
 
     @property
     def cache_bytes(self) -> int:
@@ -57,11 +67,11 @@ class ModelShape:
     def forward_flops(self, tokens: float, context: float) -> float:
         """FLOPs of a forward pass over ``tokens`` tokens that see ``context`` tokens on average.
 
-        Two per parameter and token (a multiplication and an addition), and 4 x layers x width x
-        context for the two products of attention.
+        Two per multiplied parameter and token (a multiplication and an addition), and 4 x layers x
+        width x context for the two products of attention.
         """
         attention = 4.0 * self.layers * self.attention_width * context
-        return tokens * (2.0 * self.parameters + attention)
+        return tokens * (2.0 * (self.parameters - self.looked_up) + attention)
 
 
 def dense_parameters(
@@ -100,7 +110,8 @@ def _qwen(
         vocab=vocab,
         tied=tied,
     )
-    return ModelShape(name, float(count), layers, width, kv_heads * (width // heads))
+    looked_up = 0.0 if tied else float(vocab * width)
+    return ModelShape(name, float(count), layers, width, kv_heads * (width // heads), looked_up)
 
 
 # config.json of the published checkpoints; the Math models differ from their base in no number here.
@@ -126,7 +137,7 @@ def shape_of(
     """A model by name, or by its number of parameters.
 
     Given only a number of parameters, layers and widths are those of the table's model that is nearest
-    in size, and the name says so; each can be given instead.
+    in size, and the name says so; each can be given instead. So are the embeddings that are looked up.
 
     Examples
     --------

@@ -25,6 +25,7 @@ from sim.populations import NATURAL, POPULATIONS, make_population
 from sim.settings import is_told_true_rates, split_arm
 
 BASES = ("updates", "rollouts")
+FILES = ("plan.csv", "plan.png", "plan.json")
 
 
 def success_rates(population: str, size: int, seed: int) -> FloatArray:
@@ -164,12 +165,32 @@ def _priced(run: Run, what: Measured, settings: PlanSettings, per_replica: int) 
     }
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder of something else, before anything is measured; nothing is touched.
+
+    Raises
+    ------
+    ValueError
+        If ``folder`` is a file, lies under one, or holds anything but :data:`FILES`.
+    """
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not existing.is_dir():
+        fail("plan", "out", "a folder", f"{folder}, where {existing} is a file")
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    foreign = sorted(name for name in names if name not in FILES and not name.startswith("."))
+    if foreign:
+        legal = "empty or the folder of a plan, which is replaced"
+        fail("plan", "out", legal, f"{folder} with {foreign[0]}")
+
+
 def write_plan(plan: dict[str, Any], folder: Path) -> None:
     """``plan.csv`` (a line per arm, basis and level), ``plan.png`` and, last, ``plan.json``.
 
-    Each is written whole or not at all.
+    Each is written whole or not at all; an earlier ``plan.json`` goes first, so that there never is one
+    beside the files of another plan.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plan.json").unlink(missing_ok=True)
     atomic_write(folder / "plan.csv", as_csv(plan).encode())
     draw_plan(plan, folder / "plan.png")
     write_json(folder / "plan.json", plan)

@@ -11,9 +11,7 @@ from sim.planning.tally import Tally
 from sim.planning.workload import Workload
 
 FORWARD_BACKWARD = 3.0  # in forward passes: the backward pass costs two (6 x parameters x tokens)
-STATE_BYTES = (
-    16  # per parameter: weights and gradient in bf16, master copy and two Adam moments in fp32
-)
+STATE_BYTES = 18  # per parameter: weights in bf16; gradient, master copy, two Adam moments in fp32
 # per parameter and optimiser step: fp32 master copy and both moments read and written, fp32 gradient
 # read, bf16 weight written
 STEP_BYTES = 30

@@ -2,10 +2,12 @@
 
 The best of many noisy trials looks better than it is (the winner's curse). So the best few and the
 defaults run again on ``select_seeds``, which choose one; that one, the defaults and the reference run on
-``confirm_seeds``, which chose nothing. Only the latter carry intervals.
+``confirm_seeds``, which chose neither. Only the latter carry intervals.
 
 The recommendation differs from the defaults only if the whole 95 % interval of (chosen - defaults) lies
-above zero: of held-out success at equal generated rollouts, whatever the objective of the search.
+above zero: of held-out success at equal generated rollouts, whatever the objective of the search. Which
+of the two is recommended is all that the confirming seeds decide; the differences of both from the
+reference are reported whatever they decide.
 """
 
 from __future__ import annotations

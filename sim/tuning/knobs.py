@@ -51,7 +51,7 @@ class Knob:
         return f"{self.key}>0"
 
     def grid(self, points: int) -> list[Value]:
-        """At most ``points`` values from ``low`` to ``high``, evenly spaced on the knob's scale."""
+        """At most ``points`` >= 2 values from ``low`` to ``high``, evenly spaced on the knob's scale."""
         space = np.geomspace if self.is_log else np.linspace
         values = space(self.low, self.high, points)
         if not self.is_whole:

@@ -67,7 +67,7 @@ def _profiles(
             axes.plot(value_V, line, "-", lw=0.6, color=BLUE, alpha=0.4,
                       label="single seeds" if s == 0 else None)  # fmt: skip
         axes.plot(value_V, seeds_V_S.mean(axis=1), "o-", lw=1.8, ms=4.5, color=BLUE,
-                  label=f"mean of {seeds_V_S.shape[1]} seeds")  # fmt: skip
+                  label=f"mean of {seeds_V_S.shape[1]} confirming seeds")  # fmt: skip
         axes.axvline(row["centre"], color=ORANGE, lw=1.4, ls="--", label="best of the search")
         axes.axhline(0.0, color="black", lw=0.8, ls=":")
         axes.grid(alpha=0.2)

@@ -36,9 +36,9 @@ class Study:
         Settings proposed at a time, before the results of any of them are known. Proposals depend on
         it, hence not on the number of processes.
     trial_seeds, select_seeds, confirm_seeds : int
-        Seeds of every trial; further seeds that choose among the best; further seeds that nothing was
-        chosen by, from which intervals come. All are development seeds of ``compare``, so a later
-        comparison of the recommendation stays a comparison on fresh seeds.
+        Seeds of every trial; further seeds that choose among the best; further seeds, from which
+        intervals come. All are development seeds of ``compare``, so a later comparison of the
+        recommendation stays one on fresh seeds.
     top : int
         Trials that are looked at again.
     profile_points : int
@@ -111,9 +111,14 @@ class Study:
 
     @property
     def confirm_indices(self) -> range:
-        """Seeds that chose nothing."""
+        """Seeds of the intervals; they decide only whether the choice replaces the defaults."""
         start = self.trial_seeds + self.select_seeds
         return range(start, start + self.confirm_seeds)
+
+    @property
+    def profile_indices(self) -> range:
+        """Seeds of the profiles: confirming ones, because the trial seeds chose their centre."""
+        return self.confirm_indices[: self.trial_seeds]
 
     def as_json(self) -> dict[str, Any]:
         """What ``config.json`` holds."""

@@ -94,8 +94,8 @@ def _comments(study: Study, report: dict[str, Any]) -> list[str]:
     text = (
         f"Settings of {study.scheduler} from a search on the simulated population "
         f"{protocol.population} ({protocol.policy} policy, pool of {protocol.pool}, "
-        f"{protocol.rollouts} rollouts, {protocol.budget} per update). {study.confirm_seeds} seeds "
-        f"that chose nothing: held-out success minus uniform {own}. Verdict: {report['verdict']}."
+        f"{protocol.rollouts} rollouts, {protocol.budget} per update). {study.confirm_seeds} further "
+        f"seeds: held-out success minus uniform {own}. Verdict: {report['verdict']}."
     )
     lines = wrap(text, 98)
     if report["is_default"] and not report["defaults_won"]:

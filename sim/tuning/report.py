@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import t
 
 from sim.settings import REFERENCE
 from sim.tuning.protocol import Study
 from sim.wording import difference_text, speed_up_text
 
 
-def show(study: Study, report: dict[str, Any], folder: Path, out: Path, console: Console) -> None:
-    """Print the tables of a finished study."""
+def show(
+    study: Study,
+    report: dict[str, Any],
+    folder: Path,
+    pictures: Sequence[Path],
+    out: Path,
+    console: Console,
+) -> None:
+    """Print the tables of a finished study, and where everything is."""
     protocol = study.protocol
     console.print(
         f"{study.scheduler} on {protocol.population}, {protocol.policy} policy: {study.trials} trials, "
@@ -25,7 +34,7 @@ def show(study: Study, report: dict[str, Any], folder: Path, out: Path, console:
         sep="\n",
     )
     seeds = study.confirm_seeds
-    console.print(f"On {seeds} seeds that chose nothing, final held-out success [95 %]:")
+    console.print(f"On {seeds} further seeds, final held-out success [95 %]:")
     rows = [
         (f"{report['chosen']} minus {REFERENCE}", "minus_uniform"),
         (f"{report['chosen']} minus defaults", "minus_defaults"),
@@ -54,24 +63,30 @@ def show(study: Study, report: dict[str, Any], folder: Path, out: Path, console:
         console.print("", _sensitivity(report, protocol.margin), sep="\n")
         console.print(
             f"tolerated: values around the best of the search that lose at most {protocol.margin:g} on "
-            "the trial seeds; importance: share of the spread among good trials (PED-ANOVA).",
+            f"{len(study.profile_indices)} of these seeds; importance: share of the spread among good "
+            "trials (PED-ANOVA).",
             style="dim",
         )
         _point_further(report, console)
     console.print(
         f"Files in {folder}: recommendation.json (these numbers), trials.jsonl and study.db (every "
-        "trial), confirmation.png, profiles.png, slices.png, runs/ (every run)",
+        f"trial), {', '.join(picture.name for picture in pictures)}, runs/ (every run)",
         soft_wrap=True,
     )
     console.print(f"For the trainer: python -m train run CONFIG --scheduler {out}", soft_wrap=True)
 
 
 def _point_further(report: dict[str, Any], console: Console) -> None:
-    """Say so where a profile found something better than the search did."""
+    """Say so where a profile found something better: an interval of 95 % over all its values."""
+    looks = sum(len(row["value"]) - 1 for row in report["profiles"])
     for row in report["profiles"]:
-        errors = row["loss_standard_error"] or [0.0] * len(row["loss"])
-        for value, loss, error in zip(row["value"], row["loss"], errors, strict=True):
-            if loss is not None and loss < -2.0 * error and loss < 0.0:
+        if row["loss_standard_error"] is None:  # one seed tells nothing
+            continue
+        reach = t.ppf(1.0 - 0.025 / looks, len(row["objective_S"][0]) - 1)
+        for value, loss, error in zip(
+            row["value"], row["loss"], row["loss_standard_error"], strict=True
+        ):
+            if loss is not None and loss < -reach * error:
                 console.print(
                     f"The profile of {row['name']} is {-loss:.4f} ± {error:.4f} higher at {value:.3g} "
                     "than at the best of the search: a larger --trials may find more.",

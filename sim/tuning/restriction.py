@@ -42,15 +42,19 @@ def make_space(
     Raises
     ------
     ValueError
-        If a keyword is unknown, fixed and ranged, or a range is empty; if nothing is left to search.
+        If a keyword is unknown, fixed and ranged, or fixed to what TOML cannot hold; if a range is
+        empty, or nothing is left to search.
     """
     where = f"tune {scheduler}"
     own = scheduler_settings(scheduler)
     told = {key for keys in HOST_TELLS.values() for key in keys}
-    legal = sorted((set(own) | {GROUP_SIZE}) - set(PROTOCOL) - told)
+    of_prompts = {"subset_N"}  # a cut of this pool means nothing on the trainer's
+    legal = sorted((set(own) | {GROUP_SIZE}) - set(PROTOCOL) - told - of_prompts)
     for key in (*fixed, *ranges):
         if key not in legal:
             fail(where, "keyword", f"one of {legal}", key)
+    for key, value in fixed.items():
+        _check_plain(where, key, value)
     for key in ranges:
         if key in fixed:
             fail(where, key, "fixed or given a range, not both", key)
@@ -127,6 +131,13 @@ def parse_fixed(entries: Sequence[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             fixed[key] = text
     return fixed
+
+
+def _check_plain(where: str, key: str, value: Any) -> None:
+    """Only what the TOML of the recommendation can hold may be fixed."""
+    for leaf in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(leaf, int | float | str) or leaf in (np.inf, -np.inf) or leaf != leaf:
+            fail(where, key, "a finite number, a string, a boolean or a list of these", value)
 
 
 def _group_sizes(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -24,6 +25,8 @@ from sim.settings import Settings
 from sim.task import ArmTask
 from sim.tuning.setting import Setting
 from sim.workers import leave_with
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class Laboratory:
         """As :meth:`run`, yielding every run as soon as it and those before it are done."""
         wanted = list(runs)
         missing = list({r.key: r for r in wanted if r.key not in self._curve}.values())
-        results = _parallel([self._call(run) for run in missing], self.jobs)
+        results = parallel(run_once, [self._call(run) for run in missing], self.jobs)
         arrived = zip(missing, results, strict=True)
         for run in wanted:
             while run.key not in self._curve:
@@ -116,7 +119,7 @@ def run_once(
     settings: Settings, arm: str, index: int, folder: Path, checkpoint_every_s: float, caller: int
 ) -> FloatArray | None:
     """One run from wherever it stands to its end; its curve, or ``None`` if training diverged."""
-    _leave_with_caller(caller)
+    leave_with_caller(caller)
     task = ArmTask(arm, index, True)
     try:
         run_arm(settings, task, folder, checkpoint_every_s=checkpoint_every_s)
@@ -126,7 +129,7 @@ def run_once(
 
 
 @cache
-def _leave_with_caller(caller: int) -> None:
+def leave_with_caller(caller: int) -> None:
     """End a worker process soon after its parent was killed: a second start need not wait for it.
 
     A thread or a process of a cluster has another parent and is left alone.
@@ -135,13 +138,13 @@ def _leave_with_caller(caller: int) -> None:
         threading.Thread(target=leave_with, args=(caller,), daemon=True).start()
 
 
-def _parallel(
-    arguments: Sequence[tuple[Settings, str, int, Path, float, int]], jobs: int | None
-) -> Iterator[FloatArray | None]:
+def parallel(
+    function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]], jobs: int | None
+) -> Iterator[Result]:
     """Results in order, one by one where the active backend can."""
     if not arguments:
         return iter(())
-    calls = [delayed(run_once)(*entry) for entry in arguments]
+    calls = [delayed(function)(*entry) for entry in arguments]
     try:
         return iter(Parallel(n_jobs=jobs, return_as="generator")(calls))
     except ValueError as error:  # Ray's backend returns everything at the end

@@ -13,10 +13,12 @@ spends rollouts on pilots is behind early by design.
 from __future__ import annotations
 
 import json
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +183,10 @@ def write_trials(folder: Path, trials: Sequence[Trial]) -> None:
 
 
 def _open(folder: Path) -> optuna.Study:
+    """The study on disk; not by a URL, in which ``?``, ``%`` and ``{`` of a path mean something else."""
+    engine = {"creator": partial(sqlite3.connect, folder / "study.db")}
     return optuna.create_study(
-        storage=f"sqlite:///{folder / 'study.db'}",
+        storage=optuna.storages.RDBStorage("sqlite://", engine_kwargs=engine),
         study_name="tune",
         direction="maximize",
         load_if_exists=True,

@@ -1,8 +1,9 @@
 """How much the choice matters: profiles through the chosen setting, one knob at a time.
 
-Each knob moves over its range while the others stay; every point runs on the trial seeds, so points
-differ by the setting alone. A knob is *tolerant* over the values whose mean loss against the chosen
-setting stays within the margin of the protocol.
+Each knob moves over its range while the others stay; every point runs on the same seeds, so points
+differ by the setting alone. These are confirming seeds: on the trial seeds the chosen setting, which won
+there, looks better than it is, and leaving it more costly. A knob is *tolerant* over the values whose
+mean loss against the chosen setting stays within the margin of the protocol.
 """
 
 from __future__ import annotations
@@ -98,11 +99,11 @@ def profiles(
         for name in space.axes
         for value in values[name]
     }
-    objective.laboratory.run(Run(s, i) for s in moved.values() for i in study.search_indices)
+    objective.laboratory.run(Run(s, i) for s in moved.values() for i in study.profile_indices)
     found = []
     for name in space.axes:
-        rows = [objective.value_S(moved[name, v], study.search_indices) for v in values[name]]
-        blank = np.full(study.trial_seeds, np.nan)
+        rows = [objective.value_S(moved[name, v], study.profile_indices) for v in values[name]]
+        blank = np.full(len(study.profile_indices), np.nan)
         found.append(
             Profile(
                 name,
@@ -121,7 +122,8 @@ def count_profile_runs(study: Study) -> int:
     points = study.profile_points
     if points == 0:
         return 0
-    return study.trial_seeds * sum(len(space.grid(name, points)) + 1 for name in space.axes)
+    values = sum(len(space.grid(name, points)) + 1 for name in space.axes)
+    return len(study.profile_indices) * values
 
 
 def _values(space: Space, name: str, point: Mapping[str, Value], points: int) -> list[Value]:

@@ -110,7 +110,9 @@ class Space:
         if name == GROUP_SIZE:
             return list(self.group_sizes)
         knob = next(knob for knob in self.knobs if knob.name == name)
-        return [0.0, *knob.grid(points - 1)] if knob.can_be_zero else knob.grid(points)
+        if knob.can_be_zero:
+            return [0.0, *knob.grid(max(points - 1, 2))]  # both ends of the range, too
+        return knob.grid(points)
 
     def is_log(self, name: str) -> bool:
         """Whether an axis is drawn and spaced on a logarithmic scale."""
@@ -130,7 +132,7 @@ class Space:
                 point[knob.switch] = value > 0
                 if not value > 0:
                     continue
-            if not knob.low <= value <= knob.high:
+            if value is None or not knob.low <= value <= knob.high:
                 return None
             point[knob.name] = value
         return point

@@ -3,10 +3,10 @@
 Run folder::
 
     config.json          the study
-    runs/KEY/            runs of a setting, as :mod:`sim.arm` writes them
+    runs/KEY/            runs of a setting, as :mod:`sim.arm` writes them; for the recommended one,
+                         ``exposure/``: success rates that it met
     study.db             the trials, for Optuna's tools
     trials.jsonl         the same for eyes and other programs
-    exposure.json         success rates that the recommended settings meet
     recommendation.json  written last of the numbers
     *.png                profiles, slices, confirmation
 """
@@ -21,8 +21,9 @@ from typing import Any
 
 from cures.checks import as_float, as_int, fail
 from cures.storage import read_json, write_json
+from sim.compare import refuse_file
 from sim.tuning.confirmation import choose, confirm
-from sim.tuning.exposure import kept_exposure
+from sim.tuning.exposure import exposure
 from sim.tuning.objective import Objective
 from sim.tuning.protocol import Study
 from sim.tuning.runs import Laboratory
@@ -39,7 +40,7 @@ def planned_runs(study: Study) -> dict[str, int]:
         "selection": (study.top + 2) * study.select_seeds,
         "confirmation": 4 * study.confirm_seeds,
         "profiles": count_profile_runs(study),
-        "exposure": 0,
+        "exposure": min(EXPOSURE_SEEDS, study.confirm_seeds),
     }
 
 
@@ -116,7 +117,7 @@ def _tune(
     on_stage("exposure")
     shown = study.confirm_indices[:EXPOSURE_SEEDS]
     recommended = choice.defaults.setting if report["is_default"] else choice.chosen.setting
-    met = kept_exposure(folder / "exposure.json", study.protocol, recommended, shown, jobs=jobs)
+    met = exposure(study.protocol, recommended, shown, folder, jobs=jobs, on_run=on_run)
     report = {
         **report,
         "defaults_won": choice.is_default,
@@ -134,9 +135,7 @@ def _tune(
 
 def claim(study: Study, folder: Path) -> None:
     """Make the run folder ours, or check that it is."""
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    if not existing.is_dir():
-        fail("tune", "folder", "a folder", f"{folder}, where {existing} is a file")
+    refuse_file("tune", "folder", folder)
     path = folder / "config.json"
     if path.exists():
         stored = read_json(path)

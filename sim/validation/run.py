@@ -187,6 +187,7 @@ def validate(
         random = sum(row["is_random"] for row in rows)
         summary = {
             **asdict(settings),
+            "families": list(families),
             "passes": len(rows) == total and all(row["passes"] for row in rows),
             "is_complete": len(rows) == total,
             "false_alarm_per_random_check": FALSE_ALARM,

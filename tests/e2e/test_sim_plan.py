@@ -68,6 +68,34 @@ def test_bad_input_leaves_nothing_behind(tmp_path, capsys, arguments, sentence):
     assert not (tmp_path / "out").exists()
 
 
+def test_only_a_plan_is_replaced(tmp_path, capsys):
+    one = [*SMALL, "--schedulers", "uniform", "--out"]
+    assert main([*one, str(tmp_path / "a")]) == 0
+    assert main([*one, str(tmp_path / "a"), "--updates", "7"]) == 0  # the same folder, another plan
+    assert json.loads((tmp_path / "a" / "plan.json").read_text())["settings"]["updates"] == 7
+    for name in ("thesis.tex", "plan.png"):
+        (tmp_path / name).write_text("keep me")
+    before = sorted(tmp_path.iterdir())
+    assert main([*one, str(tmp_path)]) == 2
+    assert "plan: out must be empty or the folder of a plan" in capsys.readouterr().err
+    assert main([*one, str(tmp_path / "thesis.tex" / "x")]) == 2
+    assert "plan: out must be a folder" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "plan.png").read_text() == "keep me"
+
+
+def test_a_plan_that_is_not_finished_has_no_json(tmp_path, monkeypatch):
+    one = [*SMALL, "--schedulers", "uniform", "--out", str(tmp_path)]
+    assert main(one) == 0
+
+    def stop(plan, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sim.planning.plan.draw_plan", stop)
+    assert main([*one, "--updates", "7"]) == 130
+    assert not (tmp_path / "plan.json").exists()
+
+
 def test_help_says_what_is_ignored(capsys):
     with pytest.raises(SystemExit):
         main(["plan", "--help"])

@@ -360,6 +360,8 @@ def test_a_grid_is_one_comparison_per_cell_and_a_table_over_all(tmp_path, capsys
         (["--populations", "dead", "--set", "cures.temperature=-1"], "temperature must be a float"),
         (["--populations", "dead", "--set", "cures.subset_N=category"], "has no categories"),
         (["--populations", "nowhere.json"], "nowhere.json: path must be an existing file"),
+        (["--populations", "dead", "--jobs", "0"], "jobs must be an int in [1, inf), got 0"),
+        (["--populations", "dead", "--checkpoint-every", "-1"], "checkpoint_every must be a float"),
     ],
 )
 def test_a_grid_with_a_bad_cell_starts_nothing(more, message, tmp_path, capsys):
@@ -377,6 +379,17 @@ def test_grids_and_single_comparisons_do_not_mix(tmp_path, capsys):
     (grid / "grid.json").write_text('{"cells": []}')
     assert main(grid_command(grid, "--population", "dead")) == 2
     assert "out must be empty or a run folder (with config.json)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "{}", '{"cells": "dead-grpo"}', '{"cells": [1]}'])
+def test_a_grid_file_of_someone_else_is_left_alone(content, tmp_path, capsys):
+    path = tmp_path / "grid.json"
+    path.write_text(content)
+    assert main(grid_command(tmp_path, "--populations", "dead")) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "grid.json must be an object with a list of names, 'cells', got" in error
+    assert path.read_text() == content
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_subsets_can_be_cut_by_category(tmp_path):

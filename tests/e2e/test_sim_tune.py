@@ -29,7 +29,7 @@ TINY = [
     "--profile-points", "2", "--grid-points", "9", "--fix", "num_subsets=2", "forgetting=0",
     "steps_per_subset=5", "pilots=2",
 ]  # fmt: skip
-RESULTS = ("config.json", "trials.jsonl", "exposure.json", "recommendation.json")
+RESULTS = ("config.json", "trials.jsonl", "recommendation.json")
 
 
 def tiny_study(*more):
@@ -149,6 +149,9 @@ def test_another_study_in_the_folder_is_refused_and_more_trials_are_not(tuned, c
         (["--trials", "0"], "tune: trials must be an int in [1, inf)"),
         (["--population", "absent.json"], "absent.json"),
         (["--out", "."], "tune: out must be a file, got the folder"),
+        (["--out", f"{__file__}/tuned.toml"], "tune: folder of out must be a folder, got"),
+        (["--fix", "prior=null"], "tune cures: prior must be a finite number, a string, a boolean"),
+        (["--fix", "subset_N=category"], "tune cures: keyword must be one of"),
     ],
 )
 def test_bad_values_are_refused_by_name_before_anything_is_written(

@@ -40,6 +40,7 @@ def test_a_killed_validation_goes_on_and_ends_with_the_same_bytes(tmp_path):
     assert "9 of 9 checks pass" in done.stdout
     summary = read_json(whole / "validate.json")
     assert summary["passes"]
+    assert summary["families"] == ["dataset"]  # a verdict on these, not on all
     assert {row["family"] for row in summary["checks"]} == {"dataset"}
     assert (whole / "dataset.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert list(read_json(whole / "figures.json")) == ["dataset.png"]

@@ -138,6 +138,7 @@ def test_input_is_untouched():
         (([0, 1], [0]), r"group_R must be of shape \(2,\)"),
         (([0, 1], [0.0, 1.0]), "group_R must be a one-dimensional integer array"),
         (([[0, 1]], [0]), "reward_R must be one-dimensional"),
+        (([[0], [0, 1]], [0, 0]), "reward_R must be a one-dimensional array of 0 and 1"),
     ],
 )
 def test_bad_input_is_named(arguments, sentence):

@@ -10,6 +10,7 @@ from scipy.special import betaln
 from scipy.special import comb as choose
 from scipy.stats import kendalltau
 
+from figures import calibration_predictions as module
 from figures.calibration_predictions import (
     COVER,
     MEASURES,
@@ -50,6 +51,26 @@ def test_coverage_is_nominal_for_a_posterior_that_is_right_and_not_for_a_moving_
     assert abs(replay(still)["coverage"] - COVER) < band
     assert replay(moved)["coverage"] < COVER - band  # the control
     assert replay(moved)["log_loss"] > replay(still)["log_loss"]
+
+
+def test_waste_of_real_and_simulated_runs_is_counted_alike(monkeypatch):
+    # 100 generated: 20 dropped or pilots, 80 trained in two updates, 30 of these with advantage 0
+    updates = [{"trained": 60, "wasted": 0.25, "informative": 45},
+               {"trained": 20, "wasted": 0.75, "informative": 5},
+               {"trained": 0, "wasted": None, "informative": 0}]  # fmt: skip
+    real = {
+        "metrics": updates, "outcomes": [], "summary": {"generated": 100},
+        "evaluation": [{"generated": g, "held_out": h} for g, h in ((0, 0.2), (100, 0.4))],
+    }  # fmt: skip
+    simulated = {"trained": 80, "zero_advantage": 30, "generated": 100}
+    curve = {"grid_E": np.array([0.0, 100.0]), "held_out_E": np.array([0.2, 0.4])}
+    for name, content in (("read_run", real), ("read_json", simulated), ("load_state", curve),
+                          ("read_jsonl", [])):  # fmt: skip
+        monkeypatch.setattr(module, name, lambda path, content=content: content)
+    for row in (module._real(Path("x")), module._simulated(Path("x"))):
+        assert row["wasted"] == pytest.approx(30 / 80)
+        assert row["unused"] == pytest.approx(0.5)
+        assert (row["half"], row["final"], row["early"]) == pytest.approx((0.3, 0.4, 0.5))
 
 
 def test_no_prompt_met_twice_is_not_a_number():

@@ -65,6 +65,9 @@ SHAPES = [
 ]
 
 
+RAGGED = [[1], [1, 0]]
+
+
 @pytest.mark.parametrize(("call", "name"), SHAPES)
 def test_shapes_that_do_not_fit_are_named(call, name):
     with pytest.raises(
@@ -83,6 +86,24 @@ def test_shapes_that_do_not_fit_are_named(call, name):
         (
             lambda: cures.prob_mixed(0.5, [[1], [1, 2]]),
             "n must be an int >= 0, or an array of such",
+        ),
+        (lambda: cures.advantages(RAGGED, [0, 0]), "reward_R must be a one-dimensional array"),
+        (lambda: cures.Moments(*[RAGGED] * 5), "sq_norm_correct must be a one-dimensional array"),
+        (
+            lambda: cures.Selection([0, 1], [0.5, 0.5], [], keep_G2=RAGGED),
+            r"keep_G2 must be counts of shape \(2, 2\)",
+        ),
+        (lambda: cures.save_state("unused.npz", {"a": RAGGED}), r"state\['a'\] must be an array"),
+        (
+            lambda: cures.make_scheduler(
+                "oracle",
+                num_prompts=2,
+                batch_size=1,
+                budget=4,
+                learnable=RAGGED,
+                true_success_rate=lambda: [0.5, 0.5],
+            ),
+            "learnable must be 2 booleans",
         ),
         (
             lambda: cures.BetaPosterior(2).load_state_dict(None),

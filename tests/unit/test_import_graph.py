@@ -81,6 +81,8 @@ def test_hosts_use_none_of_the_pieces_a_scheduler_is_made_of(folder):
         "gradient_std", "gradient_std_released", "gradient_std_surrogate", "gradient_variance",
         "inclusion_probability", "potential", "prob_mixed", "round_to_total",
         "sampling_distribution", "temperature_for_effective_size",
+        # their modules, through which all of them can be had
+        "beta_moments", "marginal", "posterior", "quota", "sampling", "water_level",
     }  # fmt: skip
     for path in files(folder):
         if path.is_relative_to(ROOT / "sim" / "validation"):
@@ -91,6 +93,13 @@ def test_hosts_use_none_of_the_pieces_a_scheduler_is_made_of(folder):
             for node in ast.walk(tree)
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cures")
             for alias in node.names
+        }
+        from_cures |= {
+            alias.name.split(".")[1]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if alias.name.startswith("cures.")
         }
         through_cures = {
             node.attr

@@ -36,6 +36,12 @@ def test_losses_by_hand():
     assert shift.own_loss == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
     # enumeration: as extreme as 3 of 4 are 0, 1, 3, 4 of 4: chance (1 + 4 + 4 + 1) / 16 = 0.625
     assert shift.p_value == pytest.approx(0.625, abs=4 * np.sqrt(0.625 * 0.375 / 2000))
+    # mean own loss over the same 16 outcomes: log 2 for 2 of 4 (6 of them), that of 1/4 for 1 and 3 (8)
+    mean = (6 * np.log(2) + 8 * shift.own_loss) / 16
+    spread = np.sqrt((6 * np.log(2) ** 2 + 8 * shift.own_loss**2) / 16 - mean**2)
+    assert shift.excess == pytest.approx(mean - shift.own_loss, abs=4 * spread / np.sqrt(1999))
+    # control: without the mean of chance it would be the gap, far outside
+    assert abs(shift.loss - shift.own_loss - shift.excess) > 0.1
     assert shift.groups == 4
 
 

@@ -90,6 +90,18 @@ def test_limits_are_clopper_and_pearsons():
     assert region.event_E_K == pytest.approx(np.vstack([cell, cell[2:].sum(0), cell[3:].sum(0)]))
 
 
+def test_where_a_share_jumps_mass_may_lie_on_either_side():
+    # all prompts at 1/4: below it as close as one likes, so the share at or below 1/4 starts at 0
+    at_most = share_below(np.array([0.0, 0.25, 1.0]), 0.25)
+    assert at_most.lowest_K.tolist() == [1.0, 0.0, 0.0]
+    assert at_most.value_K.tolist() == at_most.highest_K.tolist() == [1.0, 1.0, 0.0]
+    below, above = quantities_of(np.array([0.0, 0.05, 0.95, 1.0]), 2)[1:3]
+    assert below.lowest_K.tolist() == below.value_K.tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert below.highest_K.tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert above.lowest_K.tolist() == above.value_K.tolist() == [0.0, 0.0, 0.0, 1.0]
+    assert above.highest_K.tolist() == [0.0, 0.0, 1.0, 1.0]
+
+
 def test_classes_of_trials_share_the_allowed_error_by_size():
     counts = Counts(np.array([0, 1, 0, 1]), np.array([1, 1, 2, 2]), np.array([60, 30, 5, 5]))
     region = confidence_region(counts, GRID, confidence=0.95)

@@ -14,9 +14,12 @@ from scipy.stats import binom, norm
 from cures import loop
 from cures.records import outcome_rows
 from cures.schedulers import make_scheduler
-from sim.calibration.dynamics import fit_dynamics
+from sim.calibration import study
+from sim.calibration.dynamics import Dynamics, Estimate, fit_dynamics
 from sim.calibration.evidence import Evidence
 from sim.calibration.learning import Protocol, _end_of_run, match_learning_rate
+from sim.calibration.pilots import starting_evidence
+from sim.calibration.settings import CalibrationSettings
 from sim.calibration.state_space import INITIAL_REACH, state_space
 from sim.calibration.study import _why_no_dynamics
 from sim.calibration.visits import visits_of
@@ -106,6 +109,18 @@ def test_the_gradient_is_that_of_the_value():
     assert model.evaluate(parameters).slope_J == pytest.approx(numeric, rel=5e-3, abs=1e-2)
 
 
+def test_few_prompts_at_a_time_where_memory_is_short(monkeypatch):
+    log = random_walk_log(0.1, prompts=120, updates=12, batch=40)
+    model = state_space(visits_of(log, segments=1, most_prompts=1000, seed=0))
+    parameters = np.concatenate([[0.02, 0.2, 0.002], np.full(8, 0.1)])
+    whole = model.evaluate(parameters)
+    monkeypatch.setattr("sim.calibration.state_space.CHUNK_NUMBERS", 50_000)
+    assert model.chunk < 60
+    parts = model.evaluate(parameters)
+    assert parts.value == pytest.approx(whole.value, rel=1e-12)
+    assert parts.slope_J == pytest.approx(whole.slope_J, rel=1e-9, abs=1e-9)
+
+
 @pytest.mark.parametrize("drift_sd", [0.0, 0.15])
 def test_known_drift_is_found(drift_sd):
     log = random_walk_log(drift_sd, seed=3)
@@ -120,7 +135,9 @@ def test_known_drift_is_found(drift_sd):
 
 def test_a_sample_of_the_prompts_gives_the_same_within_error():
     log = random_walk_log(0.15, seed=3)
-    dynamics = fit_dynamics(visits_of(log, segments=2, most_prompts=400, seed=0))
+    visits = visits_of(log, segments=2, most_prompts=400, seed=0)
+    assert visits.prompts == 600  # reach is about the pool
+    dynamics = fit_dynamics(visits)
     assert dynamics.prompts == 400
     assert variance_within(dynamics.drift_sd, 0.15)
     assert within(dynamics.shared, 0.004)
@@ -190,6 +207,19 @@ def test_transfer_is_not_told_where_no_prompt_is_seen_after_its_training():
     assert dynamics.reach is None
 
 
+def test_a_large_gain_does_not_tell_whose_it_is():
+    # as above, but everybody gains 1.5 logits per update: the whole is far from 0, its parts are open
+    generator = np.random.default_rng(0)
+    rows = [(i, 0, generator.binomial(4, expit(-4.0)), 4, 1) for i in range(300)]
+    for step in range(6):
+        rate = expit(-4.0 + 1.5 * step)
+        for i in range(50 * step, 50 * step + 50):
+            rows.append((i, step, generator.binomial(8, rate), 8, 0))
+    dynamics = fit_dynamics(visits_of(evidence_of(rows), segments=1, most_prompts=1000, seed=0))
+    assert dynamics.shared_U[-1] > 4.0
+    assert dynamics.reach is None
+
+
 def test_segments_have_about_equal_dose_and_no_gaps():
     # half of the dose, 4, is given by the first update; the next four give the other half
     rows = [(i, 0, 4, 8, 0) for i in range(8)]  # dose of 4 of 8: 1/2 each
@@ -246,6 +276,47 @@ def test_a_known_learning_rate_is_found():
     assert not learning.is_transfer_raised
     more = match_learning_rate(LAW, replace(PROTOCOL, logit_gain=1.5 * gain_to(np.mean(ends))))
     assert more.learning_rate > 0.012  # the control
+
+
+def test_drift_is_no_gain_that_a_learning_rate_has_to_match():
+    moving = replace(LAW, drift_sd=0.5)
+    ends = [_end_of_run(law, PROTOCOL, 0.01, 0, lambda: None) for law in (LAW, moving)]
+    assert ends[0] == ends[1]
+
+
+def test_the_run_that_is_imitated_is_that_of_the_log(monkeypatch):
+    # 4 prompts; steps 0 and 1 train on 2 each with 4 rollouts, then the policy of step 2 answers once
+    rows = [(0, 0, 2, 4, 0), (1, 0, 1, 4, 0), (2, 1, 4, 4, 0), (3, 1, 2, 4, 0), (0, 2, 4, 4, 0)]
+    log = evidence_of(rows)
+    estimate = Estimate(0.5, 0.4, 0.6)
+    dynamics = Dynamics(estimate, estimate, estimate, None, None, (0.2, 0.7), 5, 4, 1, 0.0)
+    seen = []
+    monkeypatch.setattr(
+        study, "match_learning_rate", lambda law, protocol, told: seen.append(protocol)
+    )
+    settings = CalibrationSettings(pilots="x", seed=3)
+    study._learning(settings, LAW, log, log, dynamics, lambda stage: None)
+    # doses: 1/2, sqrt(3)/4, 0, 1/2, 0; a prompt's own gain is b = 1/2 times their mean over 4 prompts
+    gain = 0.7 + 0.5 * (1.0 + np.sqrt(3.0) / 4.0) / 4.0
+    assert seen[0] == Protocol(2, 2, 4, 4, pytest.approx(gain), 3)
+
+
+def test_drift_and_transfer_go_into_the_population_only_where_they_are_told():
+    some, none = Estimate(0.2, 0.1, 0.3), Estimate(0.2, 0.0, 0.3)
+    whole = Dynamics(some, some, some, Estimate(1.2, 0.9, 1.5), None, (), 5, 4, 1, 0.0)
+    law = study._moving(LAW, whole)
+    assert (law.drift_sd, law.transfer) == (0.2, 1.0)
+    law = study._moving(LAW, replace(whole, drift_sd=none, transfer=None))
+    assert (law.drift_sd, law.transfer) == (0.0, None)
+    assert study._moving(replace(LAW, policy="tabular"), whole).transfer is None
+
+
+def test_the_population_is_that_of_the_earliest_pilots():
+    rows = [(0, 0, 1, 4, 0), (1, 2, 1, 4, 1), (2, 2, 3, 4, 1), (3, 5, 4, 4, 1)]
+    settings = CalibrationSettings(pilots="x")
+    assert starting_evidence(settings, evidence_of(rows)).prompt_V.tolist() == [1, 2]
+    start = starting_evidence(replace(settings, at_step=0), evidence_of(rows))
+    assert start.prompt_V.tolist() == [0]
 
 
 def test_no_gain_gives_no_learning_rate():

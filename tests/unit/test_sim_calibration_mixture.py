@@ -79,6 +79,15 @@ def test_the_certificate_bounds_what_is_missing():
     assert np.abs(slope[best.weight_K > 1e-6]).max() < 1e-3  # stationary on its support
 
 
+def test_the_certificate_is_in_nats_of_all_prompts(monkeypatch):
+    monkeypatch.setattr("sim.calibration.mixture.MAX_GAP", 3.0)  # stops early
+    counts, rate = random_counts(2, (4,)), rate_grid(60)
+    rough = fit(counts, rate)
+    likelihood = binom.pmf(counts.success_C[:, None], counts.trial_C[:, None], rate)
+    slope = likelihood.T @ (counts.prompts_C / (likelihood @ rough.weight_K)) - counts.prompts
+    assert 1e-3 < rough.gap == pytest.approx(slope.max(), rel=1e-6)
+
+
 def test_the_simulated_population_has_the_largest_entropy_of_those_that_fit():
     counts, rate = random_counts(3, (3,)), rate_grid(18)
     best = fit(counts, rate)

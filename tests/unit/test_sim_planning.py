@@ -39,22 +39,23 @@ def test_parameters_of_the_model_cards(name, billions):
     assert MODELS[name].parameters == pytest.approx(billions * 1e9, rel=0.01)
 
 
-@pytest.fixture(scope="module")
-def small_qwen():
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def small_qwen(request):
     """A small Qwen2 of another library, and our description of it."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     numbers = {"layers": 3, "width": 256, "heads": 8, "kv_heads": 2, "feed_forward": 768,
-               "vocab": 1000, "tied": True}  # fmt: skip
+               "vocab": 1000, "tied": request.param}  # fmt: skip
     config = transformers.Qwen2Config(
         num_hidden_layers=3, hidden_size=256, num_attention_heads=8, num_key_value_heads=2,
-        intermediate_size=768, vocab_size=1000, tie_word_embeddings=True,
+        intermediate_size=768, vocab_size=1000, tie_word_embeddings=request.param,
         attn_implementation="eager",
     )  # fmt: skip
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     count = dense_parameters(**numbers)
-    return model, count, ModelShape("small", float(count), 3, 256, 64)
+    looked_up = 0.0 if request.param else 1000.0 * 256.0
+    return model, count, ModelShape("small", float(count), 3, 256, 64, looked_up)
 
 
 def test_parameters_of_another_library(small_qwen):
@@ -67,15 +68,28 @@ def test_forward_flops_of_another_counter(small_qwen, length):
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    model, count, shape = small_qwen
+    model, _, shape = small_qwen
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros((1, length), dtype=torch.long))
     counted = counter.get_total_flops()
     # torch counts attention over the whole square, so the mean context is the length; it leaves out
     # biases and norms, which are 0.2 % of these parameters
     assert shape.forward_flops(length, length) == pytest.approx(counted, rel=0.01)
-    without_attention = 2.0 * count * length
-    assert without_attention != pytest.approx(counted, rel=0.02)  # negative control
+    # negative controls: no attention, and a lookup counted as a product
+    assert shape.forward_flops(length, 0.0) != pytest.approx(counted, rel=0.02)
+    if shape.looked_up:
+        multiplied = replace(shape, looked_up=0.0).forward_flops(length, length)
+        assert multiplied != pytest.approx(counted, rel=0.05)
+
+
+def test_embeddings_that_are_looked_up():
+    # Qwen2.5-7B: 152064 tokens x 3584 numbers; the 1.5B shares them with its output
+    shape = MODELS["Qwen2.5-Math-7B"]
+    assert shape.looked_up == 152_064 * 3584 == 544_997_376
+    assert shape.weight_bytes - shape.read_bytes == 2 * 544_997_376
+    assert MODELS["Qwen2.5-Math-1.5B"].looked_up == 0.0
+    with pytest.raises(ValueError, match="looked_up must be a float in"):
+        replace(shape, looked_up=1e10)
 
 
 def test_cache_bytes_by_hand():
@@ -145,8 +159,9 @@ def test_other_terms_of_training_by_hand():
     assert hidden.verify_cpu_s(Tally(generated=100)) == 50.0
 
 
-def test_training_state_of_16_bytes_per_parameter():
-    shape = ModelShape("20B", 20e9, 1, 1, 1)  # 320 GB: four devices of 80 GB
+def test_training_state_of_18_bytes_per_parameter():
+    # as Megatron-LM counts bf16 weights with fp32 gradients, master copy and Adam moments: 2 + 4 x 4
+    shape = ModelShape("17.7B", 17.7e9, 1, 1, 1)  # 318.6 GB: four devices of 80 GB
     assert trainer(shape, devices=4).has_room
     assert not trainer(shape, devices=3).has_room
 
@@ -194,6 +209,9 @@ def test_generation_times_by_hand():
     # few rollouts: one time, with what there is
     step_s = (15e9 + 5 * 57344 * 600) / (2 * 2.039e12)
     assert two.decode_s(Tally(rounds=1, generated=10)) == pytest.approx(800 * step_s)
+    # one rollout on two replicas still takes its whole length
+    step_s = (15e9 + 57344 * 600) / (2 * 2.039e12)
+    assert two.decode_s(Tally(rounds=1, generated=1)) == pytest.approx(800 * step_s)
     # from 800 to 3072 tokens alone, at a mean context of 200 + 1936
     step_s = (15e9 + 57344 * 2136) / (2 * 2.039e12)
     assert two.tail_s(tally) == pytest.approx(3 * 2272 * step_s)
@@ -236,7 +254,8 @@ def test_better_efficiencies_never_cost_more(name):
 
 def test_device_hours_are_devices_times_wall_time():
     site = Site(MODELS["Qwen2.5-Math-7B"], A100, 4, Workload(), 1024)
-    run = Run(Tally(rounds=1, generated=100), Tally(updates=1, rounds=1, generated=50, trained=50))
+    # pilots fill the engine many times over: priced together with the update they would cost otherwise
+    run = Run(Tally(rounds=1, generated=9000), Tally(updates=1, rounds=1, generated=50, trained=50))
     hours = device_hours(run, site, PERFECT, 1)
     four = site.engine(PERFECT, 1)
     assert hours["decode"] == pytest.approx(

@@ -17,6 +17,7 @@ from sim.planning.hardware import ACCELERATORS
 from sim.planning.measure import Protocol, measure
 from sim.planning.models import MODELS
 from sim.planning.plan import as_csv, make_plan, success_rates
+from sim.planning.report import _with_error
 from sim.planning.schedule import Cycle, Rates, run_of_rollouts, run_of_updates
 from sim.planning.settings import PlanSettings
 from sim.planning.tally import Tally
@@ -216,6 +217,23 @@ def test_success_rates_repeat_beyond_the_sample(monkeypatch):
     assert np.isclose((rate == 0).mean(), 0.6, atol=0.02)  # LAWS["dead"]: 60 % never
     with pytest.raises(ValueError, match="population must be one of"):
         success_rates("flat", 10, 0)
+
+
+def test_errors_are_relative_to_what_is_shown():
+    # R = U g and, with pilots, R = U g + pilots: an error e of g moves R by U e of R
+    plan = make_plan(settings(arms=("speed", "gvm"), measured_updates=30))
+    for arm in ("speed", "gvm"):
+        entry = plan["arms"][arm]
+        error, row = entry["measured"]["standard_error_of_rollouts"], entry["updates"]
+        assert row["relative_error"] == pytest.approx(150 * error / row["rollouts"])
+    assert plan["arms"]["speed"]["updates"]["relative_error"] > 0.0
+    row = plan["arms"]["speed"]["updates"]
+    assert row["verify_cpu_hours"] == pytest.approx(
+        row["rollouts"] * 0.02 / 3600
+    )  # Workload's 0.02 s
+    assert _with_error(2e6, 0.01) == "2.000M ±2.0%"  # 1.96 standard errors
+    assert _with_error(2e6, 0.0) == "2.000M"
+    assert _with_error(2e6, None) == "2.000M ±?"
 
 
 def test_csv_says_what_json_says():

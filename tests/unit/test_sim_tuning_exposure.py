@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sim.settings import Settings
-from sim.tuning.exposure import EDGES, LEAST_LIMIT, PHASE_END, RunExposure, exposure, kept_exposure
+from sim.tuning import exposure as module
+from sim.tuning.exposure import EDGES, LEAST_LIMIT, PHASE_END, RunExposure, exposure
 from sim.tuning.setting import Setting
 
 DEAD = Settings(
@@ -15,8 +16,8 @@ DEAD = Settings(
 )  # fmt: skip
 
 
-def test_uniform_meets_the_law_of_the_population():
-    found = exposure(DEAD, Setting("uniform", 8, {}), range(4))
+def test_uniform_meets_the_law_of_the_population(tmp_path):
+    found = exposure(DEAD, Setting("uniform", 8, {}), range(4), tmp_path)
     assert found["phase_end"] == list(PHASE_END)
     assert found["success_rate"][0] == 0.0
     assert found["success_rate"][-1] == 1.0
@@ -35,12 +36,12 @@ def test_uniform_meets_the_law_of_the_population():
     assert all(limit >= LEAST_LIMIT for limit in found["limit"])
 
 
-def test_learning_moves_the_success_rates_that_are_met():
+def test_learning_moves_the_success_rates_that_are_met(tmp_path):
     # what is learnable is learned: in the last phase fewer groups lie in the middle than in the first
     law = Settings(**{**{f: getattr(DEAD, f) for f in ("arms", "pool", "held_out", "batch_size")},
                       "population": "uniform", "policy": "item_response", "rollouts": 24_000,
                       "learning_rate": 0.02})  # fmt: skip
-    found = exposure(law, Setting("uniform", 8, {}), range(2))
+    found = exposure(law, Setting("uniform", 8, {}), range(2), tmp_path)
     support = np.array(found["success_rate"])
     mean = {(m["phase"], m["is_fresh"]): float(support @ m["weight"]) for m in found["met"]}
     assert mean[4, False] > mean[0, True] + 0.1
@@ -57,9 +58,37 @@ def test_bins_have_atoms_at_the_ends():
     assert rate_K.sum() == pytest.approx(2.5)
 
 
-def test_a_second_start_reads_what_the_first_one_found(tmp_path):
-    setting, path = Setting("uniform", 8, {}), tmp_path / "exposure.json"
-    first = kept_exposure(path, DEAD, setting, range(2), jobs=1)
-    assert kept_exposure(path, None, setting, range(2), jobs=1) == first  # no protocol, no run
-    other = kept_exposure(path, DEAD, Setting("uniform", 4, {}), range(2), jobs=1)
-    assert other != first
+def test_a_second_start_does_only_the_runs_that_are_missing(tmp_path, monkeypatch):
+    setting, told, asked, run = Setting("uniform", 8, {}), [], [], module.run_exposure
+    monkeypatch.setattr(
+        module, "run_exposure", lambda s, arm, index: asked.append(index) or run(s, arm, index)
+    )
+    exposure(DEAD, setting, range(2), tmp_path)  # as if killed after two of three
+    resumed = exposure(DEAD, setting, range(3), tmp_path, on_run=lambda: told.append(1))
+    assert asked == [0, 1, 2]
+    assert len(told) == 3
+    assert resumed == exposure(DEAD, setting, range(3), tmp_path / "other")  # in one go
+    assert exposure(DEAD, Setting("uniform", 4, {}), range(3), tmp_path) != resumed
+
+
+def test_every_run_is_held_against_the_others_alone():
+    always, never = RunExposure(), RunExposure()
+    for run, rate in ((always, 1.0), (never, 0.0)):
+        for prompt in range(100):
+            run.add((0, True, 2), {"prompt": prompt, "success": int(4 * rate), "trial": 4}, rate)
+    limit = module._limits([always, never], 0)
+    # either is impossible under the other but for the uniform share of 1e-3, a fifth of it each:
+    # -log 0.0002 = 8.52 nats; held against both together, either costs log 2 = 0.69
+    assert limit[0] > 8.5
+    assert limit[1:] == [None] * 4
+
+
+def test_limits_are_ends_of_students_prediction_interval(monkeypatch):
+    column = iter([0.1, 0.2, 0.3, 0.4])
+    monkeypatch.setattr(
+        module, "_excesses", lambda run, others, seed: [next(column), -0.01, np.nan]
+    )
+    limits = module._limits([RunExposure() for _ in range(4)], 0)
+    # mean 0.25, variance 1/60; t(3) at 0.999 is 10.2145 (scipy.stats.t.ppf), times sqrt(1 + 1/4)
+    assert limits[0] == pytest.approx(0.25 + 10.2145 * np.sqrt(1.25 / 60), rel=1e-4)
+    assert limits[1:] == [LEAST_LIMIT, None]  # below zero everywhere; nowhere

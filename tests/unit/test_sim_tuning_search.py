@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
+from rich.console import Console
 
 from cures.comparison import paired_difference
 from cures.storage import read_jsonl
@@ -15,6 +17,8 @@ from sim.settings import REFERENCE, Settings
 from sim.tuning.confirmation import choose, confirm
 from sim.tuning.objective import FRACTION, Objective
 from sim.tuning.protocol import Study
+from sim.tuning.report import _point_further
+from sim.tuning.runs import Laboratory
 from sim.tuning.search import Trial, best_first, importances, propose, quiet_optuna, search
 from sim.tuning.sensitivity import profiles
 from sim.tuning.setting import Setting
@@ -145,6 +149,17 @@ def test_a_batch_rests_on_earlier_batches_alone(tmp_path):
     assert first not in (other_history, other)
 
 
+def test_the_database_lies_in_its_folder_whatever_the_name(tmp_path):
+    # in a URL "?" begins a query, "%41" is an A and Optuna fills in what stands in braces
+    place = tmp_path / "is it? {50%41} #2"
+    place.mkdir()
+    first, _ = run_search(place)
+    assert (place / "study.db").stat().st_size > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "grown", place.name}
+    again, _ = run_search(place)
+    assert [t.as_json() for t in again] == [t.as_json() for t in first]
+
+
 def test_a_study_of_another_version_is_refused(tmp_path):
     run_search(tmp_path)
     with pytest.raises(ValueError, match=r"trial 0 of study\.db must be .*choose another --folder"):
@@ -162,6 +177,27 @@ def test_diverged_trials_are_kept_and_never_recommended(tmp_path):
     assert all(row["value"] is None for row in read_jsonl(tmp_path / "trials.jsonl")
                if row["options"]["temperature"] > 0.06)  # fmt: skip
     assert choose(STUDY, objective, trials).chosen.setting.options["temperature"] <= 0.06
+
+
+def test_the_selecting_seeds_choose(tmp_path):
+    objective = Objective(STUDY, Formula(nothing), 0.0)
+    settings = [Setting("cures", 8, {"temperature": 0.01 * (k + 1)}) for k in range(6)]
+    trials = [_trial(n, s, objective, STUDY) for n, s in enumerate(settings)]
+    choice = choose(STUDY, objective, trials)
+    looked_at = [*(t.setting for t in best_first(trials)[: STUDY.top]), STUDY.defaults]
+    assert [c.setting for c in choice.candidates] == looked_at
+    select = [objective.value_S(s, STUDY.select_indices).mean() for s in looked_at]
+    assert choice.chosen.setting == looked_at[int(np.argmax(select))]
+    assert int(np.argmax(select)) != 0, "the trial seeds would have chosen another"
+
+
+def test_a_run_that_diverges_is_an_answer(tmp_path):
+    # Adam's momentum adds to a first step of 1e308: beyond the largest float, 1.8e308, at the third
+    wild = replace(PROTOCOL, learning_rate=1e308, rollouts=1280)
+    laboratory = Laboratory(wild, tmp_path)
+    assert laboratory.curves(Setting("uniform", 8, {}), range(1)) is None
+    with pytest.raises(FloatingPointError, match="uniform with {} diverged on a seed of .*smaller"):
+        laboratory.sound_curves(Setting("uniform", 8, {}), range(1))
 
 
 def test_a_better_setting_is_recommended_with_its_interval(tmp_path):
@@ -271,8 +307,58 @@ def test_profiles_go_through_the_chosen_point_and_measure_the_loss(tmp_path):
     assert row["centre"] == 0.05
     assert row["value"] == sorted({0.005, 0.0292402, 0.05, 0.170998, 1.0})  # geometric, 4 points
     assert row["loss"][row["value"].index(0.05)] == 0.0
-    error = np.sqrt(2 * NOISE**2 / study.trial_seeds)  # difference of two settings' own noise
+    error = NOISE * np.sqrt(2 / len(study.profile_indices))  # two settings' own noise
     assert abs(row["loss"][-1] - 0.05) < 4 * error
     assert row["worst"]["value"] == 1.0
     assert row["tolerated"] == [0.005, 0.170998]
     assert found["forgetting"].value_V[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "is_said"),
+    [
+        # two values beside the centre, three seeds: t(2) at 1 - 0.0125 is 6.205 (scipy.stats.t.ppf)
+        (-0.063, 0.01, True),
+        (-0.061, 0.01, False),  # 6.1 standard errors of three seeds are no discovery
+        (+0.063, 0.01, False),
+        (-0.063, None, False),  # one seed
+    ],
+)
+def test_a_profile_points_further_only_beyond_its_noise(loss, error, is_said):
+    errors = None if error is None else [error, 0.0, error]
+    row = {"name": "temperature", "value": [0.1, 0.2, 0.3], "loss": [0.0, 0.0, loss],
+           "loss_standard_error": errors, "objective_S": [[0.0] * 3] * 3}  # fmt: skip
+    console = Console(file=io.StringIO(), width=200)
+    _point_further({"profiles": [row]}, console)
+    assert ("± 0.0100 higher at 0.3" in console.file.getvalue()) == is_said
+
+
+def test_profiles_are_free_of_the_winners_curse(tmp_path):
+    """60 profiles through the best of 30 settings that are all alike: leaving it costs nothing."""
+    study = replace(STUDY, profile_points=2)
+    loss, on_trial_seeds = [], []
+    for repeat in range(60):
+        objective = Objective(study, Formula(nothing), 0.0)
+        points = [
+            {"temperature": 0.01 * (k + 1), "steps_per_subset": 10 + repeat, "forgetting>0": False}
+            for k in range(30)
+        ]
+        best = max(points, key=lambda p: _mean_value(objective, study, p))
+        row = next(
+            p for p in profiles(study, study.space, objective, best) if p.name == "temperature"
+        )
+        loss.append(row.loss_V_S[-1].mean())  # at temperature 1, which was no trial
+        other = study.space.moved(best, "temperature", 1.0)
+        on_trial_seeds.append(
+            _mean_value(objective, study, best) - _mean_value(objective, study, other)
+        )
+    error = NOISE * np.sqrt(2 / (len(study.profile_indices) * 60))  # two settings' own noise
+    assert abs(np.mean(loss)) < 4 * error
+    # control: on the seeds that chose it, leaving the largest of 30 normals costs 2.04 deviations
+    expected = 2.0428 * NOISE / np.sqrt(study.trial_seeds)
+    assert np.mean(on_trial_seeds) == pytest.approx(expected, abs=4 * error)
+    assert expected > 8 * error
+
+
+def _mean_value(objective, study, point):
+    return objective.value_S(study.space.setting(point), study.search_indices).mean()

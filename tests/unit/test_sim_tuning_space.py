@@ -69,7 +69,8 @@ def test_forgetting_is_off_or_in_its_range():
     on = s.moved(point, "forgetting", 0.1)
     assert s.setting(on).options["forgetting"] == 0.1
     assert s.moved(on, "forgetting", 0.0) == point
-    assert s.grid("forgetting", 3) == [0.0, 0.003, 0.5]
+    for points in (2, 3):  # both ends of the range, however few points
+        assert s.grid("forgetting", points) == [0.0, 0.003, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,15 @@ def test_factors_become_whole_numbers():
     s = space("speed", fixed={"group_size": 8})
     point = {"screening_size/group_size": 0.2, "screening_batch/batch_size": 2.0}
     assert s.setting(point).options == {"screening_size": 2, "screening_batch": 32}
+
+
+def test_a_range_takes_the_place_of_a_factor():
+    # speed's default is 4 batches, not a number: the defaults are no point of such a space
+    s = space("speed", ranges={"screening_batch": (16.0, 32.0, None)})
+    assert "screening_batch" in s.axes
+    assert s.default_point(8) is None
+    point = {"group_size": 8, "screening_size/group_size": 0.5, "screening_batch": 20}
+    assert s.setting(point).options == {"screening_size": 4, "screening_batch": 20}
 
 
 def test_the_user_restricts():
@@ -115,6 +125,9 @@ def test_the_user_restricts():
         ({"temprature": 1}, {}, r"keyword must be one of \['forgetting', 'group_size'"),
         ({"budget": 1}, {}, "keyword must be one of"),
         ({"pilots": 1}, {"pilots": (1.0, 2.0, None)}, "pilots must be fixed or given a range"),
+        ({"subset_N": "category"}, {}, "keyword must be one of"),
+        ({"prior": None}, {}, "prior must be a finite number, a string, a boolean or a list"),
+        ({"prior": [1.0, float("nan")]}, {}, "prior must be a finite number"),
         ({"group_size": 7}, {}, "group_size must be a divisor of 128, at least 2, got 7"),
         ({}, {"pilots": (1.5, 2.5, None)}, "range of pilots must be between whole numbers"),
         (

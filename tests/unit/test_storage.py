@@ -103,3 +103,11 @@ def test_a_killed_writer_leaves_old_or_new_content(tmp_path):
         content = target.read_bytes()
         assert len(content) == 1_000_000
         assert len(set(content)) == 1
+
+
+@pytest.mark.parametrize("read", [read_json, read_jsonl])
+def test_files_that_are_no_text_are_named(tmp_path, read):
+    path = tmp_path / "rows.json"
+    path.write_bytes(b"\xff\xfe[1]")
+    with pytest.raises(ValueError, match=rf"{read.__name__}: .*rows\.json.*utf-8"):
+        read(path)

@@ -59,7 +59,11 @@ def test_a_wrong_formula_is_refuted(wrong: sp.Expr):
 
 def test_a_claim_without_simulation_does_not_hold():
     found = verdict(_variance_claim(sample=lambda f, rng: []))
-    assert found.failures == ("no numerical check",)
+    assert found.failures == ("no Monte Carlo check",)
+    search = Search("$p = 1/2$", 0.25, 0.25, 0.2, "$p = 0.3$", "max")
+    assert search.holds()
+    found = verdict(_variance_claim(sample=lambda f, rng: [search]))  # stands beside a simulation
+    assert found.failures == ("no Monte Carlo check",)
 
 
 def test_a_check_that_raises_is_a_failure():

@@ -169,9 +169,14 @@ def test_an_override_that_would_be_ignored_is_refused(value):
         load(path, [override, chosen])
     options = load(path, ["scheduler.cures.temperature=0.3", chosen]).scheduler.resolved_options()
     assert options["temperature"] == 0.3
-    # the table of another scheduler does not count
-    options = load(path, [override, 'scheduler.name="oracle"']).scheduler.resolved_options()
+    # the table of another scheduler does not count, and may not be meant
+    other = 'scheduler.name="oracle"'
+    options = load(path, [override, other]).scheduler.resolved_options()
     assert options["temperature"] == float(value)
+    with pytest.raises(
+        ValueError, match="override must be about the scheduler of this run, 'oracle'"
+    ):
+        load(path, ["scheduler.cures.temperature=0.3", other])
 
 
 def test_moments_that_nobody_would_measure_are_refused():
