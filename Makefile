@@ -55,5 +55,5 @@ figures: setup  ## every figure of the paper: make the missing runs (10 minutes 
 	@$(PY) -m figures runs
 	@$(PY) -m figures all
 
-clean:  ## remove the environment and everything generated
+clean:  ## remove the environment, builds and caches; run folders stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -10,8 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from figures.sim_folders import REFERENCE, by_label, difference
-from figures.style import OPTIMISERS, POOLS, letters, light_grid, line, page_figure, styled
+from figures.sim_folders import REFERENCE, by_label, difference, in_words
+from figures.style import (
+    OPTIMISERS,
+    POOLS,
+    letters,
+    light_grid,
+    line,
+    page_figure,
+    sentence,
+    styled,
+)
 from sim.picture import arm_styles
 
 NAMES = {
@@ -19,6 +28,7 @@ NAMES = {
     "cures@sampling-only": "sampling only",
     "cures@quota-only": "quota only",
 }
+BOTH_MINUS_SAMPLING = "both minus sampling only"
 CAPTION = """\
 Held-out success after {rollouts:,} generated rollouts, pilots included, minus that of uniform
 sampling; mean of {seeds} paired seeds with Student's 95 % interval. Sampling only: prompts from
@@ -32,7 +42,8 @@ def compute(folders: list[Path]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``rollouts``, ``seeds``; per ``population/optimiser`` and arm ``[mean, low, high]``.
+        ``rollouts``, ``seeds``; per ``population/optimiser`` and arm ``[mean, low, high]`` minus
+        uniform, and the same of both halves minus sampling only.
     """
     comparisons = by_label(
         folders, lambda c: f"{c.config['population']}/{c.config['optimiser']}", "ablation"
@@ -40,10 +51,10 @@ def compute(folders: list[Path]) -> dict[str, Any]:
     first = next(iter(comparisons.values()))
     arrays: dict[str, Any] = {"rollouts": first.config["rollouts"], "seeds": first.seeds}
     for label, comparison in comparisons.items():
-        reference = comparison.curve(REFERENCE)[1][:, -1]
-        arrays[label] = {
-            arm: difference(comparison.curve(arm)[1][:, -1], reference) for arm in NAMES
-        }
+        end = {arm: comparison.curve(arm)[1][:, -1] for arm in (REFERENCE, *NAMES)}
+        arrays[label] = {arm: difference(end[arm], end[REFERENCE]) for arm in NAMES}
+        both, sampling = end["cures"], end["cures@sampling-only"]
+        arrays[label][BOTH_MINUS_SAMPLING] = difference(both, sampling)
     return arrays
 
 
@@ -107,12 +118,14 @@ def caption(arrays: dict[str, Any]) -> str:
 
 
 def finding(arrays: dict[str, Any]) -> str:
-    """Which half is best where."""
+    """What each half does against uniform, and what the quota adds to the sampling."""
     parts = []
     for label in _panels(arrays):
         pool, optimiser = label.split("/")
-        mean = {NAMES[arm]: float(values[0]) for arm, values in arrays[label].items()}
-        best = max(mean, key=mean.__getitem__)
-        others = ", ".join(f"{name} {value:+.3f}" for name, value in mean.items())
-        parts.append(f"{POOLS.get(pool, pool)}, {OPTIMISERS[optimiser]}: {others}; best: {best}")
+        values = arrays[label]
+        halves = ", ".join(f"{name} {values[arm][0]:+.3f}" for arm, name in NAMES.items())
+        where = sentence(f"{POOLS.get(pool, pool)}, {OPTIMISERS[optimiser]}")
+        parts.append(
+            f"{where}: {halves}; {BOTH_MINUS_SAMPLING} {in_words(values[BOTH_MINUS_SAMPLING])}"
+        )
     return ". ".join(parts) + "."

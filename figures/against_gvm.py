@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from figures.sim_folders import by_label, difference
+from figures.sim_folders import by_label, difference, in_words
 from figures.style import (
     ESTIMATORS,
     POOLS,
@@ -98,10 +98,13 @@ def finding(arrays: dict[str, Any]) -> str:
         gvm, uniform = panel["minus_gvm"], panel["minus_uniform"]
         ahead += bool(gvm[0] > 0)
         behind += bool(uniform[0] < 0)
-        parts.append(f"{POOLS[pool]}, {ESTIMATORS[estimator]}: {gvm[0]:+.3f} ({uniform[0]:+.3f})")
+        parts.append(
+            f"{POOLS[pool]}, {ESTIMATORS[estimator]}: {in_words(gvm)} to GVM, {in_words(uniform)} to "
+            "uniform"
+        )
     story = "as in the paper" if ahead == len(arrays) else "unlike in the paper"
     return (
         f"{story.capitalize()}, CurES ends above GVM in {ahead} of {len(arrays)} panels; it ends below "
-        f"uniform sampling in {behind} of {len(arrays)}, which the paper's figure does not show. CurES "
-        f"minus GVM (minus uniform) at the end: {'; '.join(parts)}."
+        f"uniform sampling in {behind} of {len(arrays)}, which the paper's figure does not show. "
+        f"Paired differences of CurES at the end [95 %]: {'; '.join(parts)}."
     )

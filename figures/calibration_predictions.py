@@ -20,6 +20,7 @@ MEASURES = {
     "final": "held-out success at the end",
     "early": "share of the gain made half-way",
     "wasted": "wasted share of the trained rollouts",
+    "unused": "unused share of the generated rollouts",
     "log_loss": "log-loss of the posterior mean, per rollout",
     "coverage": f"coverage of {COVER:.0%} predictive intervals",
 }
@@ -65,6 +66,7 @@ def _simulated(folder: Path) -> dict[str, float]:
     return {
         **_success(np.asarray(curve["grid_E"]), np.asarray(curve["held_out_E"])),
         "wasted": summary["zero_advantage"] / summary["trained"],
+        "unused": 1.0 - (summary["trained"] - summary["zero_advantage"]) / summary["generated"],
         **replay(read_jsonl(folder / "outcomes.jsonl")),
     }
 
@@ -80,6 +82,7 @@ def _real(folder: Path) -> dict[str, float]:
     return {
         **_success(evaluation["generated"], evaluation["held_out"]),
         "wasted": float(np.average([row["wasted"] for row in updates], weights=trained)),
+        "unused": 1.0 - sum(row["informative"] for row in updates) / run["summary"]["generated"],
         **replay(run["outcomes"]),
     }
 

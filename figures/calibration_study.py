@@ -82,7 +82,7 @@ def draw(labels: tuple[str, ...], predictions: dict[str, Prediction]) -> Figure:
     figure = new_figure(7.6, 3.5)
     axes = figure.subplots(1, 2)
     styles = arm_styles(labels)
-    for one, key in zip(axes, ("wasted", "final"), strict=True):
+    for one, key in zip(axes, ("unused", "final"), strict=True):
         prediction = predictions[key]
         for label, simulated, real in zip(
             labels, prediction.simulated_A_S, prediction.real_A_S, strict=True
@@ -132,6 +132,8 @@ def write_page(
         _prediction_table(size.labels, predictions),
         "Simulated / measured, means over seeds. Log-loss and coverage are those of Beta(1, 1) counts "
         "of a prompt's earlier rollouts, the same rule everywhere; a dash: no prompt was met twice. "
+        "Wasted: with advantage 0, which speed and dapo avoid by their rule; unused: these, pilots, and "
+        "what was dropped. "
         f"The nominal coverage is {COVER:.0%}.\n",
         "## Ranking\n",
         _ranking_table(predictions),
@@ -215,7 +217,7 @@ def _prediction_table(labels: tuple[str, ...], predictions: dict[str, Prediction
 
 def _ranking_table(predictions: dict[str, Prediction]) -> str:
     lines = ["| by | " + " | ".join(PREDICTORS) + " |", "|---|" + "---|" * len(PREDICTORS)]
-    for key in ("final", "half", "wasted"):
+    for key in ("final", "half", "wasted", "unused"):
         cells = []
         for column in PREDICTORS.values():
             tau, low, high = ranking(getattr(predictions[key], column), predictions[key].real_A_S)

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cures.checks import fail
-from cures.storage import read_json, write_json
+from cures.storage import write_json
 from figures import (
     ablation,
     against_gvm,
@@ -28,7 +28,7 @@ from figures import (
     subset_cuts,
     update_budgets,
 )
-from figures.provenance import commit
+from figures.provenance import commit, runs_record
 from figures.style import save_both
 
 Arrays = dict[str, Any]
@@ -210,26 +210,7 @@ def render(entry: Entry, folders: list[Path], out: Path, command: str) -> list[P
         "finding": " ".join(entry.finding(arrays).split()),
         "command": command,
         "drawn_at": commit(),
-        "runs": [_run_record(folder) for folder in folders],
+        **runs_record(folders),
     }
     write_json(out / f"{entry.name}.json", record)
     return [png, pdf, out / f"{entry.name}.json"]
-
-
-def _run_record(folder: Path) -> dict[str, Any]:
-    """Folder, commit and settings of a run; long lists by their length, caches left out."""
-    made_by = folder.parent / "made_by.json"
-    made_at = read_json(made_by) if made_by.exists() else {}
-    return {
-        "folder": folder.as_posix(),
-        "made_at": made_at.get(folder.name, made_at.get("commit", "unknown")),
-        "settings": _shortened(read_json(folder / "config.json")),
-    }
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _shortened(part) for key, part in value.items() if key != "cache"}
-    if isinstance(value, list) and len(value) > 64:
-        return f"list of {len(value)}"
-    return value

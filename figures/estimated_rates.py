@@ -15,15 +15,16 @@ from matplotlib.figure import Figure
 
 from cures.checks import FloatArray
 from figures.sim_folders import by_label
-from figures.style import POOLS, letters, light_grid, page_figure, styled, width_of
+from figures.style import POOLS, letters, light_grid, page_figure, sentence, styled, width_of
 from sim.picture import arm_styles
 
 CAPTION = """\
 Posterior mean (s + 1)/(N' + 2) of every prompt of a subset after its pilots, before the first
 update on it, for the iterations in their order; N' = {pilots}. Width: share of the prompts with
-that estimate, pooled over {seeds} seeds; black: mean. Every iteration sees other prompts, under
-the policy of that moment. The paper draws violins over its 15 iterations; with N' = 4 there are
-five values and nothing below 1/6, whatever the true rate."""
+that estimate, on a scale of its own per panel, pooled over {seeds} seeds; black: mean. Every
+iteration sees other prompts, under the policy of that moment. The paper draws violins over its 15
+iterations; with N' = {pilots} there are {values} values and nothing below 1/{floor}, whatever the
+true rate."""
 
 
 def compute(folders: list[Path]) -> dict[str, Any]:
@@ -65,15 +66,18 @@ def pilot_blocks(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def shares(runs: list[list[dict[str, Any]]]) -> dict[str, Any]:
     """Arrays of :func:`compute` for one pool, from the outcomes of its seeds."""
-    blocks = [pilot_blocks(rows) for rows in runs]
-    count = min(map(len, blocks))
-    pilots = max(row["trial"] for run in blocks for block in run for row in block)
+    pilots = max(row["trial"] for rows in runs for row in rows if row["is_pilot"])
+    # groups cut by the end of the run are left out, and the last iteration if it has no other
+    whole = [
+        [[row for row in block if row["trial"] == pilots] for block in pilot_blocks(rows)]
+        for rows in runs
+    ]
+    count = min(sum(map(bool, blocks)) for blocks in whole)
     tally_I_K = np.zeros((count, pilots + 1))
-    for run in blocks:
-        for iteration, block in enumerate(run[:count]):
+    for blocks in whole:
+        for iteration, block in enumerate(blocks[:count]):
             for row in block:
-                if row["trial"] == pilots:  # a group cut by the end of the run is left out
-                    tally_I_K[iteration, row["success"]] += 1
+                tally_I_K[iteration, row["success"]] += 1
     rate_K = (np.arange(pilots + 1) + 1.0) / (pilots + 2.0)
     share_I_K = tally_I_K / tally_I_K.sum(axis=1, keepdims=True)
     return {"rate_K": rate_K, "share_I_K": share_I_K, "mean_I": share_I_K @ rate_K}
@@ -113,7 +117,8 @@ def _violins(axes: Any, rate_K: FloatArray, share_I_K: Any, colour: str) -> None
 def caption(arrays: dict[str, Any]) -> str:
     """What is shown."""
     first = next(iter(arrays.values()))
-    return CAPTION.format(pilots=first["rate_K"].size - 1, seeds=first["seeds"])
+    values = first["rate_K"].size
+    return CAPTION.format(pilots=values - 1, values=values, floor=values + 1, seeds=first["seeds"])
 
 
 def finding(arrays: dict[str, Any]) -> str:
@@ -123,8 +128,8 @@ def finding(arrays: dict[str, Any]) -> str:
         share, mean = values["share_I_K"], values["mean_I"]
         ends = share[:, 0] + share[:, -1]
         parts.append(
-            f"{POOLS.get(pool, pool)}: mean estimate {mean[0]:.2f} in the first iteration, "
+            f"{sentence(POOLS.get(pool, pool))}: mean estimate {mean[0]:.2f} in the first iteration, "
             f"{mean[-1]:.2f} in the last; share of prompts with no or only right pilots "
             f"{ends[0]:.0%} and {ends[-1]:.0%}"
         )
-    return "; ".join(parts) + "."
+    return ". ".join(parts) + "."

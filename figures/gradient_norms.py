@@ -93,14 +93,18 @@ def caption(arrays: dict[str, Any]) -> str:
 
 
 def finding(arrays: dict[str, Any]) -> str:
-    """Mean norms over training, relative to uniform's."""
+    """Mean norms relative to uniform's, over the updates that every method has: norms shrink."""
     parts = []
     for pool, arms in arrays.items():
-        mean = {arm: float(values["norm_S_U"].mean()) for arm, values in arms.items()}
+        common = min(values["norm_S_U"].shape[1] for values in arms.values())
+        mean = {arm: float(v["norm_S_U"][:, :common].mean()) for arm, v in arms.items()}
         others = ", ".join(
             f"{method_name(arm)} {value / mean['uniform']:.2f}"
             for arm, value in mean.items()
             if arm != "uniform"
         )
         parts.append(f"{POOLS.get(pool, pool)}: {others}")
-    return f"Mean norm over training relative to uniform's: {'; '.join(parts)}."
+    return (
+        "Mean norm relative to uniform's, over the updates that all methods have: "
+        f"{'; '.join(parts)}."
+    )

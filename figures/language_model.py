@@ -14,6 +14,7 @@ import numpy as np
 from cures.checks import fail
 from figures import estimated_rates, gradient_norms
 from figures.run_folders import by_arm
+from figures.style import method_name
 
 LABEL = "tiny language model"
 NORM_ARMS = ("uniform", "cures", "gvm", "speed")
@@ -69,7 +70,7 @@ def curves_finding(arrays: dict[str, Any]) -> str:
     """Final success of every arm, best first."""
     final = {arm: float(curve["held_out_S_E"][:, -1].mean()) for arm, curve in arrays.items()}
     ranked = sorted(final, key=lambda arm: -final[arm])
-    return f"At the end: {', '.join(f'{arm} {final[arm]:.3f}' for arm in ranked)}."
+    return f"At the end: {', '.join(f'{method_name(arm)} {final[arm]:.3f}' for arm in ranked)}."
 
 
 def quota_caption(arrays: dict[str, Any]) -> str:
@@ -79,10 +80,10 @@ def quota_caption(arrays: dict[str, Any]) -> str:
 
 
 def quota_finding(arrays: dict[str, Any]) -> str:
-    """Share of the groups in the middle half of the success rates, per arm."""
+    """Share of the groups whose estimates are neither low nor high, per arm."""
     parts = []
     for arm, values in arrays.items():
         size = values["share"].size
-        middle = values["share"][size // 4 : size - size // 4].sum()
-        parts.append(f"{arm} {middle:.0%}")
-    return f"Share of the groups with estimates in the middle: {', '.join(parts)}."
+        low = size // 5
+        parts.append(f"{method_name(arm)} {values['share'][low : size - low].sum():.0%}")
+    return f"Share of the groups with estimates in [0.2, 0.8): {', '.join(parts)}."

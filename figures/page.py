@@ -28,8 +28,15 @@ tasks and sizes are others. Each says what the paper's figure shows and what cam
   opposite one.
 - Beside each picture lie a PDF and a JSON file with the settings of every run behind it.
 
-`make figures` makes the runs that are missing and draws everything; single steps are
-`python -m figures runs` and `python -m figures NAME`.
+`make figures` makes the simulator's runs that are missing and draws everything; single steps are
+`python -m figures runs` and `python -m figures NAME`. The language model's runs take longer and are made
+on their own; those below by
+
+```sh
+python -m figures tiny_lm --runs runs/tiny_lm_two_seeds --arms uniform cures gvm --seeds 2 \\
+    --page runs/tiny_lm_two_seeds/page.md --picture runs/tiny_lm_two_seeds/curves.png
+python -m figures all --lm-runs runs/tiny_lm_two_seeds
+```
 """
 TABLE = "## Table 1 of the paper beside ours"
 

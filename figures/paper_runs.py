@@ -11,7 +11,7 @@ Two *pools* stand where the paper has two model sizes, because a simulated polic
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,11 +26,8 @@ AGAINST = ("uniform", "uniform@again", "cures", "gvm", "speed")
 PILOTS = (4, 8, 16)
 GROUP_SIZES = (8, 16, 32)
 SUBSETS = (1, 5, 15, 30)
-BATCH_FACTORS = (0.5, 1, 2, 4)
+BATCH_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4)
 ABLATION_POOLS = ("skills", "u_shaped", "dead")
-ROLLOUTS_PER_SECOND = (
-    300_000  # of one core, roughly; for the estimate that is printed, nothing else
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +126,13 @@ def comparisons(size: Size) -> dict[str, Recipe]:
                 dev_seeds=1,
             )
     for factor in BATCH_FACTORS:
-        batch = round(size.batch * factor)
+        # M so that pilots keep their share: as many training rollouts per subset at every budget
+        steps = max(1, round(size.steps / factor))
         runs[f"budget-x{factor:g}"] = partial(
             _settings,
             size,
-            _arms(size, "uniform", "cures", "gvm", "speed", "dapo"),
-            batch_size=batch,
+            _arms(replace(size, steps=steps), "uniform", "cures", "gvm", "speed", "dapo"),
+            batch_size=round(size.batch * factor),
             dev_seeds=1,
         )
     runs["subsets"] = partial(

@@ -31,7 +31,7 @@ CAPTION = """\
 rollouts per draw ({batch} draws an update), against every rollout generated (top) and against
 updates (bottom); mean of {seeds} seeds. Uniform sampling at the same n, without pilots, is drawn
 as well. The paper's axis is updates, on which more pilots and larger groups cost nothing; at equal
-rollouts they cost updates."""
+rollouts they cost updates. Where curves of one n coincide at the bottom, N' makes no difference."""
 
 
 def compute(folders: list[Path]) -> dict[str, Any]:
@@ -128,20 +128,31 @@ def caption(arrays: dict[str, Any]) -> str:
 
 
 def finding(arrays: dict[str, Any]) -> str:
-    """Best and worst settings of CurES at the end, and uniform's best."""
-    end = {
-        (arm, int(label[1:])): float(arrays[label][arm]["held_out_S_E"][:, -1].mean())
+    """Best and worst settings of CurES, and uniform's best, at equal rollouts and at equal updates."""
+    curves = {
+        (arm, int(label[1:])): arrays[label][arm]
         for label in _panels(arrays)
         for arm in _arms(arrays[label])
     }
-    ours = {key: value for key, value in end.items() if key[0] != "uniform"}
+    common = min(curve["held_out_S_U"].shape[1] for curve in curves.values()) - 1
+    at_the_end = {key: float(c["held_out_S_E"][:, -1].mean()) for key, c in curves.items()}
+    by_update = {key: float(c["held_out_S_U"][:, common].mean()) for key, c in curves.items()}
+    return (
+        f"At equal rollouts {_extremes(at_the_end)}. After {common} updates, as many as every run "
+        f"has, {_extremes(by_update)}."
+    )
+
+
+def _extremes(values: dict[tuple[str, int], float]) -> str:
+    """Best and worst setting of CurES and the best of uniform; keys are arm and n."""
+    ours = {key: value for key, value in values.items() if key[0] != "uniform"}
     best, worst = max(ours, key=ours.__getitem__), min(ours, key=ours.__getitem__)
-    uniform = max((key for key in end if key[0] == "uniform"), key=end.__getitem__)
+    uniform = max((key for key in values if key[0] == "uniform"), key=values.__getitem__)
 
     def words(key: tuple[str, int]) -> str:
-        return f"N' = {key[0].removeprefix('pilots')}, n = {key[1]} ({end[key]:.3f})"
+        return f"N' = {key[0].removeprefix('pilots')}, n = {key[1]} ({values[key]:.3f})"
 
     return (
-        f"At equal rollouts CurES is best at {words(best)} and worst at {words(worst)}; uniform "
-        f"sampling is best at n = {uniform[1]} ({end[uniform]:.3f})."
+        f"CurES is best at {words(best)} and worst at {words(worst)}, uniform sampling best at "
+        f"n = {uniform[1]} ({values[uniform]:.3f})"
     )

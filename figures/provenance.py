@@ -1,13 +1,85 @@
-"""Where a figure comes from: the commit of the code, in the words of git."""
+"""Where a figure comes from: the commit of the code, in the words of git, and the runs behind it."""
 
 from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
+
+from cures.storage import read_json
 
 
-def commit() -> str:
-    """Short commit of this checkout, ``-dirty`` with local changes, ``unknown`` outside of git."""
-    git = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    here = Path(__file__).parent
-    return subprocess.run(git, cwd=here, capture_output=True, text=True).stdout.strip() or "unknown"
+def commit(where: Path = Path(__file__).parent) -> str:
+    """Short commit of a checkout, ``-dirty`` with local changes, ``unknown`` outside of git.
+
+    Changes below ``docs/`` do not count: they make no number, and drawing the first figure of many
+    is one.
+    """
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *words], cwd=where, capture_output=True, text=True)
+
+    short = git("describe", "--always", "--exclude", "*").stdout.strip()
+    is_clean = git("diff", "--quiet", "HEAD", "--", ":/", ":(top,exclude)docs").returncode == 0
+    return f"{short}{'' if is_clean else '-dirty'}" if short else "unknown"
+
+
+def runs_record(folders: list[Path]) -> dict[str, Any]:
+    """Settings that all runs have alike, once; per run its folder, its commit and its own settings."""
+    configs = [_shortened(read_json(folder / "config.json")) for folder in folders]
+    common = shared(configs)
+    runs = [
+        {**_origin(folder), "own_settings": _without(config, common)}
+        for folder, config in zip(folders, configs, strict=True)
+    ]
+    return {"settings": common, "runs": runs}
+
+
+def _origin(folder: Path) -> dict[str, str]:
+    """Folder of a run, and the commit that made it."""
+    made_by = folder.parent / "made_by.json"
+    made_at = read_json(made_by) if made_by.exists() else {}
+    return {
+        "folder": folder.as_posix(),
+        "made_at": made_at.get(folder.name, made_at.get("commit", "unknown")),
+    }
+
+
+def shared(configs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Settings that all runs have alike, section by section.
+
+    Examples
+    --------
+    >>> shared([{"a": 1, "s": {"b": 2, "c": 3}}, {"a": 1, "s": {"b": 2, "c": 4}}])
+    {'a': 1, 's': {'b': 2}}
+    >>> shared([])
+    {}
+    """
+    common: dict[str, Any] = {}
+    for key, value in (configs[0] if configs else {}).items():
+        values = [config.get(key) for config in configs]
+        if all(other == value for other in values):
+            common[key] = value
+        elif all(isinstance(other, dict) for other in values) and (inner := shared(values)):
+            common[key] = inner
+    return common
+
+
+def _without(config: dict[str, Any], common: dict[str, Any]) -> dict[str, Any]:
+    """What is left of a run's settings: its own."""
+    own: dict[str, Any] = {}
+    for key, value in config.items():
+        if key not in common:
+            own[key] = value
+        elif value != common[key]:
+            own[key] = _without(value, common[key])
+    return own
+
+
+def _shortened(value: Any) -> Any:
+    """Settings with long lists by their length, and without where a machine keeps its caches."""
+    if isinstance(value, dict):
+        return {key: _shortened(part) for key, part in value.items() if key != "cache"}
+    if isinstance(value, list) and len(value) > 64:
+        return f"list of {len(value)}"
+    return value

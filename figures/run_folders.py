@@ -11,6 +11,21 @@ from cures.storage import read_json, read_jsonl
 LOGS = ("metrics", "evaluation", "outcomes")
 
 
+def read_fields(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """A JSON object with at least these fields.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or lacks one.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or not value.keys() >= set(names):
+        found = sorted(value) if isinstance(value, dict) else type(value).__name__
+        fail("figures", str(path), f"an object with the fields {', '.join(names)}", found)
+    return value
+
+
 def read_run(folder: Path) -> dict[str, Any]:
     """Configuration, summary and logs of one finished run.
 
@@ -24,8 +39,8 @@ def read_run(folder: Path) -> dict[str, Any]:
     if missing:
         fail("figures", "run folder", f"a finished training run with {missing[0]}", str(folder))
     return {
-        "config": read_json(folder / "config.json"),
-        "summary": read_json(folder / "summary.json"),
+        "config": read_fields(folder / "config.json", ("scheduler", "run")),
+        "summary": read_fields(folder / "summary.json", ("generated",)),
         **{log: read_jsonl(folder / f"{log}.jsonl") for log in LOGS},
     }
 

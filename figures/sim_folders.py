@@ -16,10 +16,16 @@ from numpy.typing import NDArray
 
 from cures.checks import FloatArray, as_choice, fail
 from cures.comparison import paired_difference
-from cures.storage import load_state, read_json, read_jsonl
+from cures.storage import load_state, read_jsonl
+from figures.run_folders import read_fields
+from sim.wording import difference_text
 
 FloatMatrix = NDArray[np.float64]
 REFERENCE = "uniform"
+CONFIG = (
+    "arms", "options", "population", "estimator", "optimiser", "seeds", "rollouts", "batch_size",
+    "group_size",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +52,6 @@ class Comparison:
     def seeds(self) -> int:
         """Paired seeds of every arm."""
         return int(self.config["seeds"])
-
-    @property
-    def label(self) -> dict[str, str]:
-        """What tells comparisons apart."""
-        return {key: str(self.config[key]) for key in ("population", "estimator", "optimiser")}
 
     def options(self, arm: str) -> dict[str, Any]:
         """Keyword arguments that the arm's scheduler was given."""
@@ -103,9 +104,8 @@ def read(folder: Path) -> Comparison:
         if not (folder / name).is_file():
             legal = f"a finished comparison with {name} (python -m figures runs makes them)"
             fail("figures", "run folder", legal, str(folder))
-    return Comparison(
-        folder, read_json(folder / "config.json"), read_json(folder / "comparison.json")
-    )
+    config = read_fields(folder / "config.json", CONFIG)
+    return Comparison(folder, config, read_fields(folder / "comparison.json", ("start", "arms")))
 
 
 def difference(arm_S: FloatArray, reference_S: FloatArray) -> FloatArray:
@@ -113,6 +113,18 @@ def difference(arm_S: FloatArray, reference_S: FloatArray) -> FloatArray:
     result = paired_difference(arm_S, reference_S)
     values = np.array([result.mean, result.low, result.high])
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def in_words(values: FloatArray) -> str:
+    """What :func:`difference` returns, as text.
+
+    Examples
+    --------
+    >>> in_words(np.array([0.01, -0.002, 0.022])), in_words(np.array([0.01, np.nan, np.nan]))
+    ('+0.010 [-0.002, +0.022]', '+0.010')
+    """
+    known = [float(value) if np.isfinite(value) else None for value in values]
+    return difference_text(dict(zip(("mean", "low", "high"), known, strict=True)), digits=3)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:

@@ -30,7 +30,8 @@ CAPTION = """\
 {pool}, GRPO, Adam at one learning rate: mean held-out success ({seeds} paired seeds, bars:
 standard error) against the budget of an update ({batches} draws of {group_size} rollouts), read
 off after {totals} generated rollouts in all. No baseline has to live with a budget chosen for
-another method: compare the best point of each curve."""
+another method: compare the best point of each curve. CurES and GVM spend as many training
+rollouts on a subset at every budget, so their pilots keep their share."""
 
 
 def compute(folders: list[Path]) -> dict[str, Any]:
@@ -94,14 +95,11 @@ def draw(arrays: dict[str, Any]) -> Figure:
     for f, axes in enumerate(panels):
         for arm in arms:
             values = arrays[arm]
-            axes.errorbar(
-                budget_K,
-                values["held_out_F_K"][f],
-                yerr=values["error_F_K"][f],
-                elinewidth=0.8,
-                label=method_name(arm),
-                **line(styles[arm]),
-            )
+            look, mean_K = line(styles[arm]), values["held_out_F_K"][f]
+            axes.plot(budget_K, mean_K, label=method_name(arm), **look)
+            # bars of their own: the legend shows the line alone
+            bars = {"fmt": "none", "elinewidth": 0.8, "ecolor": look["color"]}
+            axes.errorbar(budget_K, mean_K, yerr=values["error_F_K"][f], **bars)
         axes.set_xscale("log", base=2)
         axes.set_xticks(budget_K, [f"{budget:,}" for budget in budget_K])
         axes.xaxis.set_minor_locator(NullLocator())
@@ -109,7 +107,6 @@ def draw(arrays: dict[str, Any]) -> Figure:
         light_grid(axes)
     panels[0].set_ylabel("held-out success rate")
     letters(panels, [f"after {total:,.0f} rollouts" for total in total_F])
-    # handles of error bars would show the bars: the lines are enough
     shared_legend(figure, panels[0])
     return figure
 
@@ -133,7 +130,9 @@ def finding(arrays: dict[str, Any]) -> str:
         final_K = arrays[arm]["held_out_F_K"][-1]
         best = int(np.argmax(final_K))
         budget = int(arrays["batch_K"][best] * arrays["group_size"])
-        is_edge = best in (0, final_K.size - 1)
-        edge = " (the edge of what was tried)" if is_edge else ""
+        edge = "*" if best in (0, final_K.size - 1) else ""
         parts.append(f"{method_name(arm)} {final_K[best]:.3f} at {budget:,}{edge}")
-    return f"Best at the end, each at its own budget of an update: {', '.join(parts)}."
+    star = (
+        " *: the edge of what was tried; beyond it may be better." if "*" in "".join(parts) else ""
+    )
+    return f"Best at the end, each at its own budget of an update: {', '.join(parts)}.{star}"

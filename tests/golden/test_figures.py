@@ -1,7 +1,7 @@
 """The arrays behind every figure, from one small fixed set of runs, and what the drawings look like.
 
-Regenerate with ``python -m tests.golden.test_figures`` and say why in CHANGELOG.md. A golden file that
-is missing is an error: nothing records itself.
+Regenerate with ``OMP_NUM_THREADS=1 python -m tests.golden.test_figures`` (more threads change last bits)
+and say why in CHANGELOG.md. A golden file that is missing is an error: nothing records itself.
 """
 
 from __future__ import annotations

@@ -83,6 +83,9 @@ def test_the_command_names_what_is_missing(folders, tmp_path, capsys):
     assert out.exists()
     assert main(["learning_curves", str(tmp_path / "nowhere"), "--out", str(out)]) == 2
     assert "a finished training run with config.json" in capsys.readouterr().err
+    (folders[0] / "config.json").write_text("{}")
+    assert main(["learning_curves", *map(str, folders), "--out", str(out)]) == 2
+    assert "an object with the fields scheduler, run, got []" in capsys.readouterr().err
 
 
 # -- what may be compared, and the tables of docs/results ---------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from dataclasses import replace
 from itertools import pairwise
 
@@ -22,6 +24,7 @@ from figures import (
     page,
     paper_runs,
     pilots_and_group_size,
+    provenance,
     quota_by_iteration,
     reaching_the_best,
     sim_folders,
@@ -131,6 +134,22 @@ def test_what_is_missing_is_named(tmp_path):
         sim_folders.read(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "[1]"),
+        ("config.json", "{}"),
+        ("config.json", "3"),
+        ("comparison.json", "{}"),
+    ],
+)
+def test_files_of_another_kind_are_refused_by_name(tmp_path, name, text):
+    folder = comparison(tmp_path / "c", {"uniform": 0.004})
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"{name} must be an object with the fields .*arms"):
+        sim_folders.read(folder)
+
+
 def test_two_folders_of_one_panel_are_refused(tmp_path):
     rates = dict.fromkeys(gradient_norms.SHOWN, 0.004)
     folders = [comparison(tmp_path / name, rates) for name in ("a", "b")]
@@ -166,6 +185,7 @@ def test_against_gvm_takes_the_paired_difference_at_the_end(tmp_path):
     assert np.allclose(panel["minus_gvm"], 0.1)
     assert np.allclose(panel["minus_uniform"], -0.1)
     finding = against_gvm.finding(arrays)
+    assert "+0.100 [+0.100, +0.100] to GVM, -0.100 [-0.100, -0.100] to uniform" in finding
     assert finding.startswith("As in the paper, CurES ends above GVM in 1 of 1 panels")
     assert "below uniform sampling in 1 of 1" in finding
     worse = comparison(tmp_path / "d", rates | {"gvm": 0.0035}, seeds=6)
@@ -180,6 +200,10 @@ def test_estimated_rates_by_hand(tmp_path):
     # iteration 1: one prompt with 0, one with 2 right pilots; iteration 2: 1 and 2
     assert values["share_I_K"].tolist() == [[0.5, 0.0, 0.5], [0.0, 0.5, 0.5]]
     assert values["mean_I"].tolist() == [0.5, 0.625]
+    # groups that the end of the run cut short, in the second iteration and alone in a third
+    cut = row(3, 1, 1, True)
+    again = estimated_rates.shares([[*EVIDENCE[:7], cut, *EVIDENCE[7:], cut]])
+    assert again["share_I_K"].tolist() == values["share_I_K"].tolist()
     assert "mean estimate 0.50 in the first iteration, 0.62 in the last" in estimated_rates.finding(
         {"skills": values}
     )
@@ -202,13 +226,20 @@ def test_quotas_by_hand(tmp_path):
     assert last["trial_G"].tolist() == [8, 8, 8, 8]  # two seeds
     assert last["mean_K"][[5, 7]].tolist() == [8.0, 8.0]
     assert "iterations 1, 2" in quota_by_iteration.caption(arrays)
+    # first iteration: a group of 4 near 0.5 against 6 at 0.25 and 2 at 0.75; last: 8 against 8
+    words = (
+        "near 0.5 get 1.00 times the rollouts of those near 0.25 and 0.75 in the first iteration"
+    )
+    assert f"{words}, 1.00 times in the last" in quota_by_iteration.finding(arrays)
+    arrays["cures"]["iteration 1"]["mean_K"][:] = np.nan  # no groups, no ratio
+    assert "get undefined times" in quota_by_iteration.finding(arrays)
 
 
 def test_grid_of_pilots_and_group_sizes(tmp_path):
     folders = [
         comparison(
             tmp_path / f"n{n}",
-            {"uniform": 0.004, "cures@a": 0.003 / n, "cures@b": 0.002 / n},
+            {"uniform": 0.004, "cures@a": 0.004 / n, "cures@b": 0.0024 / n},
             options={"cures@a": {"pilots": 4}, "cures@b": {"pilots": 8}},
             group_size=n,
         )
@@ -218,15 +249,19 @@ def test_grid_of_pilots_and_group_sizes(tmp_path):
     assert list(arrays) == ["population", "n8", "n16"]  # ascending, whatever the folders' order
     assert list(arrays["n8"])[-2:] == ["pilots4", "pilots8"]
     finding = pilots_and_group_size.finding(arrays)
-    assert "best at N' = 4, n = 8" in finding
-    assert "worst at N' = 8, n = 16" in finding
+    # at the end 0.205 + 0.4 / 8 and 0.205 + 0.24 / 16; four updates, all that the first seed has,
+    # are the same 100 rollouts
+    best = "best at N' = 4, n = 8 (0.255) and worst at N' = 8, n = 16 (0.220)"
+    assert f"At equal rollouts CurES is {best}" in finding
+    assert f"After 4 updates, as many as every run has, CurES is {best}" in finding
     other = comparison(tmp_path / "u", {"uniform": 0.004}, population="u_shaped", group_size=32)
     with pytest.raises(ValueError, match="of one population"):
         pilots_and_group_size.compute([*folders, other])
 
 
 @pytest.mark.parametrize(
-    ("rate", "ratio", "words"), [(0.008, 2.0, "is faster"), (0.002, 0.5, "nowhere faster")]
+    ("rate", "ratio", "words"),
+    [(0.008, 2.0, "is faster"), (0.002, 0.5, "nowhere seen to be faster")],
 )
 def test_ratios_are_those_of_straight_lines(tmp_path, rate, ratio, words):
     rates = {"uniform": 0.004, "uniform@again": 0.004, "cures": rate}
@@ -248,6 +283,13 @@ def test_ratios_are_those_of_straight_lines(tmp_path, rate, ratio, words):
     assert words in reaching_the_best.finding(arrays)
 
 
+def test_a_ratio_with_an_open_interval_is_no_evidence(tmp_path):
+    rates = {"uniform": 0.004, "uniform@again": 0.004, "cures": 0.008}
+    arrays = reaching_the_best.compute([comparison(tmp_path / "c", rates, seeds=2)])
+    assert arrays["grpo"]["ratio"]["updates"]["80 %"]["cures"]["ratio"] == pytest.approx(2.0)
+    assert "nowhere seen to be faster" in reaching_the_best.finding(arrays)
+
+
 def test_no_level_without_a_gain_on_the_development_seeds(tmp_path):
     rates = {"uniform": 0.004, "uniform@again": 0.004, "cures": 0.004}
     arrays = reaching_the_best.compute([comparison(tmp_path / "c", rates, gains=False)])
@@ -260,15 +302,21 @@ def test_norms_are_means_over_a_window(tmp_path):
     # four updates, fewer than the window: their mean
     assert values["cures"]["norm_S_U"].tolist() == [[2.5], [3.5]]
     assert "CurES 1.00" in gradient_norms.finding({"skills": values})
+    # an arm with fewer updates is compared over those: 4 to the mean of 2 and 6, not of 2, 6 and 10
+    short = {"uniform": {"norm_S_U": np.array([[2.0, 6.0, 10.0]])}}
+    short["cures"] = {"norm_S_U": np.array([[4.0, 4.0]])}
+    assert "CurES 1.00" in gradient_norms.finding({"skills": short})
 
 
-def test_ablation_names_the_best_half(tmp_path):
+def test_ablation_pairs_the_halves(tmp_path):
     rates = {
         "uniform": 0.004, "cures": 0.003, "cures@sampling-only": 0.005, "cures@quota-only": 0.001,
     }  # fmt: skip
     arrays = ablation.compute([comparison(tmp_path / "c", rates, seeds=6)])
     assert np.allclose(arrays["skills/adam"]["cures@sampling-only"], 0.1)
-    assert "best: sampling only" in ablation.finding(arrays)
+    assert np.allclose(arrays["skills/adam"][ablation.BOTH_MINUS_SAMPLING], -0.2)
+    words = "both minus sampling only -0.200 [-0.200, -0.200]"
+    assert f"sampling only +0.100, quota only -0.300; {words}" in ablation.finding(arrays)
     # below six seeds the interval is open: NaN, not a number that looks like one
     few = ablation.compute([comparison(tmp_path / "d", rates, seeds=2)])
     assert np.isnan(few["skills/adam"]["cures"][1:]).all()
@@ -293,7 +341,7 @@ def test_budgets_are_read_at_their_rollouts(tmp_path):
     # 25 lies before the grid's 50: still the start; mean of the two seeds' starts 0.205
     expected = [[0.205, 0.205], [0.405, 0.305], [0.605, 0.405]]
     assert np.allclose(arrays["uniform"]["held_out_F_K"], expected)
-    assert "uniform 0.605 at 32 (the edge" in update_budgets.finding(arrays)
+    assert "uniform 0.605 at 32*. *: the edge" in update_budgets.finding(arrays)
     other = comparison(tmp_path / "x", {"uniform": 0.004}, batch_size=16, rollouts=7)
     with pytest.raises(ValueError, match="but for batch_size"):
         update_budgets.compute([*folders, other])
@@ -402,6 +450,16 @@ def test_the_papers_schedule_is_one_pass():
     assert trace.rollouts == 92_800
 
 
+def test_pilots_keep_their_share_at_every_update_budget():
+    # M x draws x n rollouts a subset: 10 x 64 x 8 of the paper's schedule; at factor 4, M = 2.5 is cut
+    known = paper_runs.comparisons(paper_runs.FULL)
+    for factor in paper_runs.BATCH_FACTORS:
+        settings = known[f"budget-x{factor:g}"]()
+        for arm in ("cures", "gvm"):
+            a_subset = settings.options[arm]["steps_per_subset"] * settings.batch_size
+            assert a_subset == (640 if factor < 4 else 512)
+
+
 def test_sorted_cuts_are_sorted():
     size = paper_runs.QUICK
     settings = paper_runs.comparisons(size)["cut-seed1"]()
@@ -487,7 +545,8 @@ def test_a_figure_says_what_made_it(axes_entry, tmp_path):
     record = json.loads(files[2].read_text())
     assert record["command"] == "python -m figures axes"
     assert record["runs"][0]["made_at"] == "abc1234"
-    assert record["runs"][0]["settings"]["population"] == "skills"
+    assert record["settings"]["population"] == "skills"
+    assert record["runs"][0]["own_settings"] == {}  # one run: all of them are common
     before = [file.read_bytes() for file in files]
     render(axes_entry, folders, tmp_path / "out", "python -m figures axes")
     assert [file.read_bytes() for file in files] == before  # equal figures are equal files
@@ -500,6 +559,50 @@ def test_a_figure_says_what_made_it(axes_entry, tmp_path):
     ):
         assert part in text
     assert "made at `abc1234`" in text
+
+
+def test_drawing_does_not_make_the_commit_dirty(tmp_path):
+    def git(*words):
+        identity = ("-c", "user.name=n", "-c", "user.email=e")
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    assert provenance.commit(folder) == "unknown"
+    (tmp_path / "docs").mkdir()
+    for name in ("code.py", "docs/page.md"):
+        (tmp_path / name).write_text("before")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = provenance.commit(folder)
+    assert re.fullmatch("[0-9a-f]{7,}", clean)
+    (tmp_path / "docs" / "page.md").write_text("drawn anew")
+    assert provenance.commit(folder) == clean
+    (tmp_path / "code.py").write_text("another")
+    assert provenance.commit(folder) == f"{clean}-dirty"
+
+
+def test_settings_are_stated_once(tmp_path):
+    rates = dict.fromkeys(against_gvm.SHOWN, 0.004)
+    options = {"cures": {"pilots": 4, "subset_N": [0] * 65}}
+    folders = [
+        comparison(tmp_path / "a", rates, options=options),
+        comparison(
+            tmp_path / "b",
+            rates,
+            options={"cures": {**options["cures"], "pilots": 8}},
+            estimator="reinforce++",
+        ),
+    ]
+    entry = Entry.of("fig2", "title", against_gvm, "a", "b")
+    record = json.loads(render(entry, folders, tmp_path / "out", "command")[2].read_text())
+    assert record["settings"]["options"] == {"cures": {"subset_N": "list of 65"}}
+    assert "estimator" not in record["settings"]
+    assert [run["own_settings"] for run in record["runs"]] == [
+        {"options": {"cures": {"pilots": 4}}, "estimator": "grpo"},
+        {"options": {"cures": {"pilots": 8}}, "estimator": "reinforce++"},
+    ]
 
 
 def test_the_command_draws_and_names_what_is_missing(axes_entry, tmp_path, capsys):

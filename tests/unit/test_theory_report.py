@@ -11,14 +11,16 @@ import sympy as sp
 
 from tests.unit.test_theory_framework import _variance_claim
 from theory.__main__ import main
-from theory.check import verdict
+from theory.check import Verdict, verdict
 from theory.claims import WIDE, Claim, Estimate, Step
 from theory.mathml import mathml
 from theory.picture import picture
+from theory.registry import all_claims
 from theory.report import markdown, page
 from theory.symbols import n, p, q
 from theory.typeset import latex, lines, width
 
+ROOT = Path(__file__).parents[2]
 tau, K, L = sp.symbols("tau K L", positive=True)
 
 
@@ -225,3 +227,14 @@ def test_command_line_fails_with_a_claim(
     printed = capsys.readouterr().out
     assert " FAILED " in printed.splitlines()[0]
     assert printed.splitlines()[-1].endswith("FAILED: 1.1")
+
+
+def test_the_report_in_the_repository_states_the_claims_as_they_are():
+    """Statements and corrections; the numbers of simulations may differ in their last digits."""
+    text = (ROOT / "docs" / "theory" / "report.md").read_text()
+    remedy = "stale: python -m theory report"
+    for claim in all_claims():
+        assert f"{claim.number} {claim.title}" in text, remedy
+        empty = Verdict(claim.number, (), (), 0.0)
+        section = markdown([claim], [empty]).rpartition("## ")[2].partition("**Proof.**")[0]
+        assert section in text, f"{claim.number}: {remedy}"
