@@ -139,7 +139,8 @@ def temperature_for_effective_size(potential_N: ArrayLike, size: float) -> float
     size : float
         Target in [K, N], K the number of prompts with the largest potential. At the ends, where the
         exact answers are 0 and infinity, a temperature is returned that reaches them within
-        rounding.
+        rounding. Potentials that differ, but by less than 1e-300 from the largest, leave no
+        float to be exact with.
 
     Returns
     -------
@@ -172,7 +173,7 @@ def temperature_for_effective_size(potential_N: ArrayLike, size: float) -> float
     if low == high:
         return 1.0
     below = gap_N[gap_N < 0.0]
-    coldest = max(float(-below.max()) / _UNDERFLOW, np.finfo(np.float64).tiny)
+    coldest = max(float(-below.max()) / _UNDERFLOW, math.ulp(0.0))
     hottest = min(float(-below.min()), 1e297) * 1e10  # N - size is then below 1e-19 N
 
     def excess(log_tau: float) -> float:
