@@ -88,6 +88,12 @@ def test_point_3_the_cross_term_is_a_difference_of_mean_norms():
         assert scheduler.gradient_std()[i] == pytest.approx(expected, rel=1e-14)
     paper = 0.25 * 0.5 * 5 + 0.25 * 0.5 * 10 - 0.0625 * 7.0  # Eq. 21 at p = 1/2
     assert scheduler.gradient_std()[1] != pytest.approx(np.sqrt(paper), rel=1e-3)
+    as_printed = cures.make_scheduler(
+        "cures", num_prompts=4, batch_size=4, budget=64, num_subsets=1, use_moments=True
+    )
+    as_printed.observe(Outcome.of(as_printed.propose(), [1, 2, 3, 0], moments_B=moments))
+    sigma, _ = as_printed.gradient_std(np.array([1]))  # 2 of 4: the posterior mean is 1/2 too
+    assert sigma == pytest.approx([np.sqrt(paper)], rel=1e-14)
 
 
 def test_point_4_all_wrong_and_all_right_pilots_get_no_rollouts_for_the_whole_subset():
