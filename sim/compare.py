@@ -10,6 +10,7 @@ from cures.checks import as_float, as_int
 from cures.storage import read_json, write_json
 from sim.analysis import compare_arms
 from sim.arm import ArmTask, build
+from sim.run_folder import refuse_foreign
 from sim.settings import REFERENCE, Settings, check_same
 from sim.workers import run_arms
 
@@ -31,7 +32,7 @@ def prepare(settings: Settings, root: Path) -> None:
         If a scheduler refuses its options, or the folder holds another comparison (one with fewer
         seeds but otherwise equal settings grows).
     """
-    refuse_file("compare", "out", root)
+    refuse_foreign("compare", "out", root, marker="config.json", what="a run folder")
     for arm in settings.arms:
         build(settings, ArmTask(arm, 0, False))
     path = root / "config.json"
@@ -42,21 +43,7 @@ def prepare(settings: Settings, root: Path) -> None:
             write_json(path, settings.as_json())
         return
     root.mkdir(parents=True, exist_ok=True)
-    if any(
-        entry.name != "config.json" and not entry.name.startswith(".") for entry in root.iterdir()
-    ):
-        raise ValueError(
-            f"compare: out must be empty or a run folder (with config.json), got {root}"
-        )
     write_json(path, settings.as_json())
-
-
-def refuse_file(where: str, parameter: str, folder: Path) -> None:
-    """Refuse a folder that is a file, or that would lie in one."""
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    if not existing.is_dir():
-        problem = f"got {folder}, where {existing} is a file"
-        raise ValueError(f"{where}: {parameter} must be a folder, {problem}")
 
 
 def check_means(jobs: int, checkpoint_every_s: float) -> None:

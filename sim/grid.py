@@ -19,7 +19,7 @@ from typing import Any
 from cures.checks import fail
 from cures.storage import read_json, write_json
 from sim.arm import ArmTask, build
-from sim.compare import refuse_file
+from sim.run_folder import refuse_foreign
 from sim.settings import REFERENCE, Settings
 
 Cells = dict[str, Settings]
@@ -55,7 +55,7 @@ def prepare_grid(cells: Cells, root: Path) -> None:
     ValueError
         If a scheduler refuses its options in some cell, or the folder holds something else.
     """
-    refuse_file("compare", "out", root)
+    refuse_foreign("compare", "out", root, marker="grid.json", what="a folder of cells")
     first_of = {settings.population: settings for settings in reversed(cells.values())}
     for settings in first_of.values():  # what a scheduler refuses does not hang on the estimator
         for arm in settings.arms:
@@ -67,10 +67,6 @@ def prepare_grid(cells: Cells, root: Path) -> None:
         stored = content.get("cells") if isinstance(content, Mapping) else None
         if not isinstance(stored, list) or not all(isinstance(name, str) for name in stored):
             fail("compare", str(path), "an object with a list of names, 'cells'", content)
-    elif root.exists() and any(not entry.name.startswith(".") for entry in root.iterdir()):
-        raise ValueError(
-            f"compare: out must be empty or a folder of cells (with grid.json), got {root}"
-        )
     root.mkdir(parents=True, exist_ok=True)
     write_json(path, {"cells": list(dict.fromkeys([*stored, *cells]))})
 

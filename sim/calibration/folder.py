@@ -21,6 +21,7 @@ from sim.calibration.picture import draw
 from sim.calibration.study import Calibration
 from sim.picture import save
 from sim.population_file import write_population
+from sim.run_folder import refuse_foreign
 
 
 def check_folder(folder: Path, config: dict[str, Any]) -> None:
@@ -32,13 +33,9 @@ def check_folder(folder: Path, config: dict[str, Any]) -> None:
         If ``folder`` is a file, holds other files without a ``config.json``, or a calibration with
         other settings or of other evidence (the first difference is named).
     """
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    if not existing.is_dir():
-        fail(WHERE, "out", "a folder", f"{folder}, where {existing} is a file")
+    refuse_foreign(WHERE, "out", folder, marker="config.json", what="a calibration")
     path = folder / "config.json"
     if not path.exists():
-        if folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
-            fail(WHERE, "out", "empty or a calibration (with config.json)", str(folder))
         return
     stored = read_json(path)
     if not isinstance(stored, dict):

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from cures.advantage import AGGREGATIONS, ESTIMATORS
 from cures.schedulers import list_schedulers, scheduler_settings
-from sim.compare import refuse_file
 from sim.optimiser import OPTIMISERS
 from sim.populations import POLICIES, POPULATIONS
+from sim.run_folder import refuse_file
 from sim.settings import REFERENCE, Settings
 from sim.tuning.knobs import GROUP_SIZES, TABLE
 from sim.tuning.protocol import Study

@@ -21,7 +21,7 @@ from typing import Any
 
 from cures.checks import as_float, as_int, fail
 from cures.storage import read_json, write_json
-from sim.compare import refuse_file
+from sim.run_folder import refuse_foreign
 from sim.tuning.confirmation import choose, confirm
 from sim.tuning.exposure import exposure
 from sim.tuning.objective import Objective
@@ -135,7 +135,7 @@ def _tune(
 
 def claim(study: Study, folder: Path) -> None:
     """Make the run folder ours, or check that it is."""
-    refuse_file("tune", "folder", folder)
+    refuse_foreign("tune", "folder", folder, marker="config.json", what="a run folder of tune")
     path = folder / "config.json"
     if path.exists():
         stored = read_json(path)
@@ -144,8 +144,6 @@ def claim(study: Study, folder: Path) -> None:
             write_json(path, study.as_json())
         return
     folder.mkdir(parents=True, exist_ok=True)
-    if any(not entry.name.startswith(".") for entry in folder.iterdir()):
-        fail("tune", "folder", "empty or a run folder of tune (with config.json)", str(folder))
     write_json(path, study.as_json())
 
 

@@ -22,6 +22,7 @@ import cures
 import theory
 from cures.checks import as_choice, as_int, fail
 from cures.storage import load_state, read_json, save_state, write_json
+from sim.run_folder import refuse_foreign
 from sim.validation import FAMILIES
 from sim.validation.check import FALSE_ALARM, Check, Result, Setting
 
@@ -110,14 +111,14 @@ def prepare(settings: ValidationSettings, root: Path) -> None:
         If it holds something else, or a validation with other settings.
     """
     wanted = {"format": FORMAT, **asdict(settings)}
+    what = "a folder of a validation"
+    refuse_foreign("validate", "out", root, marker="config.json", what=what)
     path = root / "config.json"
     if path.exists():
         stored = read_json(path)
         if stored != wanted:
             fail("validate", "out", f"a new folder or one of {wanted}", stored)
         return
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        fail("validate", "out", "empty or a folder of a validation (with config.json)", str(root))
     root.mkdir(parents=True, exist_ok=True)
     write_json(path, wanted)
 

@@ -86,14 +86,14 @@ def test_other_source_means_other_verdicts(tmp_path, family, monkeypatch):
 
 
 def test_the_digest_sees_every_file_that_is_measured():
-    """Modules of the simulator that the checks import, pictures aside."""
+    """Modules of the simulator that the checks import, pictures and folders aside."""
     folder = Path(run.__file__).parent
     imported = {
         name.split(".")[1]
         for path in folder.glob("*.py")
         for name in re.findall(r"from (sim\.\w+)", path.read_text())
     }
-    assert imported - {"validation", "picture"} == set(run.SIMULATOR)
+    assert imported - {"validation", "picture", "run_folder"} == set(run.SIMULATOR)
 
 
 def test_the_digest_changes_with_a_file(monkeypatch):
@@ -124,7 +124,7 @@ def test_folders_of_something_else_are_refused(tmp_path, family):
     (tmp_path / "b" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="validate: out must be empty or a folder of a validation"):
         validate(QUICK, ["bound"], tmp_path / "b")
-    with pytest.raises(ValueError, match="validate: out must be empty"):
+    with pytest.raises(ValueError, match="validate: out must be a folder"):
         validate(QUICK, ["bound"], tmp_path / "b" / "notes.txt")
     assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["notes.txt"]
 
