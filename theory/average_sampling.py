@@ -57,7 +57,7 @@ def average_trust_distribution(p_N: ArrayLike, temperature: float) -> tuple[Floa
 
     Notes
     -----
-    Claim 2.5. The equation for s is solved by bisection: its left side grows, its right side does not.
+    Claim 2.5. The equation for s is solved by root search: its left side grows, its right side does not.
 
     Examples
     --------

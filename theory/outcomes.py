@@ -44,11 +44,6 @@ def centred(rewards: Rewards) -> list[Fraction]:
     return [r - mean for r in rewards]
 
 
-def sample_variance(rewards: Rewards) -> Fraction:
-    """Unbiased variance of the rewards of a group of at least two."""
-    return sum((a * a for a in centred(rewards)), Fraction()) / (len(rewards) - 1)
-
-
 @dataclass(frozen=True)
 class SmallPolicy:
     """A tabular softmax policy with rational probabilities, and the moments of its scores.

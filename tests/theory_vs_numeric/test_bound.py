@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 
 from cures import potential
 from sim.tabular import Tabular
-from theory import bound, cramer_rao, exact_problem, finite_radius
+from theory import bound, cramer_rao, exact_problem, finite_radius, policies
 from theory.claims import numeric
 from theory.symbols import delta, p, q
 from theory.trust_region import divergence, exact_improvement
@@ -43,6 +43,15 @@ def random_table(size: int, seed: int) -> tuple[Tabular, np.ndarray]:
 
 
 # -- claims 1.1 to 1.4 -------------------------------------------------------------------------------
+
+
+def test_scores_of_a_table_are_the_derivatives_of_its_log_probabilities():
+    weight = policies.weights(4)
+    score = policies.softmax_scores(policies.softmax_probabilities(weight))
+    by_definition = policies.scores_by_differentiation(weight)
+    assert (score - by_definition).applyfunc(sp.cancel) == sp.zeros(4, 4)
+    # control: scores without the mean taken off
+    assert (sp.eye(4) - by_definition).applyfunc(sp.cancel) != sp.zeros(4, 4)
 
 
 @pytest.mark.parametrize("size", [2, 3, 7, 40, 200])
