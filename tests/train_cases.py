@@ -18,8 +18,8 @@ from train.host import LanguageModelHost
 from train.progress import TrainingProgress
 from train.rollouts import Rollouts
 from train.run import fix_numerics, train
-from train.tasks import Task
-from train.tokenizer import EOS, PAD
+from train.tasks.arithmetic import Task
+from train.tasks.characters import EOS, PAD
 from train.warm_start import untrained_model
 
 

@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 
 from cures.checks import FloatArray, IntArray
 from train.config import EvaluationConfig, RolloutConfig
-from train.native import generate
+from train.engines.native import generate
 from train.seeds import Stream, torch_generator
-from train.tasks import Task
-from train.tokenizer import decode
+from train.tasks.arithmetic import Task
+from train.tasks.characters import decode
 from train.verifier import exact_match
 
 

@@ -21,11 +21,11 @@ from train.config import Config
 from train.errors import TrainingDivergedError
 from train.gradient_moments import gradient_moments
 from train.learner import Learner
-from train.native import generate
+from train.engines.native import generate
 from train.policy import is_finite
 from train.rollouts import Rollouts, slots
 from train.seeds import Stream, numpy_generator, torch_generator
-from train.tasks import Task
+from train.tasks.arithmetic import Task
 from train.verifier import reward
 
 CHECKED_PROMPTS = 64  # of the pool, by one forward pass before every checkpoint

@@ -11,7 +11,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from train.config import ModelConfig
 from train.seeds import Stream, torch_seed
-from train.tokenizer import BOS, EOS, PAD, VOCABULARY_SIZE
+from train.tasks.characters import BOS, EOS, PAD, VOCABULARY_SIZE
 
 
 def build_model(config: ModelConfig, *, max_length: int, seed: int) -> Qwen2ForCausalLM:

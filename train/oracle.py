@@ -16,7 +16,7 @@ from train.config import Config
 from train.evaluation import success_rate
 from train.host import LanguageModelHost
 from train.seeds import Stream, torch_generator
-from train.tasks import ALWAYS, COIN, NATURAL, NEVER, Task
+from train.tasks.arithmetic import ALWAYS, COIN, NATURAL, NEVER, Task
 
 
 class SuccessProbe:

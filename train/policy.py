@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from train.tokenizer import FORBIDDEN_TOKENS
+from train.tasks.characters import FORBIDDEN_TOKENS
 
 # exp(-1e4) is 0 in float32, while -inf would make the entropy's 0 * -inf a NaN
 FORBIDDEN_LOGIT = -1e4

@@ -41,7 +41,7 @@ from train.logs import RunLogs, metrics_row, read_log
 from train.oracle import SuccessProbe
 from train.population_watch import Look, PopulationWatch
 from train.progress import TrainingProgress
-from train.tasks import Task
+from train.tasks.arithmetic import Task
 from train.tuned import TunedPopulation, size_note
 from train.warm_start import untrained_model, warm_start
 

@@ -1,6 +1,6 @@
 """Completion -> reward 0 or 1: the whole answer, then EOS, exactly.
 
-The spoiled prompts of a pool (see train/tasks.py) have their reward replaced here, where a faulty
+The spoiled prompts of a pool (see train/tasks/arithmetic.py) have their reward replaced here, where a faulty
 verifier would do it, so that nothing downstream can tell.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from cures.checks import BoolArray, FloatArray, IntArray
-from train.tasks import ALWAYS, COIN, NEVER
+from train.tasks.arithmetic import ALWAYS, COIN, NEVER
 
 
 def exact_match(token_R_T: IntArray, answer_R_A: IntArray) -> FloatArray:

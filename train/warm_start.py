@@ -27,8 +27,8 @@ from train.evaluation import success_rate
 from train.model import build_model
 from train.policy import completion_log_policy, is_finite
 from train.seeds import Stream, numpy_generator, torch_generator
-from train.tasks import Problems, Task
-from train.tokenizer import encode, encode_answers, encode_prompts
+from train.tasks.arithmetic import Problems, Task
+from train.tasks.characters import encode, encode_answers, encode_prompts
 from train.warm_start_cache import dependencies, fill, fingerprint, store
 
 FINAL_LR_SHARE = 0.1

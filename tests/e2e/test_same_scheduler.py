@@ -16,7 +16,7 @@ from sim.populations import make_population
 from tests.scripted import ScriptedHost, same_plan
 from train.config_file import load
 from train.host import LanguageModelHost
-from train.tasks import Task
+from train.tasks.arithmetic import Task
 from train.warm_start import untrained_model
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from train.config_file import load
 from train.evaluation import held_out_success
 from train.progress import TrainingProgress
 from train.run import load_run, train
-from train.tasks import Task
+from train.tasks.arithmetic import Task
 from train.warm_start import warm_start
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.toml"

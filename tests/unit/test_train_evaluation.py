@@ -13,9 +13,9 @@ import train.evaluation
 from tests.reference_update import log_prob
 from tests.train_cases import often_right_host
 from train.evaluation import held_out_success
-from train.native import generate
+from train.engines.native import generate
 from train.oracle import SuccessProbe
-from train.tokenizer import EOS, PAD
+from train.tasks.characters import EOS, PAD
 
 SAMPLES = 5  # answers per problem
 

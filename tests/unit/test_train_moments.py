@@ -11,7 +11,7 @@ from train import gradient_moments as module
 from train.gradient_moments import gradient_moments, moments_of_gram, score_gram
 from train.policy import completion_log_policy, token_log_prob, token_mask
 from train.rollouts import Rollouts
-from train.tokenizer import EOS, PAD
+from train.tasks.characters import EOS, PAD
 
 REWARD = [1, 0, 1, 0, 0, 1, 1, 0, 1, 1, 0, 0]  # groups of 5, 1 (wrong -> see below), 2 and 4
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from cures.schedulers.driver.randomness import derived_generator
 from tests.train_cases import small_host
-from train.native import generate
+from train.engines.native import generate
 from train.policy import (
     FORBIDDEN_LOGIT,
     completion_log_policy,
@@ -18,7 +18,7 @@ from train.policy import (
     token_mask,
 )
 from train.seeds import Stream, numpy_generator
-from train.tokenizer import BOS, EOS, FORBIDDEN_TOKENS, PAD, VOCABULARY_SIZE
+from train.tasks.characters import BOS, EOS, FORBIDDEN_TOKENS, PAD, VOCABULARY_SIZE
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from train.config import TaskConfig
-from train.tasks import Task
+from train.tasks.arithmetic import Task
 
 
 def operands(text):

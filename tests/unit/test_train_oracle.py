@@ -9,7 +9,7 @@ import torch
 import cures
 from tests.train_cases import small_host
 from train.oracle import SuccessProbe
-from train.tasks import ALWAYS, COIN, NATURAL, NEVER
+from train.tasks.arithmetic import ALWAYS, COIN, NATURAL, NEVER
 
 
 @pytest.fixture

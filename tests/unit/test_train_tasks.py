@@ -10,8 +10,8 @@ import pytest
 
 from train.config import TaskConfig
 from train.seeds import Stream, numpy_generator
-from train.tasks import ALWAYS, COIN, HELD_OUT_SHARE, NATURAL, NEVER, Cell, Task, spread
-from train.tokenizer import BOS, EOS, PAD, decode, encode
+from train.tasks.arithmetic import ALWAYS, COIN, HELD_OUT_SHARE, NATURAL, NEVER, Cell, Task, spread
+from train.tasks.characters import BOS, EOS, PAD, decode, encode
 from train.verifier import exact_match, reward
 
 TEXT = re.compile(r"(\d+)([-+*@])(\d+)=")

@@ -17,8 +17,8 @@ from train.errors import TargetNotReachedError, TrainingDivergedError
 from train.policy import completion_log_policy
 from train.run import fix_numerics
 from train.seeds import Stream, numpy_generator
-from train.tasks import Task
-from train.tokenizer import EOS, decode, encode_answers
+from train.tasks.arithmetic import Task
+from train.tasks.characters import EOS, decode, encode_answers
 from train.warm_start import (
     examples,
     fresh_problems,

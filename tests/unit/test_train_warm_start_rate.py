@@ -9,7 +9,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tests.train_cases import small_config
 from train.run import fix_numerics
-from train.tasks import Task
+from train.tasks.arithmetic import Task
 from train.warm_start import warm_start
 
 

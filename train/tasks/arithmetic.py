@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from cures.checks import FloatArray, IntArray, fail
 from train.config import TaskConfig
 from train.seeds import Stream, numpy_generator
-from train.tokenizer import encode_answers, encode_prompts
+from train.tasks.characters import encode_answers, encode_prompts
 
 OPERATOR = {"add": "+", "sub": "-", "mul": "*", "dig": "@"}
 NATURAL, NEVER, ALWAYS, COIN = 0, 1, 2, 3

@@ -16,7 +16,7 @@ from transformers import DynamicCache, PreTrainedModel
 from cures.checks import fail
 from train.errors import TrainingDivergedError
 from train.policy import log_policy, token_log_prob
-from train.tokenizer import EOS, PAD
+from train.tasks.characters import EOS, PAD
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Rollout engines: prompts in, sampled tokens out."""
