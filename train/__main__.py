@@ -147,28 +147,33 @@ def _again(options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    import numpy as np
+
     from train.evaluation import held_out_success, sampled_answers
-    from train.run import load_run, standard_error
+    from train.run import by_category, load_run, standard_error
 
     as_int("eval", "--samples", options.samples, 1)
     as_int("eval", "--show", options.show, 0)
     config, task, host = load_run(options.run)
     rate_N = held_out_success(
-        host.model, task, config.evaluation, config.rollout, samples=options.samples
+        host.engine,
+        task,
+        config.evaluation,
+        version=host.updates,
+        world=host.world,
+        samples=options.samples,
     )
     console = Console(highlight=False, markup=False)
     console.print(f"after {host.updates} updates, {host.generated} rollouts")
-    for c, cell in enumerate(task.cells):
-        of_cell = rate_N[task.held_out.cell_N == c]
-        if of_cell.size:
-            console.print(
-                f"  {cell.family} {cell.digits} digits  {of_cell.mean():.3f}  "
-                f"({of_cell.size} problems)"
-            )
-    console.print(f"held-out success {rate_N.mean():.3f} +- {standard_error(rate_N):.3f}")
+    for name, rate in by_category(rate_N, task).items():
+        console.print(f"  {name}  {rate:.3f}")
+    console.print(f"held-out success {np.nanmean(rate_N):.3f} +- {standard_error(rate_N):.3f}")
     if options.show:
         console.print("one sampled answer each, least significant digit first:")
-    for line in sampled_answers(host.model, task, config.evaluation, config.rollout, options.show):
+    shown = sampled_answers(
+        host.engine, task, config.evaluation, options.show, version=host.updates
+    )
+    for line in shown:
         judged = "right" if line.reward else f"wrong, {line.right} is right"
         console.print(f"  {line.prompt}{line.answer}  reward {line.reward:.0f}  ({judged})")
     return 0

@@ -1,8 +1,9 @@
 """What a run is: a TOML file with eight sections, read into frozen, validated records.
 
 Every value is checked when a record is built, by itself and against the others, and an unknown key is
-refused by name, so that a misspelt option can never quietly keep its default. The resolved
-configuration goes into the run folder; a run resumes only under the same one.
+refused by name, so that a misspelt option can never quietly keep its default. Sections ``[task]`` and
+``[model]`` come in kinds, each with keys of its own. The resolved configuration goes into the run
+folder; a run resumes only under the same one.
 """
 
 from __future__ import annotations
@@ -13,76 +14,17 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cures.advantage import AGGREGATIONS, ESTIMATORS
-from cures.checks import fail
+from cures.checks import as_choice, fail
+from train.loss_kinds import KL_KINDS, MISMATCH_KINDS
+from train.model_config import DTYPES, PretrainedConfig, ScratchConfig
 from train.scheduler_config import SchedulerConfig
-from train.section import Section, option
+from train.section import MAX_COUNT, MAX_RATE, MAX_SEED, MAX_SIZE, MAX_THREADS, Section, option
+from train.tasks.arithmetic_config import ArithmeticConfig
 
-FAMILIES = ("add", "sub", "mul", "dig")
-MAX_SEED = 2**63 - 1
-# Far beyond what a machine can do, so that a slip of the keyboard is refused by name at once.
-MAX_SIZE = 10**7  # what is held in memory at one time
-MAX_COUNT = 10**12  # what is only counted
-MAX_WIDTH = 10**5
-MAX_RATE = 10.0
-MAX_THREADS = 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskConfig(Section):
-    """Arithmetic prompts (train/tasks.py)."""
-
-    TITLE = "task"
-
-    families: tuple[str, ...] = option("operators", "list", FAMILIES, choices=FAMILIES)
-    digits: tuple[int, ...] = option(
-        "numbers of digits of the operands", "list", (1, 2, 3, 4), choices=(1, 2, 3, 4)
-    )
-    pool_size: int = option("prompts to train on", "int", low=1, high=MAX_SIZE)
-    held_out_size: int = option("unseen problems for evaluation", "int", 500, low=2, high=MAX_SIZE)
-    dead_never: float = option(
-        "share of the pool that is never right", "float", 0.0, low=0.0, high=1.0
-    )
-    dead_always: float = option(
-        "share of the pool that is always right", "float", 0.0, low=0.0, high=1.0
-    )
-    coins: float = option(
-        "share of the pool whose reward is a fair coin", "float", 0.0, low=0.0, high=1.0
-    )
-    seed: int = option("seed of the prompts", "int", 0, low=0, high=MAX_SEED)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        total = self.dead_never + self.dead_always + self.coins
-        if total > 1.0 + 1e-9:  # 0.6 + 0.3 + 0.1 may exceed 1 in the last bit
-            fail("[task]", "dead_never + dead_always + coins", "at most 1", total)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig(Section):
-    """A Qwen2 causal language model with an untied head (train/model.py)."""
-
-    TITLE = "model"
-
-    hidden_size: int = option("width, a multiple of 2 * heads", "int", 96, low=8, high=MAX_WIDTH)
-    layers: int = option("transformer layers", "int", 2, low=1, high=1024)
-    heads: int = option("attention heads", "int", 4, low=1, high=MAX_WIDTH)
-    kv_heads: int = option("key-value heads, a divisor of heads", "int", 4, low=1, high=MAX_WIDTH)
-    ffn_size: int = option("width of the feed-forward layers", "int", 256, low=8, high=MAX_WIDTH)
-    rope_theta: float = option(
-        "base of the rotary positions; prompts are short", "float", 100.0,
-        low=1.0, high=1e9, open_low=True,
-    )  # fmt: skip
-    initializer_range: float = option(
-        "std of the initial weights", "float", 0.1, low=0.0, high=10.0, open_low=True
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.hidden_size % (2 * self.heads):  # rotary positions turn pairs of coordinates
-            fail("[model]", "hidden_size", f"a multiple of 2 * heads = {2 * self.heads}",
-                 self.hidden_size)  # fmt: skip
-        if self.heads % self.kv_heads:
-            fail("[model]", "kv_heads", f"a divisor of heads = {self.heads}", self.kv_heads)
+TASKS: dict[str, type[Section]] = {"arithmetic": ArithmeticConfig}
+MODELS: dict[str, type[Section]] = {"scratch": ScratchConfig, "pretrained": PretrainedConfig}
+ENGINES = ("native",)
+SCHEDULES = ("linear", "cosine", "constant")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,16 +65,22 @@ class WarmStartConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutConfig(Section):
-    """Generation (train/native.py)."""
+    """Generation (train/engines)."""
 
     TITLE = "rollout"
 
+    engine: str = option("what generates", "choice", "native", choices=ENGINES)
     decode_temperature: float = option(
         "temperature of the language model", "float", 1.0, low=0.0, high=100.0, open_low=True
     )
     max_rows: int = option(
-        "rollouts generated at once; bounds memory", "int", 2048, low=1, high=MAX_SIZE
-    )
+        "rollouts that engine native generates at once; bounds memory", "int", 2048,
+        low=1, high=MAX_SIZE,
+    )  # fmt: skip
+    time_limit_s: float | None = option(
+        "seconds for the rollouts of one plan; what is late is missing data; absent: none",
+        "float", None, low=0.0, high=1e9, open_low=True, is_optional=True,
+    )  # fmt: skip
     gradient_moments: bool = option(
         "measure score norms for schedulers that use them (Eq. 21)", "bool", False
     )
@@ -140,7 +88,7 @@ class RolloutConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig(Section):
-    """The policy-gradient step (train/learner.py)."""
+    """The policy-gradient step (train/learner.py, train/loss.py)."""
 
     TITLE = "learner"
 
@@ -150,14 +98,27 @@ class LearnerConfig(Section):
         choices=AGGREGATIONS,
     )  # fmt: skip
     learning_rate: float = option(
-        "AdamW, at the start", "float", 5e-4, low=0.0, high=MAX_RATE, open_low=True
+        "AdamW, highest", "float", 5e-4, low=0.0, high=MAX_RATE, open_low=True
+    )
+    schedule: str = option(
+        "course of the learning rate over rollouts generated", "choice", "linear",
+        choices=SCHEDULES,
+    )  # fmt: skip
+    warmup_share: float = option(
+        "share of the rollouts over which it rises from 0", "float", 0.0, low=0.0, high=1.0
     )
     final_lr_share: float = option(
-        "share of it at the end; linear in rollouts generated", "float", 0.05, low=0.0, high=1.0
+        "share of it at the end, of linear and cosine", "float", 0.05, low=0.0, high=1.0
     )
     minibatches: int = option("optimiser steps per update", "int", 2, low=1, high=MAX_SIZE)
-    micro_batch: int = option(
-        "rollouts per backward pass; bounds memory", "int", 256, low=1, high=MAX_SIZE
+    pass_tokens: int = option(
+        "padded tokens per forward and backward pass; bounds memory; a longer rollout is a pass alone",
+        "int", 4352, low=1, high=MAX_COUNT,
+    )  # fmt: skip
+    skip_untouched: bool = option(
+        "leave out rollouts that no term of the loss touches: the gradient is the same",
+        "bool",
+        True,
     )
     clip_low: float = option(
         "PPO ratio clip, below 1", "float", 0.2, low=0.0, high=1.0, open_low=True
@@ -168,6 +129,29 @@ class LearnerConfig(Section):
     entropy_bonus: float = option(
         "weight of the entropy per token", "float", 0.02, low=0.0, high=100.0
     )
+    entropy_over: str = option(
+        "rollouts whose entropy counts", "choice", "informative", choices=("informative", "all")
+    )
+    kl: str = option(
+        "divergence from the model before training: k3 in the loss, k1 in the reward", "choice",
+        "none", choices=KL_KINDS,
+    )  # fmt: skip
+    kl_weight: float = option("its weight", "float", 1e-3, low=0.0, high=100.0)
+    mismatch: str = option(
+        "correction where the sampler's probabilities are not the trainer's", "choice", "off",
+        choices=MISMATCH_KINDS,
+    )  # fmt: skip
+    mismatch_cap: float = option(
+        "largest factor of that correction", "float", 2.0, low=1.0, high=1e6
+    )
+    precision: str = option(
+        "of matrix products; weights and log-probabilities stay as they are", "choice", "float32",
+        choices=DTYPES,
+    )  # fmt: skip
+    activation_checkpointing: bool = option(
+        "compute activations twice instead of keeping them", "bool", False
+    )
+    compile: bool = option("torch.compile the model's body for training", "bool", False)
     beta1: float = option("AdamW", "float", 0.9, low=0.0, high=1.0, open_high=True)
     beta2: float = option("AdamW", "float", 0.95, low=0.0, high=1.0, open_high=True)
     weight_decay: float = option("AdamW", "float", 0.0, low=0.0, high=100.0)
@@ -212,9 +196,9 @@ class RunConfig(Section):
 class Config:
     """One run."""
 
-    task: TaskConfig
-    model: ModelConfig
-    warm_start: WarmStartConfig
+    task: ArithmeticConfig
+    model: ScratchConfig | PretrainedConfig
+    warm_start: WarmStartConfig | None
     rollout: RolloutConfig
     learner: LearnerConfig
     scheduler: SchedulerConfig
@@ -226,27 +210,38 @@ class Config:
         if wanted is True and not self.rollout.gradient_moments:
             legal = "true, because the scheduler has use_moments = true"
             fail("[rollout]", "gradient_moments", legal, self.rollout.gradient_moments)
+        is_new = isinstance(self.model, ScratchConfig)
+        if is_new != (self.warm_start is not None):
+            fail(
+                "config", "[warm_start]", "given for models of kind scratch alone", self.model.kind
+            )
+        if is_new and not isinstance(self.task, ArithmeticConfig):
+            legal = "scratch only with [task] kind arithmetic, whose characters it is made for"
+            fail("[model]", "kind", legal, self.task.kind)
+        if not is_new and isinstance(self.task, ArithmeticConfig):
+            fail("[model]", "kind", "scratch with [task] kind arithmetic", self.model.kind)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values, as written to ``config.json``; lists instead of tuples."""
-        plain = dataclasses.asdict(self)
+        plain = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
         for section in plain.values():
             for key, value in section.items():
                 section[key] = list(value) if isinstance(value, tuple) else value
         return plain
 
 
-_CLASSES: tuple[type[Section], ...] = (
-    TaskConfig,
-    ModelConfig,
-    WarmStartConfig,
-    RolloutConfig,
-    LearnerConfig,
-    SchedulerConfig,
-    EvaluationConfig,
-    RunConfig,
-)
-SECTIONS: dict[str, type[Section]] = {cls.TITLE: cls for cls in _CLASSES}
+SECTIONS: dict[str, type[Section]] = {
+    cls.TITLE: cls
+    for cls in (
+        WarmStartConfig,
+        RolloutConfig,
+        LearnerConfig,
+        SchedulerConfig,
+        EvaluationConfig,
+        RunConfig,
+    )
+}
+KINDS: dict[str, dict[str, type[Section]]] = {"task": TASKS, "model": MODELS}
 
 
 def from_dict(content: Mapping[str, Any]) -> Config:
@@ -257,12 +252,30 @@ def from_dict(content: Mapping[str, Any]) -> Config:
     ValueError
         Naming the section and key that is unknown, missing or illegal.
     """
+    titles = [*KINDS, *SECTIONS]
     for title, section in content.items():
-        if title not in SECTIONS:
-            fail("config", "section", f"one of {list(SECTIONS)}", title)
+        if title not in titles:
+            fail("config", "section", f"one of {titles}", title)
         if not isinstance(section, Mapping):
             fail("config", title, f"a table, written [{title}]", section)
-    return Config(**{t: _section(cls, content.get(t, {})) for t, cls in SECTIONS.items()})
+    sections = {
+        title: _section(_class(title, content.get(title, {})), content.get(title, {}))
+        for title in titles
+        if title != "warm_start"
+    }
+    # a model that exists already has none
+    if "warm_start" in content or sections["model"].kind == "scratch":
+        sections["warm_start"] = _section(WarmStartConfig, content.get("warm_start", {}))
+    return Config(**{"warm_start": None, **sections})
+
+
+def _class(title: str, content: Mapping[str, Any]) -> type[Section]:
+    if title in SECTIONS:
+        return SECTIONS[title]
+    kinds = KINDS[title]
+    return kinds[
+        as_choice(f"[{title}]", "kind", content.get("kind", next(iter(kinds))), tuple(kinds))
+    ]
 
 
 def _section(cls: type[Section], content: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cures.checks import fail
-from train.config import SECTIONS, Config, from_dict
+from train.config import KINDS, SECTIONS, Config, from_dict
 from train.section import limits_text
 
 
@@ -131,7 +131,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 def describe() -> str:
     """All sections and keys with meaning, default and limits, for ``--help``."""
     lines = []
-    for title, cls in SECTIONS.items():
+    classes = [*(c for kinds in KINDS.values() for c in kinds.values()), *SECTIONS.values()]
+    for cls in classes:
+        title = cls.TITLE
         lines.append(f"[{title}]  {(cls.__doc__ or '').splitlines()[0]}")
         for f in fields(cls):
             if f.metadata:

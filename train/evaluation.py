@@ -1,69 +1,91 @@
-"""Held-out success: sampled answers to unseen problems, with the same random numbers every time.
+"""Held-out success: sampled answers to problems that are never trained on.
 
-The generator is derived from the evaluation seed alone, so that two arms, or two moments of one run,
-differ by their policies and as little as possible by luck. Greedy decoding is not used: RL improves
-the sampled policy, and greedy success starts well above it after a noisy warm start.
+The same prompts' seeds, hence the same random numbers, at every evaluation and in every run.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+import numpy as np
 
-from cures.checks import FloatArray, IntArray
-from train.config import EvaluationConfig, RolloutConfig
-from train.engines.native import generate
-from train.seeds import Stream, torch_generator
-from train.tasks.arithmetic import Task
-from train.tasks.characters import decode
-from train.verifier import exact_match
+from cures.checks import FloatArray
+from train.answers import Answers, answers
+from train.config import EvaluationConfig
+from train.engines.protocol import Decoding, Engine
+from train.seeds import Stream, prompt_seeds
+from train.tasks.protocol import Questions, Task
+from train.world import World
 
 
 def success_rate(
-    model: PreTrainedModel,
-    prompt_N_L: Tensor,
-    answer_N_A: IntArray,
+    engine: Engine,
+    questions: Questions,
+    decoding: Decoding,
     *,
     samples: int,
-    max_new_tokens: int,
-    rollout: RolloutConfig,
-    generator: torch.Generator,
+    seed: int,
+    stream: Stream,
+    version: int,
+    world: World,
+    index: int = 0,
 ) -> FloatArray:
-    """Share of ``samples`` answers that are right, per prompt, shape (N,)."""
-    completions = generate(
-        model,
-        prompt_N_L,
-        torch.full((len(prompt_N_L),), samples),
-        max_new_tokens=max_new_tokens,
-        decode_temperature=rollout.decode_temperature,
-        generator=generator,
-        max_rows=rollout.max_rows,
+    """Share of ``samples`` answers that are right, per question, shape (N,); NaN if all were lost.
+
+    Parameters
+    ----------
+    engine : Engine
+    questions : Questions
+    decoding : Decoding
+    samples : int
+        >= 1.
+    seed, stream, index
+        Of the answers' random numbers (train/seeds.py).
+    version : int
+        Of the weights.
+    world : World
+    """
+    count = len(questions.prompts)
+    found = answers(
+        engine,
+        questions,
+        np.arange(count),
+        np.full(count, samples),
+        prompt_seeds(seed, stream, index, count),
+        decoding,
+        version=version,
+        world=world,
     )
-    is_right = exact_match(completions.token_R_T.numpy(), answer_N_A.repeat(samples, axis=0))
-    rate_N: FloatArray = is_right.reshape(-1, samples).mean(axis=1)
-    return rate_N
+    return judged_share(found, samples)
+
+
+def judged_share(found: Answers, samples: int) -> FloatArray:
+    """Share of right ones among the ``samples`` answers of each question that were judged."""
+    reward_N_S = found.reward_R.reshape(-1, samples)
+    judged_N = np.isfinite(reward_N_S).sum(axis=1)
+    right_N = np.nansum(reward_N_S, axis=1)
+    return np.where(judged_N > 0, right_N / np.maximum(judged_N, 1), np.nan)
 
 
 def held_out_success(
-    model: PreTrainedModel,
+    engine: Engine,
     task: Task,
     evaluation: EvaluationConfig,
-    rollout: RolloutConfig,
     *,
+    version: int,
+    world: World,
     samples: int | None = None,
 ) -> FloatArray:
     """Success rate on every held-out problem, shape (held_out_size,)."""
     return success_rate(
-        model,
-        torch.from_numpy(task.held_prompt_N_L),
-        task.held_answer_N_A,
+        engine,
+        task.held_out,
+        task.decoding,
         samples=evaluation.samples if samples is None else samples,
-        max_new_tokens=task.max_new_tokens,
-        rollout=rollout,
-        generator=torch_generator(evaluation.seed, Stream.EVALUATION),
+        seed=evaluation.seed,
+        stream=Stream.EVALUATION,
+        version=version,
+        world=world,
     )
 
 
@@ -78,26 +100,30 @@ class SampledAnswer:
 
 
 def sampled_answers(
-    model: PreTrainedModel,
-    task: Task,
-    evaluation: EvaluationConfig,
-    rollout: RolloutConfig,
-    problems: int,
+    engine: Engine, task: Task, evaluation: EvaluationConfig, problems: int, *, version: int
 ) -> list[SampledAnswer]:
     """One sampled answer to each of the first ``problems`` held-out problems, which are shuffled."""
-    prompt_N_L = torch.from_numpy(task.held_prompt_N_L[:problems])
-    token_N_T = generate(
-        model,
-        prompt_N_L,
-        torch.ones(len(prompt_N_L), dtype=torch.int64),
-        max_new_tokens=task.max_new_tokens,
-        decode_temperature=rollout.decode_temperature,
-        generator=torch_generator(evaluation.seed, Stream.EVALUATION),
-        max_rows=rollout.max_rows,
-    ).token_R_T.numpy()
-    reward_N = exact_match(token_N_T, task.held_answer_N_A[:problems])
-    said = [decode(row) for row in token_N_T.tolist()]
-    asked, right = task.held_out.text_N, task.held_out.answer_N
+    held_out = task.held_out
+    index_P = np.arange(min(problems, len(held_out.prompts)))
+    found = answers(
+        engine,
+        held_out,
+        index_P,
+        np.ones_like(index_P),
+        prompt_seeds(evaluation.seed, Stream.EVALUATION, 0, index_P.size),
+        task.decoding,
+        version=version,
+        world=World(),
+    )
+    completions = found.completions
     return [
-        SampledAnswer(*line) for line in zip(asked, said, right, reward_N.tolist(), strict=False)
+        SampledAnswer(
+            held_out.text(i),
+            held_out.completion_text(
+                completions.token_R_T[i, : int(completions.length_R[i])].tolist()
+            ),
+            held_out.answer(i),
+            float(found.reward_R[i]),
+        )
+        for i in index_P.tolist()
     ]

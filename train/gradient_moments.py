@@ -21,48 +21,45 @@ from dataclasses import fields
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Qwen2ForCausalLM
 
 from cures.checks import FloatArray, IntArray
 from cures.records import Moments
-from train.policy import log_policy, token_mask
+from train.policy import Policy, log_policy
+from train.prompts import Prompts
 from train.rollouts import Rollouts, slots
+from train.sequences import Sequences, cut_by_tokens
 
 MAX_GRAM_ENTRIES = 2**24  # token products held at once; as float32, twice 64 MB
 
 
 def gradient_moments(
-    model: Qwen2ForCausalLM,
-    prompt_R_L: Tensor,
+    policy: Policy,
+    prompts: Prompts,
     rollouts: Rollouts,
     group_B: IntArray,
     *,
-    decode_temperature: float,
-    micro_batch: int,
+    pass_tokens: int,
 ) -> Moments:
     """Moments of the last-layer scores of each group of a plan.
 
     Parameters
     ----------
-    model : Qwen2ForCausalLM
+    policy : Policy
         Its head must not be tied or biased.
-    prompt_R_L : Tensor of int64, shape (R, L)
-        Prompt of each rollout.
+    prompts : Prompts
+        Of each rollout.
     rollouts : Rollouts
         Rows of one group adjacent, groups in the order of ``group_B``.
     group_B : ndarray of int64, shape (B,)
-    decode_temperature : float
-    micro_batch : int
-        Rollouts per forward pass.
+    pass_tokens : int
+        Padded tokens per forward pass.
 
     Returns
     -------
     Moments
         NaN where no rollout of a kind exists; the difference is NaN with fewer than two of either.
     """
-    hidden, residual = score_factors(
-        model, prompt_R_L, rollouts, decode_temperature=decode_temperature, micro_batch=micro_batch
-    )
+    hidden, residual = score_factors(policy, prompts, rollouts, pass_tokens=pass_tokens)
     reward_R = rollouts.reward_R.numpy()
     slot_R = slots(rollouts.group_R.numpy(), group_B)
     size_B = np.bincount(slot_R, minlength=group_B.size)
@@ -85,31 +82,37 @@ def gradient_moments(
 
 @torch.no_grad()
 def score_factors(
-    model: Qwen2ForCausalLM,
-    prompt_R_L: Tensor,
-    rollouts: Rollouts,
-    *,
-    decode_temperature: float,
-    micro_batch: int,
+    policy: Policy, prompts: Prompts, rollouts: Rollouts, *, pass_tokens: int
 ) -> tuple[Tensor, Tensor]:
     """Hidden states (R, T, h) and residuals ``(e_y - pi) / temperature`` (R, T, V), 0 after EOS."""
-    if model.config.tie_word_embeddings or model.lm_head.bias is not None:
+    head = policy.head
+    is_tied = policy.model.config.tie_word_embeddings
+    if is_tied or getattr(head, "bias", None) is not None:
         raise ValueError(
             "gradient_moments: model must be one with an untied, bias-free head, "
-            f"got tie_word_embeddings={model.config.tie_word_embeddings}"
+            f"got tie_word_embeddings={is_tied}"
         )
-    length, width = prompt_R_L.shape[1], rollouts.token_R_T.shape[1]
-    hidden_parts, residual_parts = [], []
-    for rows in torch.split(torch.arange(len(rollouts)), micro_batch):
-        token_R_T = rollouts.token_R_T[rows]
-        ids = torch.cat([prompt_R_L[rows], token_R_T[:, :-1]], dim=1)
-        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, length - 1 :]
-        policy = log_policy(model.lm_head(hidden), decode_temperature).exp()
-        taken = torch.nn.functional.one_hot(token_R_T, policy.shape[-1])
-        mask = token_mask(rollouts.length_R[rows], width).unsqueeze(-1)
-        hidden_parts.append(hidden)
-        residual_parts.append((taken - policy) * mask / decode_temperature)
-    return torch.cat(hidden_parts), torch.cat(residual_parts)
+    rows, width = rollouts.token_R_T.shape
+    length_R = prompts.length_N + rollouts.length_R.numpy() - 1
+    hidden_R_T_h = torch.zeros(rows, width, policy.model.config.hidden_size)
+    residual_R_T_V = torch.zeros(rows, width, policy.model.config.vocab_size)
+    place_T = torch.arange(width).unsqueeze(0)
+    for part in cut_by_tokens(length_R, pass_tokens):
+        index = torch.from_numpy(part)
+        token_R_T, length = rollouts.token_R_T[index], rollouts.length_R[index]
+        sequences = Sequences.of(prompts.take(part), token_R_T, length)
+        hidden_F_h = policy.hidden(sequences)
+        policy_F_V = log_policy(head(hidden_F_h), policy.decoding).exp()
+        taken_F_V = torch.nn.functional.one_hot(sequences.target_F, policy_F_V.shape[-1])
+        is_real = place_T < length.unsqueeze(1)
+        hidden, residual = (
+            torch.zeros_like(hidden_R_T_h[index]),
+            torch.zeros_like(residual_R_T_V[index]),
+        )
+        hidden[is_real] = hidden_F_h
+        residual[is_real] = (taken_F_V - policy_F_V) / policy.decoding.temperature
+        hidden_R_T_h[index], residual_R_T_V[index] = hidden, residual
+    return hidden_R_T_h, residual_R_T_V
 
 
 def score_gram(hidden_B_n_T_h: Tensor, residual_B_n_T_V: Tensor) -> Tensor:

@@ -12,21 +12,24 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Qwen2ForCausalLM
+from transformers import PreTrainedModel
 
 import cures
 from cures.checks import fail
 from cures.records import Moments, Outcome, Plan, Selection
+from train.answers import answers
 from train.config import Config
+from train.engines.native import NativeEngine
+from train.engines.protocol import Engine, Finish
 from train.errors import TrainingDivergedError
 from train.gradient_moments import gradient_moments
 from train.learner import Learner
-from train.engines.native import generate
-from train.policy import is_finite
+from train.policy import Policy, is_finite
 from train.rollouts import Rollouts, slots
-from train.seeds import Stream, numpy_generator, torch_generator
-from train.tasks.arithmetic import Task
-from train.verifier import reward
+from train.seeds import Stream, numpy_generator, prompt_seeds
+from train.sequences import Sequences
+from train.tasks.protocol import Task
+from train.world import World
 
 CHECKED_PROMPTS = 64  # of the pool, by one forward pass before every checkpoint
 
@@ -38,8 +41,14 @@ class LanguageModelHost:
     ----------
     config : Config
     task : Task
-    model : Qwen2ForCausalLM
+    model : PreTrainedModel
         Warm started; updated in place.
+    engine : Engine, optional
+        What generates; default: this process, from the model itself.
+    reference : PreTrainedModel, optional
+        For a KL term.
+    world : World
+        The processes that train together; all of them make the same calls.
 
     Attributes
     ----------
@@ -47,26 +56,47 @@ class LanguageModelHost:
         Rollouts generated so far, for any purpose.
     updates : int
         Policy updates so far.
+    missing : int
+        Rollouts lost since the start of this process.
     cpu_time_s : dict of str to float
         CPU seconds spent in ``rollout`` and ``update`` since the start of this process.
     """
 
-    def __init__(self, config: Config, task: Task, model: Qwen2ForCausalLM) -> None:
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        model: PreTrainedModel,
+        *,
+        engine: Engine | None = None,
+        reference: PreTrainedModel | None = None,
+        world: World = World(),  # noqa: B008  frozen
+    ) -> None:
         self.config = config
         self.task = task
-        self.model = model
+        self.world = world
+        autocast = torch.bfloat16 if config.learner.precision == "bfloat16" else None
+        self.policy = Policy(model, task.decoding, autocast)
+        self.engine: Engine = engine or NativeEngine(model, max_rows=config.rollout.max_rows)
         self.learner = Learner(
-            model,
+            self.policy,
             config.learner,
-            decode_temperature=config.rollout.decode_temperature,
             total_rollouts=config.run.rollouts,
             seed=config.run.seed,
+            reference=None if reference is None else Policy(reference, task.decoding, autocast),
+            world=world,
         )
-        self.pending = Rollouts.empty(task.max_new_tokens)
-        self.prompt_N_L = torch.from_numpy(task.prompt_N_L)
+        self.pending = Rollouts.empty(task.decoding.max_new_tokens)
         self.generated = 0
         self.updates = 0
+        self.missing = 0
         self.cpu_time_s = {"rollout": 0.0, "update": 0.0}
+        self._hand_over()
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model that is trained."""
+        return self.policy.model
 
     @property
     def estimator(self) -> str:
@@ -74,17 +104,24 @@ class LanguageModelHost:
         return self.config.learner.estimator
 
     def rollout(self, plan: Plan) -> Outcome:
-        """Generate and verify every planned rollout; keep them under their groups."""
+        """Generate and verify every planned rollout; keep them under their groups.
+
+        What the engine or the verifier lost is missing: neither kept nor counted as a trial.
+        """
         started = time.process_time()
         new = self._generate(plan)
+        planned = int(plan.quota_B.sum())
         self.pending = Rollouts.concatenate([self.pending, new])
-        self.generated += len(new)
-        row_of_R = np.repeat(np.arange(len(plan)), plan.quota_B)
-        success_B = np.bincount(row_of_R, weights=new.reward_R.numpy(), minlength=len(plan))
-        token_B = np.bincount(row_of_R, weights=new.length_R.numpy(), minlength=len(plan))
+        self.generated += planned
+        self.missing += planned - len(new)
+        slot_R = slots(new.group_R.numpy(), plan.group_B)
+        trial_B = np.bincount(slot_R, minlength=len(plan))
+        success_B = np.bincount(slot_R, weights=new.reward_R.numpy(), minlength=len(plan))
+        token_B = np.bincount(slot_R, weights=new.length_R.numpy(), minlength=len(plan))
         outcome = Outcome.of(
             plan,
             success_B.astype(np.int64),
+            trial_B,
             token_B=token_B.astype(np.int64),
             policy_step=self.updates,
             moments_B=self._moments(plan, new),
@@ -94,42 +131,45 @@ class LanguageModelHost:
 
     def _generate(self, plan: Plan) -> Rollouts:
         rollout, seed = self.config.rollout, self.config.run.seed
-        completions = generate(
-            self.model,
-            self.prompt_N_L[torch.tensor(plan.prompt_B)],
-            torch.tensor(plan.quota_B),
-            max_new_tokens=self.task.max_new_tokens,
-            decode_temperature=rollout.decode_temperature,
-            generator=torch_generator(seed, Stream.GENERATION, plan.plan_id),
-            max_rows=rollout.max_rows,
+        rows = int(plan.quota_B.sum())
+        found = answers(
+            self.engine,
+            self.task.pool,
+            plan.prompt_B,
+            plan.quota_B,
+            prompt_seeds(seed, Stream.GENERATION, plan.plan_id, len(plan)),
+            self.task.decoding,
+            version=self.updates,
+            world=self.world,
+            luck_R=numpy_generator(seed, Stream.COINS, plan.plan_id).random(rows),
+            time_limit_s=rollout.time_limit_s,
         )
-        prompt_R = np.repeat(plan.prompt_B, plan.quota_B)
-        reward_R = reward(
-            completions.token_R_T.numpy(),
-            self.task.answer_N_A[prompt_R],
-            self.task.kind_N[prompt_R],
-            numpy_generator(seed, Stream.COINS, plan.plan_id),
-        )
-        return Rollouts(
+        completions = found.completions
+        table = Rollouts(
             group_R=torch.from_numpy(np.repeat(plan.group_B, plan.quota_B)),
-            prompt_R=torch.from_numpy(prompt_R),
+            prompt_R=torch.from_numpy(np.repeat(plan.prompt_B, plan.quota_B)),
             token_R_T=completions.token_R_T,
             log_prob_R_T=completions.log_prob_R_T,
             length_R=completions.length_R,
-            reward_R=torch.from_numpy(reward_R),
+            reward_R=torch.from_numpy(found.reward_R),
+            is_truncated_R=torch.from_numpy(completions.finish_R == Finish.LENGTH),
         )
+        return table.take(torch.from_numpy(np.isfinite(found.reward_R)))
 
     def _moments(self, plan: Plan, new: Rollouts) -> Moments | None:
         if not (plan.wants_moments and self.config.rollout.gradient_moments):
             return None
         return gradient_moments(
-            self.model,
-            self.prompt_N_L[new.prompt_R],
+            self.policy,
+            self.task.pool.prompts.take(new.prompt_R.numpy()),
             new,
             plan.group_B,
-            decode_temperature=self.config.rollout.decode_temperature,
-            micro_batch=self.config.learner.micro_batch,
+            pass_tokens=self.config.learner.pass_tokens,
         )
+
+    def _hand_over(self) -> None:
+        """Give the engine the weights of this update."""
+        self.engine.load_weights(self.model.state_dict().items(), self.updates)
 
     def update(self, selection: Selection) -> Mapping[str, float]:
         """One policy update; the learning rate is multiplied by ``selection.step_scale``."""
@@ -147,7 +187,7 @@ class LanguageModelHost:
         )
         metrics = self.learner.update(
             chosen,
-            self.prompt_N_L[chosen.prompt_R],
+            self.task.pool.prompts.take(chosen.prompt_R.numpy()),
             advantage_R,
             weight_R,
             generated=self.generated,
@@ -155,6 +195,7 @@ class LanguageModelHost:
             update_step=self.updates,
         )
         self.updates += 1
+        self._hand_over()
         self._drop(selection)
         self.cpu_time_s["update"] += time.process_time() - started
         measured = {
@@ -163,6 +204,7 @@ class LanguageModelHost:
             "empty_groups": int((trial_G == 0).sum()),
             "reward": float(reward_R.mean()) if len(chosen) else None,
             "wasted": float((advantage_R == 0.0).mean()) if len(chosen) else None,
+            "truncated": float(chosen.is_truncated_R.double().mean()) if len(chosen) else None,
             "trained_tokens": int(chosen.length_R.sum()),
             "step_scale": float(selection.step_scale),
             **metrics,
@@ -185,10 +227,11 @@ class LanguageModelHost:
         TrainingDivergedError
             Naming the update after which this was found.
         """
-        prompts = self.prompt_N_L[:CHECKED_PROMPTS]
-        answers = torch.from_numpy(self.task.answer_N_A[:CHECKED_PROMPTS])
-        temperature = self.config.rollout.decode_temperature
-        if not is_finite(self.model, prompts, answers, temperature):
+        prompts = self.task.pool.prompts
+        some = prompts.take(np.arange(min(CHECKED_PROMPTS, len(prompts))))
+        end = torch.full((len(some), 1), self.task.decoding.end_tokens[0])
+        sequences = Sequences.of(some, end, torch.ones(len(some), dtype=torch.int64))
+        if not is_finite(self.policy, sequences.to(self.learner.device)):
             raise TrainingDivergedError(
                 f"after update {self.updates}: a weight or a probability of the model is not "
                 "finite; the checkpoint before is kept; start anew with a smaller learning_rate"
@@ -213,6 +256,7 @@ class LanguageModelHost:
             parts[section][name] = value
         self.model.load_state_dict(parts["model"])
         self.learner.load_state_tensors(parts["optimizer"])
-        self.pending = Rollouts.from_dict(parts["pending"], self.task.max_new_tokens)
+        self.pending = Rollouts.from_dict(parts["pending"], self.task.decoding.max_new_tokens)
         self.generated = generated
         self.updates = updates
+        self._hand_over()

@@ -1,25 +1,33 @@
-"""The language model: an ordinary Qwen2 causal LM from transformers, a few hundred thousand weights.
+"""The language model: a new Qwen2 of a few hundred thousand weights, or one that exists.
 
-The head is not tied to the embedding: the closed form of the last layer's score
+The head of a new one is not tied to the embedding: the closed form of the last layer's score
 (train/gradient_moments.py) is exact only then.
 """
 
 from __future__ import annotations
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from train.config import ModelConfig
+from cures.checks import fail
+from train.model_config import PretrainedConfig, ScratchConfig
 from train.seeds import Stream, torch_seed
 from train.tasks.characters import BOS, EOS, PAD, VOCABULARY_SIZE
+from train.tasks.protocol import Task
 
 
-def build_model(config: ModelConfig, *, max_length: int, seed: int) -> Qwen2ForCausalLM:
+def longest_text(task: Task) -> int:
+    """Tokens of the longest prompt with its answer."""
+    longest = max(int(q.prompts.length_N.max()) for q in (task.pool, task.held_out))
+    return longest + task.decoding.max_new_tokens
+
+
+def new_model(config: ScratchConfig, *, max_length: int, seed: int) -> Qwen2ForCausalLM:
     """A freshly initialised model in float32.
 
     Parameters
     ----------
-    config : ModelConfig
+    config : ScratchConfig
     max_length : int
         Tokens of the longest prompt with its answer.
     seed : int
@@ -46,3 +54,58 @@ def build_model(config: ModelConfig, *, max_length: int, seed: int) -> Qwen2ForC
         model = Qwen2ForCausalLM(architecture)
     model.train(False)
     return model
+
+
+def pretrained_model(config: PretrainedConfig, task: Task, device: torch.device) -> PreTrainedModel:
+    """Weights from a folder or the Hub, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or is too small for the task's texts or vocabulary.
+    """
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            config.path,
+            revision=config.revision,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attention,
+        )
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"[model]: path {config.path!r} cannot be loaded: {reason}") from error
+    check_fits(model, task)
+    model.train(False)
+    return model.to(device)
+
+
+def check_fits(model: PreTrainedModel, task: Task) -> None:
+    """Refuse a model that a task's texts do not fit into.
+
+    Raises
+    ------
+    ValueError
+        Naming positions or vocabulary.
+    """
+    places = getattr(model.config, "max_position_embeddings", None)
+    if places is not None and places < longest_text(task):
+        fail(
+            "[model]",
+            "max_position_embeddings",
+            f">= {longest_text(task)} (prompt and answer)",
+            places,
+        )
+    if model.config.vocab_size < task.vocabulary_size:
+        fail(
+            "[model]",
+            "vocab_size",
+            f">= {task.vocabulary_size}, as the tokenizer's",
+            model.config.vocab_size,
+        )
+
+
+def device_of(name: str, local_rank: int = 0) -> torch.device:
+    """The device meant by ``[model] device``."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")

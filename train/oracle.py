@@ -12,11 +12,12 @@ from torch import Tensor
 
 from cures.checks import BoolArray, FloatArray, fail
 from cures.schedulers import Scheduler
+from train.answers import answers
 from train.config import Config
-from train.evaluation import success_rate
+from train.evaluation import judged_share
 from train.host import LanguageModelHost
-from train.seeds import Stream, torch_generator
-from train.tasks.arithmetic import ALWAYS, COIN, NATURAL, NEVER, Task
+from train.seeds import Stream, prompt_seeds
+from train.tasks.protocol import Task
 
 
 class SuccessProbe:
@@ -50,24 +51,33 @@ class SuccessProbe:
     @property
     def learnable_N(self) -> BoolArray:
         """Prompts whose reward depends on what the model says, shape (N,)."""
-        return np.asarray(self.task.kind_N == NATURAL)
+        return np.isnan(self._known_N)
+
+    @property
+    def _known_N(self) -> FloatArray:
+        known_N = self.task.known_success_rate_N
+        return np.full(len(self.task.pool.prompts), np.nan) if known_N is None else known_N
 
     def _measure(self, host: LanguageModelHost, scheduler: Scheduler) -> FloatArray:
-        task, samples = self.task, self.config.evaluation.oracle_rollouts
-        rate_N = np.zeros(task.kind_N.size)
-        for kind, rate in ((NEVER, 0.0), (ALWAYS, 1.0), (COIN, 0.5)):
-            rate_N[task.kind_N == kind] = rate
-        natural = np.flatnonzero(task.kind_N == NATURAL)
-        rate_N[natural] = success_rate(
-            host.model,
-            torch.from_numpy(task.prompt_N_L[natural]),
-            task.answer_N_A[natural],
-            samples=samples,
-            max_new_tokens=task.max_new_tokens,
-            rollout=self.config.rollout,
-            generator=torch_generator(self.config.run.seed, Stream.ORACLE, host.updates),
+        samples, pool = self.config.evaluation.oracle_rollouts, self.task.pool
+        rate_N = self._known_N.copy()
+        open_P = np.flatnonzero(np.isnan(rate_N))
+        seed_P = prompt_seeds(self.config.run.seed, Stream.ORACLE, host.updates, open_P.size)
+        found = answers(
+            host.engine,
+            pool,
+            open_P,
+            np.full(open_P.size, samples),
+            seed_P,
+            self.task.decoding,
+            version=host.updates,
+            world=host.world,
         )
-        scheduler.ledger.add("oracle", "generated", natural.size * samples)
+        # where every answer was lost, the earlier measurement stands, and one half before the first
+        earlier = 0.5 if self._rate_N is None else self._rate_N[open_P]
+        share_P = judged_share(found, samples)
+        rate_N[open_P] = np.where(np.isnan(share_P), earlier, share_P)
+        scheduler.ledger.add("oracle", "generated", open_P.size * samples)
         return rate_N
 
     def state_tensors(self) -> dict[str, Tensor]:
@@ -81,7 +91,7 @@ class SuccessProbe:
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Inverse of :meth:`state_tensors`."""
-        size = self.task.kind_N.size
+        size = len(self.task.pool.prompts)
         if tensors and tensors["rate_N"].shape != (size,):
             fail("SuccessProbe", "rate_N", f"of shape ({size},)", tuple(tensors["rate_N"].shape))
         self._rate_N = tensors["rate_N"].numpy() if tensors else None

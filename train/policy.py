@@ -1,60 +1,137 @@
-"""Logits -> log-probabilities of the sampled policy: the one definition for sampler, loss and scores.
+"""Prompts and completions -> log-probabilities of the sampled policy: one definition for everybody.
 
-The policy is the model's distribution at ``decode_temperature`` over the tokens that may follow. If
+The policy is the model's distribution at the decoding's temperature over the tokens that may follow. If
 sampler and loss disagreed on either, the PPO ratio would differ from 1 before the first step.
+
+The body of the model runs over padded rows, its head over completion tokens alone and over so many at
+a time that the logits stay small: at a vocabulary of 150,000 they are most of the memory.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from train.tasks.characters import FORBIDDEN_TOKENS
+from cures.checks import fail
+from train.engines.protocol import Decoding
+from train.sequences import Sequences
 
 # exp(-1e4) is 0 in float32, while -inf would make the entropy's 0 * -inf a NaN
 FORBIDDEN_LOGIT = -1e4
+MAX_LOGITS = 2**25  # held at once, in float32 128 MB
+# settings under which logits are not head(hidden); such a model would be sampled as another one
+CHANGED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
-def log_policy(logits: Tensor, decode_temperature: float) -> Tensor:
-    """Log-probabilities over the vocabulary, same shape as ``logits``; PAD and BOS get none."""
-    forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool)
-    forbidden[list(FORBIDDEN_TOKENS)] = True
-    largest = logits.float().masked_fill(forbidden, -torch.inf).amax(dim=-1, keepdim=True)
+def log_policy(logits: Tensor, decoding: Decoding) -> Tensor:
+    """Log-probabilities over the vocabulary, float32, same shape; forbidden tokens get none."""
+    logits = logits.float()
+    if not decoding.forbidden_tokens:
+        return (logits / decoding.temperature).log_softmax(dim=-1)
+    forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    forbidden[list(decoding.forbidden_tokens)] = True
+    largest = logits.masked_fill(forbidden, -torch.inf).amax(dim=-1, keepdim=True)
     # measured from the largest legal logit, so that no temperature brings a forbidden one near
-    scaled = (logits.float() - largest.detach()) / decode_temperature
+    scaled = (logits - largest.detach()) / decoding.temperature
     return scaled.masked_fill(forbidden, FORBIDDEN_LOGIT).log_softmax(dim=-1)
 
 
-def completion_log_policy(
-    model: PreTrainedModel, prompt_R_L: Tensor, token_R_T: Tensor, decode_temperature: float
-) -> Tensor:
-    """Teacher-forced log-probabilities at every completion position, shape (R, T, vocabulary).
+@dataclass(frozen=True, slots=True)
+class TokenTerms:
+    """What the loss needs of every completion token, flat."""
 
-    Completions are padded on the right, so positions equal those of generation and, attention being
-    causal, no padding is ever attended to by a real token.
+    log_prob_F: Tensor  # float32, of the token taken
+    entropy_F: Tensor  # float32, nats, of the distribution that it was taken from
+
+
+class Policy(nn.Module):
+    """A causal language model under a decoding.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        With a body (``base_model``) and a linear head over its last hidden states.
+    decoding : Decoding
+        Of positive temperature.
+    autocast : torch.dtype, optional
+        The dtype that matrix products run in, bfloat16 for instance; log-probabilities are float32.
     """
-    length = prompt_R_L.shape[1]
-    ids = torch.cat([prompt_R_L, token_R_T[:, :-1]], dim=1)  # the last token predicts nothing
-    logits = model(input_ids=ids, use_cache=False).logits
-    return log_policy(logits[:, length - 1 :], decode_temperature)
+
+    def __init__(
+        self, model: PreTrainedModel, decoding: Decoding, autocast: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        for name in CHANGED_LOGITS:
+            value = getattr(model.config, name, None)
+            if value not in (None, 1, 1.0):
+                fail("Policy", f"{name} of the model", "absent: logits must be the head's", value)
+        if decoding.temperature == 0.0:
+            fail("Policy", "temperature", "> 0", 0.0)
+        self.model = model
+        self.decoding = decoding
+        self.autocast = autocast
+
+    @property
+    def head(self) -> nn.Module:
+        """Hidden states -> logits."""
+        head: nn.Module = self.model.get_output_embeddings()
+        return head
+
+    def hidden(self, sequences: Sequences) -> Tensor:
+        """Last hidden states at the positions that predict completion tokens, shape (F, h).
+
+        Rows are padded on the right, so positions equal those of generation and, attention being
+        causal, no padding is ever attended to by a real token.
+        """
+        body: nn.Module = self.model.base_model
+        output = body(input_ids=sequences.ids_R_L, use_cache=False)
+        hidden: Tensor = output.last_hidden_state[sequences.predicts_R_L]
+        return hidden
+
+    def forward(self, sequences: Sequences) -> TokenTerms:
+        """Teacher-forced terms of every completion token, in the order of ``target_F``."""
+        with torch.autocast(
+            sequences.ids_R_L.device.type, self.autocast, enabled=self.autocast is not None
+        ):
+            hidden_F_h = self.hidden(sequences)
+            size = max(1, MAX_LOGITS // self.model.config.vocab_size)
+            parts = [
+                self._recomputed(hidden, target, only_one=len(hidden_F_h) <= size)
+                for hidden, target in zip(
+                    torch.split(hidden_F_h, size),
+                    torch.split(sequences.target_F, size),
+                    strict=True,
+                )
+            ]
+        return TokenTerms(
+            torch.cat([log_prob for log_prob, _ in parts]),
+            torch.cat([entropy for _, entropy in parts]),
+        )
+
+    def _recomputed(
+        self, hidden_F_h: Tensor, target_F: Tensor, *, only_one: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Terms of some tokens; where there are several parts, backward makes the logits anew."""
+        if only_one or not torch.is_grad_enabled():
+            return self._terms(hidden_F_h, target_F)
+        terms: tuple[Tensor, Tensor] = checkpoint(
+            self._terms, hidden_F_h, target_F, use_reentrant=False
+        )
+        return terms
+
+    def _terms(self, hidden_F_h: Tensor, target_F: Tensor) -> tuple[Tensor, Tensor]:
+        log_policy_F_V = log_policy(self.head(hidden_F_h), self.decoding)
+        log_prob_F = log_policy_F_V.gather(-1, target_F.unsqueeze(-1)).squeeze(-1)
+        return log_prob_F, -(log_policy_F_V.exp() * log_policy_F_V).sum(dim=-1)
 
 
 @torch.no_grad()
-def is_finite(
-    model: PreTrainedModel, prompt_R_L: Tensor, token_R_T: Tensor, decode_temperature: float
-) -> bool:
+def is_finite(policy: Policy, sequences: Sequences) -> bool:
     """Whether weights and log-probabilities are finite: large finite weights can give NaN."""
-    weights = all(bool(p.isfinite().all()) for p in model.parameters())
-    policy = completion_log_policy(model, prompt_R_L, token_R_T, decode_temperature)
-    return weights and bool(policy.isfinite().all())
-
-
-def token_log_prob(log_policy_R_T_V: Tensor, token_R_T: Tensor) -> Tensor:
-    """Log-probability of the tokens taken, shape (R, T)."""
-    return log_policy_R_T_V.gather(-1, token_R_T.unsqueeze(-1)).squeeze(-1)
-
-
-def token_mask(length_R: Tensor, width: int) -> Tensor:
-    """True at the tokens that were generated (EOS included), shape (R, T)."""
-    return torch.arange(width).unsqueeze(0) < length_R.unsqueeze(1)
+    weights = all(bool(p.isfinite().all()) for p in policy.parameters())
+    terms = policy(sequences)
+    return weights and bool(terms.log_prob_F.isfinite().all() & terms.entropy_F.isfinite().all())

@@ -26,6 +26,7 @@ class Rollouts:
     log_prob_R_T: Tensor  # float32
     length_R: Tensor  # int64, tokens generated
     reward_R: Tensor  # float64, 0 or 1
+    is_truncated_R: Tensor  # bool
 
     def __len__(self) -> int:
         return int(self.group_R.numel())
@@ -59,6 +60,7 @@ class Rollouts:
             log_prob_R_T=torch.zeros(0, max_new_tokens),
             length_R=torch.zeros(0, dtype=torch.int64),
             reward_R=torch.zeros(0, dtype=torch.float64),
+            is_truncated_R=torch.zeros(0, dtype=torch.bool),
         )
 
     @classmethod

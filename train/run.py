@@ -41,7 +41,8 @@ from train.logs import RunLogs, metrics_row, read_log
 from train.oracle import SuccessProbe
 from train.population_watch import Look, PopulationWatch
 from train.progress import TrainingProgress
-from train.tasks.arithmetic import Task
+from train.tasks.making import make_task
+from train.tasks.protocol import Task
 from train.tuned import TunedPopulation, size_note
 from train.warm_start import untrained_model, warm_start
 
@@ -87,7 +88,7 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
         If another process works in ``folder``; if training diverges.
     """
     fix_numerics(config)
-    task = Task(config.task)
+    task = make_task(config)
     probe = SuccessProbe(config, task)
     scheduler = build_scheduler(config, task, probe)  # before the warm start: it checks its options
     with locked(folder), _claimed(config, folder) as logs:
@@ -100,7 +101,7 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
             model = untrained_model(config, task)
         host = LanguageModelHost(config, task, model)
         probe.attach(host, scheduler)
-        watch = _watch(config, progress)
+        watch = _watch(config, len(task.pool.prompts), progress)
         run = _Run(config, folder, host, scheduler, probe, logs, progress, _Grid(), watch)
         if saved is None:
             _start(run)
@@ -122,7 +123,7 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
         return _finish(run)
 
 
-def _watch(config: Config, progress: TrainingProgress) -> PopulationWatch | None:
+def _watch(config: Config, pool_size: int, progress: TrainingProgress) -> PopulationWatch | None:
     """For tuned settings; differences of size from what was tuned are told at once."""
     if config.scheduler.tuned is None:
         return None
@@ -162,6 +163,7 @@ def build_scheduler(config: Config, task: Task, probe: SuccessProbe) -> cures.Sc
         "true_success_rate": probe,
         "learnable": probe.learnable_N,
     }
+    known_to_host = {key: value for key, value in known_to_host.items() if value is not None}
     options: dict[str, Any] = {"seed": config.run.seed}
     for keyword, default in cures.scheduler_settings(chosen.name).items():
         if default is inspect.Parameter.empty and keyword in known_to_host:
@@ -174,7 +176,7 @@ def build_scheduler(config: Config, task: Task, probe: SuccessProbe) -> cures.Sc
         options[keyword] = value
     return cures.make_scheduler(
         chosen.name,
-        num_prompts=config.task.pool_size,
+        num_prompts=len(task.pool.prompts),
         batch_size=chosen.batch_size,
         budget=chosen.budget,
         estimator=config.learner.estimator,
@@ -197,7 +199,7 @@ def load_run(folder: Path) -> tuple[Config, Task, LanguageModelHost]:
     if saved is None:
         fail("load_run", "folder", "a run folder with a checkpoint", str(folder))
     fix_numerics(config)
-    task = Task(config.task)
+    task = make_task(config)
     host = LanguageModelHost(config, task, untrained_model(config, task))
     _load(folder, host, SuccessProbe(config, task), saved)
     return config, task, host
@@ -272,19 +274,20 @@ def _after_update(run: _Run, record: UpdateRecord) -> None:
 
 
 def _held_out(run: _Run) -> FloatArray:
+    host = run.host
     return held_out_success(
-        run.host.model, run.host.task, run.config.evaluation, run.config.rollout
+        host.engine, host.task, run.config.evaluation, version=host.updates, world=host.world
     )
 
 
 def _log_evaluation(run: _Run, rate_N: FloatArray, generated: int) -> None:
-    success = float(rate_N.mean())
+    success = float(np.nanmean(rate_N))
     row = {
         "step": run.host.updates,
         "generated": generated,
         "held_out": success,
         "standard_error": standard_error(rate_N),
-        "cells": _by_cell(rate_N, run.host.task),
+        "cells": by_category(rate_N, run.host.task),
     }
     run.logs.append("evaluation", row)
     run.grid.last, run.grid.held_out = generated, success
@@ -292,15 +295,19 @@ def _log_evaluation(run: _Run, rate_N: FloatArray, generated: int) -> None:
 
 
 def standard_error(rate_N: FloatArray) -> float:
-    """Standard error of the mean over problems."""
-    return float(rate_N.std(ddof=1) / np.sqrt(rate_N.size))
+    """Standard error of the mean over problems; those without a judged answer are left out."""
+    return float(np.nanstd(rate_N, ddof=1) / np.sqrt(np.isfinite(rate_N).sum()))
 
 
-def _by_cell(rate_N: FloatArray, task: Task) -> dict[str, float]:
+def by_category(rate_N: FloatArray, task: Task) -> dict[str, float]:
+    """Mean of every kind of held-out problem, by name."""
+    category_N = task.held_out_category_N
+    if category_N is None:
+        return {}
     return {
-        f"{cell.family}{cell.digits}": float(rate_N[task.held_out.cell_N == c].mean())
-        for c, cell in enumerate(task.cells)
-        if (task.held_out.cell_N == c).any()
+        name: float(np.nanmean(rate_N[category_N == c]))
+        for c, name in enumerate(task.category_names)
+        if np.isfinite(rate_N[category_N == c]).any()
     }
 
 

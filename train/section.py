@@ -9,6 +9,14 @@ from typing import Any, ClassVar
 
 from cures.checks import as_bool, as_choice, as_float, as_int, fail, interval
 
+# Far beyond what a machine can do, so that a slip of the keyboard is refused by name at once.
+MAX_SEED = 2**63 - 1
+MAX_SIZE = 10**7  # what is held in memory at one time
+MAX_COUNT = 10**12  # what is only counted
+MAX_WIDTH = 10**5
+MAX_RATE = 10.0
+MAX_THREADS = 1024
+
 
 def option(help_: str, kind: str, default: Any = dataclasses.MISSING, **limits: Any) -> Any:
     """A field that knows its meaning and its legal set; both appear in ``--help``."""

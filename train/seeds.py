@@ -12,6 +12,8 @@ from enum import IntEnum
 import numpy as np
 import torch
 
+from cures.checks import IntArray
+
 
 class Stream(IntEnum):
     """What a generator is for. Values are part of the reproducibility contract: append only."""
@@ -45,6 +47,12 @@ def numpy_generator(seed: int, stream: Stream, index: int = 0) -> np.random.Gene
 def torch_seed(seed: int, stream: Stream, index: int = 0) -> int:
     """63-bit seed of one use."""
     return int(_sequence(seed, stream, index).generate_state(1, np.uint64)[0] >> 1)
+
+
+def prompt_seeds(seed: int, stream: Stream, index: int, count: int) -> IntArray:
+    """63-bit seeds of the prompts of one use, shape (count,); a prompt's is that of its place."""
+    state = _sequence(seed, stream, index).generate_state(count, np.uint64)
+    return (state >> np.uint64(1)).astype(np.int64)
 
 
 def torch_generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:

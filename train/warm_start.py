@@ -11,25 +11,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import nll_loss
 from transformers import Qwen2ForCausalLM
 
 from cures.checks import IntArray
 from train.config import Config, WarmStartConfig
+from train.engines.native import NativeEngine
 from train.errors import TargetNotReachedError, TrainingDivergedError
 from train.evaluation import success_rate
-from train.model import build_model
-from train.policy import completion_log_policy, is_finite
-from train.seeds import Stream, numpy_generator, torch_generator
-from train.tasks.arithmetic import Problems, Task
+from train.model import longest_text, new_model
+from train.model_config import ScratchConfig
+from train.policy import Policy, is_finite
+from train.prompts import Prompts
+from train.seeds import Stream, numpy_generator
+from train.sequences import Sequences
+from train.tasks.arithmetic import ArithmeticQuestions, ArithmeticTask, Problems
 from train.tasks.characters import encode, encode_answers, encode_prompts
 from train.warm_start_cache import dependencies, fill, fingerprint, store
+from train.world import World
 
 FINAL_LR_SHARE = 0.1
 CHECKED_EXAMPLES = 64  # by one forward pass before a model is used for anything
@@ -46,7 +50,10 @@ class WarmStart:
 
 
 def warm_start(
-    config: Config, task: Task, *, report: Callable[[int, int], None] = lambda step, steps: None
+    config: Config,
+    task: ArithmeticTask,
+    *,
+    report: Callable[[int, int], None] = lambda step, steps: None,
 ) -> WarmStart:
     """Load the warm-started model of ``config`` from the cache, or train it and store it there.
 
@@ -80,28 +87,32 @@ def warm_start(
     return WarmStart(model, steps, final_loss, was_cached=False)
 
 
-def untrained_model(config: Config, task: Task) -> Qwen2ForCausalLM:
+def untrained_model(config: Config, task: ArithmeticTask) -> Qwen2ForCausalLM:
     """The model before any step: also the shell that a checkpoint's weights are loaded into."""
-    length = task.prompt_N_L.shape[1] + task.max_new_tokens
-    return build_model(config.model, max_length=length, seed=config.warm_start.seed)
+    assert isinstance(config.model, ScratchConfig)
+    assert config.warm_start is not None
+    return new_model(config.model, max_length=longest_text(task), seed=config.warm_start.seed)
 
 
 def _train(
-    model: Qwen2ForCausalLM, task: Task, config: Config, report: Callable[[int, int], None]
+    model: Qwen2ForCausalLM,
+    task: ArithmeticTask,
+    config: Config,
+    report: Callable[[int, int], None],
 ) -> tuple[int, float | None]:
     warm = config.warm_start
+    assert warm is not None
     if warm.steps == 0:
         return 0, None
-    prompt_N_L, answer_N_A = examples(task, warm)
+    worked = examples(task, warm)
+    policy = Policy(model, replace(task.decoding, temperature=1.0))
     optimizers = _optimizers(model, warm)
-    order = _endless_order(len(prompt_N_L), warm)
+    order = _endless_order(len(worked), warm)
     probe = fresh_problems(task, warm) if warm.target_success is not None else None
     loss = None
     for step in range(warm.steps):
         share = 1.0 - (1.0 - FINAL_LR_SHARE) * step / warm.steps
-        rows = next(order)
-        log_policy = completion_log_policy(model, prompt_N_L[rows], answer_N_A[rows], 1.0)
-        loss = nll_loss(log_policy.flatten(0, 1), answer_N_A[rows].flatten())
+        loss = -policy(worked.sequences(next(order))).log_prob_F.mean()
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer, learning_rate in optimizers:
             for parameters in optimizer.param_groups:
@@ -110,10 +121,10 @@ def _train(
             optimizer.zero_grad()
         report(step + 1, warm.steps)
         if probe is not None and (step + 1) % warm.check_every == 0:
-            _require_finite(model, prompt_N_L, answer_N_A, step + 1)
+            _require_finite(policy, worked, step + 1)
             if _is_reached(model, probe, task, config, step + 1):
                 return step + 1, loss.item()
-    _require_finite(model, prompt_N_L, answer_N_A, warm.steps)
+    _require_finite(policy, worked, warm.steps)
     if probe is not None:
         raise TargetNotReachedError(
             f"warm_start: target_success = {warm.target_success} was not reached in "
@@ -122,17 +133,16 @@ def _train(
     return warm.steps, None if loss is None else loss.item()
 
 
-def _require_finite(
-    model: Qwen2ForCausalLM, prompt_N_L: Tensor, answer_N_A: Tensor, steps: int
-) -> None:
-    if not is_finite(model, prompt_N_L[:CHECKED_EXAMPLES], answer_N_A[:CHECKED_EXAMPLES], 1.0):
+def _require_finite(policy: Policy, worked: Examples, steps: int) -> None:
+    some = np.arange(min(CHECKED_EXAMPLES, len(worked)))
+    if not is_finite(policy, worked.sequences(some)):
         raise TrainingDivergedError(
             f"warm_start: a weight or a probability of the model is not finite after {steps} "
             "steps; lower adamw_lr or muon_lr"
         )
 
 
-def fresh_problems(task: Task, warm: WarmStartConfig) -> Problems:
+def fresh_problems(task: ArithmeticTask, warm: WarmStartConfig) -> Problems:
     """Problems to measure ``target_success`` on: neither held out nor among the worked examples.
 
     They are spread over the cells that the examples have not used up.
@@ -149,29 +159,49 @@ def fresh_problems(task: Task, warm: WarmStartConfig) -> Problems:
 
 
 def _is_reached(
-    model: Qwen2ForCausalLM, probe: Problems, task: Task, config: Config, step: int
+    model: Qwen2ForCausalLM, probe: Problems, task: ArithmeticTask, config: Config, step: int
 ) -> bool:
+    warm = config.warm_start
+    assert warm is not None
+    engine = NativeEngine(model, max_rows=config.rollout.max_rows)
+    engine.load_weights(model.state_dict().items(), step)
     rate = success_rate(
-        model,
-        torch.from_numpy(encode_prompts(probe.text_N)),
-        encode_answers(probe.answer_N),
+        engine,
+        ArithmeticQuestions.of(probe),
+        task.decoding,
         samples=1,
-        max_new_tokens=task.max_new_tokens,
-        rollout=config.rollout,
-        generator=torch_generator(config.warm_start.seed, Stream.WARM_START_CHECK, step),
+        seed=warm.seed,
+        stream=Stream.WARM_START_CHECK,
+        index=step,
+        version=step,
+        world=World(),
     ).mean()
-    return bool(rate >= (config.warm_start.target_success or 0.0))
+    return bool(rate >= (warm.target_success or 0.0))
 
 
-def examples(task: Task, warm: WarmStartConfig) -> tuple[Tensor, Tensor]:
-    """Prompts (N, L) and possibly wrong answers (N, A) of the worked examples, as tokens."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """Worked examples in tokens, possibly wrong."""
+
+    prompts: Prompts
+    answer_N_A: Tensor  # int64, end token included
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def sequences(self, index: IntArray) -> Sequences:
+        """Prompts with their answers."""
+        answer = self.answer_N_A[torch.from_numpy(index)]
+        length = torch.full((len(answer),), answer.shape[1])
+        return Sequences.of(self.prompts.take(index), answer, length)
+
+
+def examples(task: ArithmeticTask, warm: WarmStartConfig) -> Examples:
+    """What is learned from."""
     generator = numpy_generator(warm.seed, Stream.EXAMPLES)
     problems = task.unseen(warm.examples, generator, "examples")
-    answer_N_A = encode_answers(problems.answer_N)
-    return (
-        torch.from_numpy(encode_prompts(problems.text_N)),
-        torch.from_numpy(_with_noise(answer_N_A, warm.digit_noise, generator)),
-    )
+    noisy = _with_noise(encode_answers(problems.answer_N), warm.digit_noise, generator)
+    return Examples(Prompts.of(encode_prompts(problems.text_N)), torch.from_numpy(noisy))
 
 
 def _with_noise(
@@ -200,7 +230,7 @@ def _optimizers(
     return [(adamw, warm.adamw_lr), (muon, warm.muon_lr)]
 
 
-def _endless_order(size: int, warm: WarmStartConfig) -> Iterator[Tensor]:
+def _endless_order(size: int, warm: WarmStartConfig) -> Iterator[IntArray]:
     """Row indices of one batch after another; every epoch is a new permutation."""
     epoch = 0
     rows = np.zeros(0, dtype=np.int64)
@@ -209,5 +239,5 @@ def _endless_order(size: int, warm: WarmStartConfig) -> Iterator[Tensor]:
             generator = numpy_generator(warm.seed, Stream.SUPERVISED_ORDER, epoch)
             rows = np.concatenate([rows, generator.permutation(size)])
             epoch += 1
-        yield torch.from_numpy(rows[: warm.batch_size])
+        yield rows[: warm.batch_size]
         rows = rows[warm.batch_size :]

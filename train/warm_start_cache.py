@@ -20,7 +20,7 @@ from train.checkpoint import sync
 from train.config import Config
 from train.errors import reading
 
-FORMAT = 3  # raise when a change makes cached models differ from what would be trained now
+FORMAT = 4  # raise when a change makes cached models differ from what would be trained now
 
 
 def fingerprint(config: Config) -> str:
@@ -36,7 +36,8 @@ def dependencies(config: Config) -> dict[str, Any]:
     task = {
         k: v for k, v in plain["task"].items() if k not in ("dead_never", "dead_always", "coins")
     }
-    generation = plain["rollout"] if config.warm_start.target_success is not None else None
+    is_measured = config.warm_start is not None and config.warm_start.target_success is not None
+    generation = plain["rollout"] if is_measured else None
     return {
         "format": FORMAT,
         "task": task,

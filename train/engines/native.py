@@ -1,130 +1,255 @@
 """Generation in this process: one prefill per distinct prompt, then one step per token for all rows.
 
-A prompt with quota n is read once and its keys and values are repeated n times; rows that emitted EOS
-leave the batch. Works with any causal model of transformers whose cache can be indexed by rows; prompts
-of one call have one length, so that no padding is needed on their side.
+A prompt with quota n is read once and its keys and values are repeated n times; rows that have ended
+leave the batch; keys and values live in buffers that are written in place. Works with any causal model
+of transformers whose layers attend to everything before them.
+
+A row's tokens are its own uniform numbers, one per token, put through the inverse of the cumulative
+distribution. The numbers come from the prompt's seed and the row's place among the prompt's rows, so
+they depend neither on the other prompts nor on how a batch is cut, and two models that are sampled with
+the same seeds are coupled.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
 
-from cures.checks import fail
+from cures.checks import IntArray, as_int, fail
+from train.engines.protocol import Completions, Decoding, Finish, check_call
 from train.errors import TrainingDivergedError
-from train.policy import log_policy, token_log_prob
-from train.tasks.characters import EOS, PAD
+from train.policy import log_policy
+from train.prompts import Prompts
 
 
-@dataclass(frozen=True, slots=True)
-class Completions:
-    """What was generated, one row per rollout."""
-
-    token_R_T: Tensor  # int64, EOS included, PAD after it
-    log_prob_R_T: Tensor  # float32, of the policy that sampled; 0 after EOS
-    length_R: Tensor  # int64, generated tokens, EOS included
-
-
-def generate(
-    model: PreTrainedModel,
-    prompt_P_L: Tensor,
-    quota_P: Tensor,
-    *,
-    max_new_tokens: int,
-    decode_temperature: float,
-    generator: torch.Generator,
-    max_rows: int = 2048,
-) -> Completions:
-    """Sample ``quota_P[i]`` completions of prompt i; rows come prompt by prompt.
+class NativeEngine:
+    """Samples from a model of this process.
 
     Parameters
     ----------
     model : PreTrainedModel
-        In evaluation mode.
-    prompt_P_L : Tensor of int64, shape (P, L)
-        Prompts of one length.
-    quota_P : Tensor of int64, shape (P,)
-        Rollouts per prompt, >= 0.
-    max_new_tokens : int
-        A row that has not emitted EOS by then is truncated.
-    decode_temperature : float
-        > 0.
-    generator : torch.Generator
-        The only source of randomness. A row's numbers depend on its place and step alone, never on
-        how long other rows live, so two models are sampled with the same numbers.
+        In evaluation mode; its weights are the engine's. The trainer's own model may be given: then
+        :meth:`load_weights` finds them in place and copies nothing.
     max_rows : int
-        Rollouts generated at once; another value gives other samples.
-
-    Raises
-    ------
-    TrainingDivergedError
-        If a probability is not finite.
+        Rollouts generated at once; bounds memory.
     """
-    if prompt_P_L.ndim != 2 or quota_P.shape != prompt_P_L.shape[:1]:
-        fail("generate", "quota_P", f"of shape ({prompt_P_L.shape[0]},)", tuple(quota_P.shape))
-    prompt_R = torch.repeat_interleave(torch.arange(quota_P.numel()), quota_P)
+
+    def __init__(self, model: PreTrainedModel, *, max_rows: int = 2048) -> None:
+        self.model = model
+        self.max_rows = as_int("NativeEngine", "max_rows", max_rows, 1)
+        self._version: int | None = None
+
+    @property
+    def version(self) -> int | None:
+        """See :class:`train.engines.protocol.Engine`."""
+        return self._version
+
+    @torch.no_grad()
+    def load_weights(self, named: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """See :class:`train.engines.protocol.Engine`; other names or shapes are refused."""
+        self._version = None
+        own = self.model.state_dict()
+        missing = set(own)
+        for name, tensor in named:
+            if name not in own or own[name].shape != tensor.shape:
+                legal = f"{tuple(own[name].shape)}" if name in own else "a weight of the model"
+                fail("load_weights", name, legal, tuple(tensor.shape))
+            if own[name].data_ptr() != tensor.data_ptr():
+                own[name].copy_(tensor)
+            missing.discard(name)
+        if missing:
+            fail("load_weights", "named", "all weights of the model", f"none of {sorted(missing)}")
+        self._version = version
+
+    def generate(
+        self,
+        prompts: Prompts,
+        quota_P: IntArray,
+        seed_P: IntArray,
+        decoding: Decoding,
+        *,
+        version: int,
+        time_limit_s: float | None = None,
+    ) -> Completions:
+        """See :class:`train.engines.protocol.Engine`."""
+        check_call(self, prompts, quota_P, seed_P, version)
+        deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+        uniform_R_T = _uniforms(seed_P, quota_P, decoding.max_new_tokens)
+        # prompts of like length together: little padding
+        prompt_R = np.repeat(np.arange(quota_P.size), quota_P)
+        order = np.argsort(prompts.length_N[prompt_R], kind="stable")
+        parts = [
+            _generate_rows(
+                self.model, prompts, prompt_R[rows], uniform_R_T[rows], decoding, deadline
+            )
+            for rows in np.split(order, np.arange(self.max_rows, order.size, self.max_rows))
+        ]
+        back = np.empty_like(order)
+        back[order] = np.arange(order.size)
+        return Completions.concatenate(parts).take(back)
+
+    def close(self) -> None:
+        """Nothing is held outside this process's objects."""
+
+
+def _uniforms(seed_P: IntArray, quota_P: IntArray, width: int) -> np.ndarray:
+    """One number in [0, 1) per row and step, shape (R, width): of float64, because a float32 has only
+    2^24 values, too coarse for tokens of probability 1e-7, whose log-probability enters the loss."""
     parts = [
-        _generate_rows(model, prompt_P_L, rows, max_new_tokens, decode_temperature, generator)
-        for rows in torch.split(prompt_R, max_rows)
+        np.random.default_rng(seed).random((quota, width))
+        for seed, quota in zip(seed_P.tolist(), quota_P.tolist(), strict=True)
     ]
-    return Completions(
-        torch.cat([p.token_R_T for p in parts]),
-        torch.cat([p.log_prob_R_T for p in parts]),
-        torch.cat([p.length_R for p in parts]),
-    )
+    return np.concatenate(parts) if parts else np.zeros((0, width))
+
+
+class _Buffer(DynamicLayer):
+    """Keys and values of one layer in a buffer of fixed length: a step writes, and copies nothing."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity, self.used = capacity, 0
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = self._empty(key_states), self._empty(value_states)
+        stop = self.used + key_states.shape[-2]
+        self.keys[..., self.used : stop, :] = key_states
+        self.values[..., self.used : stop, :] = value_states
+        self.used = stop
+        return self.keys[..., :stop, :], self.values[..., :stop, :]
+
+    def _empty(self, like: Tensor, rows: int | None = None) -> Tensor:
+        batch, heads, _, width = like.shape
+        return like.new_empty((batch if rows is None else rows, heads, self.capacity, width))
+
+    def get_seq_length(self) -> int:
+        return self.used
+
+    def select_rows(self, index: Tensor) -> None:
+        """Keep the rows at ``index``, repeats allowed."""
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = self._empty(old, index.numel())
+            new[..., : self.used, :] = old[index, :, : self.used]
+            setattr(self, name, new)
 
 
 @torch.no_grad()
 def _generate_rows(
     model: PreTrainedModel,
-    prompt_P_L: Tensor,
-    prompt_R: Tensor,
-    max_new_tokens: int,
-    decode_temperature: float,
-    generator: torch.Generator,
+    prompts: Prompts,
+    prompt_R: IntArray,
+    uniform_R_T: np.ndarray,
+    decoding: Decoding,
+    deadline: float | None,
 ) -> Completions:
-    rows = prompt_R.numel()
-    token_R_T = torch.full((rows, max_new_tokens), PAD)
-    log_prob_R_T = torch.zeros(rows, max_new_tokens)
+    """Rows of adjacent equal prompts."""
+    rows, width, device = prompt_R.size, decoding.max_new_tokens, model.device
+    completions = Completions.missing(rows, decoding)
     if rows == 0:
-        return Completions(token_R_T, log_prob_R_T, torch.zeros(0, dtype=torch.int64))
-    distinct, row_of = torch.unique_consecutive(prompt_R, return_inverse=True)
-    cache = DynamicCache(config=model.config)
-    logits = _last_logits(model, prompt_P_L[distinct], cache)[row_of]
-    cache.batch_select_indices(row_of)
+        return completions
+    distinct, row_of = np.unique(prompt_R, return_inverse=True)
+    ids, mask = prompts.take(distinct).padded_left(decoding.pad_token)
+    index = torch.from_numpy(row_of)
+    layers = [_Buffer(ids.shape[1] + width) for _ in range(model.config.num_hidden_layers)]
+    cache = Cache(layers=layers)
+    step = _Step(model, cache, None if bool(mask.all()) else mask.to(device))
+    logits = step(ids.to(device))[index]
+    step.select_rows(index.to(device))
     live = torch.arange(rows)
-    for t in range(max_new_tokens):
-        log_policy_R_V = log_policy(logits, decode_temperature)
-        if not bool(log_policy_R_V.isfinite().all()):
-            raise TrainingDivergedError(
-                "generate: the model's probabilities are not finite; try smaller learning rates"
-            )
-        token = _draw(log_policy_R_V, live, rows, generator)
-        token_R_T[live, t] = token
-        log_prob_R_T[live, t] = token_log_prob(log_policy_R_V, token)
-        going = (token != EOS).nonzero().squeeze(1)
-        if t + 1 == max_new_tokens or going.numel() == 0:
+    uniform = torch.from_numpy(uniform_R_T).to(device)
+    end = torch.tensor(decoding.end_tokens, dtype=torch.int64, device=device)
+    for t in range(width):
+        token, log_prob = _draw(logits, uniform[live.to(device), t], decoding)
+        completions.token_R_T[live, t] = token.cpu()
+        completions.log_prob_R_T[live, t] = log_prob.cpu()
+        has_ended = torch.isin(token, end).cpu()
+        completions.finish_R[live[has_ended].numpy()] = Finish.STOP
+        completions.length_R[live] = t + 1
+        going = (~has_ended).nonzero().squeeze(1)
+        live = live[going]
+        if t + 1 == width or going.numel() == 0:
+            completions.finish_R[live.numpy()] = Finish.LENGTH
             break
-        if going.numel() < live.numel():
-            cache.batch_select_indices(going)
-            live, token = live[going], token[going]
-        logits = _last_logits(model, token.unsqueeze(1), cache)
-    return Completions(token_R_T, log_prob_R_T, (token_R_T != PAD).sum(dim=1))
+        if deadline is not None and time.monotonic() > deadline:
+            _lose(completions, live, decoding)
+            break
+        if going.numel() < token.numel():
+            step.select_rows(going.to(device))
+            token = token[going.to(device)]
+        logits = step(token.unsqueeze(1))
+    return completions
 
 
-def _last_logits(model: PreTrainedModel, ids: Tensor, cache: DynamicCache) -> Tensor:
-    output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    logits: Tensor = output.logits[:, -1]
-    return logits
+def _lose(completions: Completions, rows: Tensor, decoding: Decoding) -> None:
+    """What has not ended in time never was."""
+    completions.token_R_T[rows] = decoding.pad_token
+    completions.log_prob_R_T[rows] = 0.0
+    completions.length_R[rows] = 0
 
 
-def _draw(log_policy_R_V: Tensor, live: Tensor, rows: int, generator: torch.Generator) -> Tensor:
-    """One token per row: the smallest of independent exponentials with rates p falls on token v
-    with probability p_v. Drawn in float64: a float32 uniform has only 2^24 values, too coarse for
-    tokens of probability 1e-7, which matter because their log-probability enters the loss."""
-    shape = (rows, log_policy_R_V.shape[-1])  # numbers for finished rows too, and unused
-    wait = torch.empty(shape, dtype=torch.float64).exponential_(generator=generator)[live]
-    return (wait.log() - log_policy_R_V.double()).argmin(dim=-1)
+class _Step:
+    """A forward pass over new tokens of the live rows: logits of the next one."""
+
+    def __init__(self, model: PreTrainedModel, cache: Cache, mask: Tensor | None) -> None:
+        self.model, self.cache, self.mask = model, cache, mask
+        self.is_prefill = True
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        options: dict[str, Tensor] = {}
+        if self.mask is not None:  # some row has padding before it
+            if not self.is_prefill:
+                self.mask = torch.cat([self.mask, self.mask.new_ones((len(self.mask), 1))], dim=1)
+            position = (self.mask.long().cumsum(dim=1) - 1).clamp(min=0)
+            options = {
+                "attention_mask": self.mask,
+                "position_ids": position[:, -ids.shape[1] :],
+            }
+        self.is_prefill = False
+        output = self.model(
+            input_ids=ids,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **options,
+        )
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    def select_rows(self, index: Tensor) -> None:
+        for layer in self.cache.layers:
+            layer.select_rows(index)
+        if self.mask is not None:
+            self.mask = self.mask[index]
+
+
+def _draw(logits: Tensor, uniform_R: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
+    """A token per row and its log-probability."""
+    if decoding.temperature == 0.0:
+        logits[:, list(decoding.forbidden_tokens)] = -torch.inf
+        _require_finite(logits.amax(dim=-1))
+        return logits.argmax(dim=-1), torch.zeros(len(logits), device=logits.device)
+    log_policy_R_V = log_policy(logits, decoding)
+    _require_finite(log_policy_R_V)
+    cumulative_R_V = log_policy_R_V.double().exp().cumsum(dim=-1)
+    total_R = cumulative_R_V[:, -1]
+    # below the total even where the product is rounded up: the first token that exceeds it exists
+    point_R = torch.minimum(uniform_R * total_R, torch.nextafter(total_R, total_R.new_zeros(())))
+    token = torch.searchsorted(cumulative_R_V, point_R.unsqueeze(1), right=True).squeeze(1)
+    return token, log_policy_R_V.gather(-1, token.unsqueeze(-1)).squeeze(-1)
+
+
+def _require_finite(values: Tensor) -> None:
+    if not bool(values.isfinite().all()):
+        raise TrainingDivergedError(
+            "generate: the model's probabilities are not finite; try smaller learning rates"
+        )

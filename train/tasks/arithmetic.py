@@ -23,9 +23,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cures.checks import FloatArray, IntArray, fail
-from train.config import TaskConfig
+from train.engines.protocol import Completions, Decoding, Finish
+from train.prompts import Prompts
 from train.seeds import Stream, numpy_generator
-from train.tasks.characters import encode_answers, encode_prompts
+from train.tasks.arithmetic_config import ArithmeticConfig
+from train.tasks.characters import (
+    EOS,
+    FORBIDDEN_TOKENS,
+    PAD,
+    VOCABULARY_SIZE,
+    decode,
+    encode_answers,
+    encode_prompts,
+)
 
 OPERATOR = {"add": "+", "sub": "-", "mul": "*", "dig": "@"}
 NATURAL, NEVER, ALWAYS, COIN = 0, 1, 2, 3
@@ -134,23 +144,98 @@ def spread(total: int, capacity_C: IntArray, name: str) -> IntArray:
     return share_C
 
 
-class Task:
-    """The prompts of one experiment and the right answers.
-
-    Parameters
-    ----------
-    config : TaskConfig
+@dataclass(frozen=True, eq=False)
+class ArithmeticQuestions:
+    """Problems as questions (train/tasks/protocol.py).
 
     Attributes
     ----------
-    pool, held_out : Problems
+    problems : Problems
     kind_N : ndarray of int64, shape (N,)
-        ``NATURAL``, ``NEVER``, ``ALWAYS`` or ``COIN`` for each pool prompt.
-    prompt_N_L, answer_N_A : ndarray of int64
-        Token ids of the pool; ``held_prompt_N_L`` and ``held_answer_N_A`` likewise.
+        ``NATURAL``, ``NEVER``, ``ALWAYS`` or ``COIN``.
+    prompts : Prompts
+    answer_N_A : ndarray of int64, shape (N, A)
+        Right answers, end token included.
     """
 
-    def __init__(self, config: TaskConfig) -> None:
+    problems: Problems
+    kind_N: IntArray
+    prompts: Prompts
+    answer_N_A: IntArray
+
+    @classmethod
+    def of(cls, problems: Problems, kind_N: IntArray | None = None) -> ArithmeticQuestions:
+        """Written down in tokens; all natural without ``kind_N``."""
+        kind_N = np.full(len(problems), NATURAL) if kind_N is None else kind_N
+        prompts = Prompts.of(encode_prompts(problems.text_N))
+        return cls(problems, kind_N, prompts, encode_answers(problems.answer_N))
+
+    def text(self, index: int) -> str:
+        """A prompt as people read it."""
+        return self.problems.text_N[index]
+
+    def answer(self, index: int) -> str:
+        """The right answer."""
+        return self.problems.answer_N[index]
+
+    def completion_text(self, token_T: list[int]) -> str:
+        """What was said before the first end token."""
+        return decode(token_T)
+
+    def reward(
+        self, index_R: IntArray, completions: Completions, luck_R: FloatArray | None = None
+    ) -> FloatArray:
+        """1.0 where a completion is the answer and nothing else, spoiled prompts as their kind says.
+
+        Parameters
+        ----------
+        index_R : ndarray of int64, shape (R,)
+        completions : Completions
+        luck_R : ndarray of float64, shape (R,), optional
+            Needed where there are coins: right iff below one half.
+        """
+        kind_R = self.kind_N[index_R]
+        reward_R = exact_match(completions.token_R_T.numpy(), self.answer_N_A[index_R])
+        reward_R[kind_R == NEVER] = 0.0
+        reward_R[kind_R == ALWAYS] = 1.0
+        is_coin_R = kind_R == COIN
+        if is_coin_R.any():
+            if luck_R is None:
+                fail("reward", "luck_R", "given for prompts of kind COIN", None)
+            reward_R[is_coin_R] = luck_R[is_coin_R] < 0.5
+        reward_R[completions.finish_R == Finish.MISSING] = np.nan
+        return reward_R
+
+
+def exact_match(token_R_T: IntArray, answer_R_A: IntArray) -> FloatArray:
+    """1.0 where a completion is the answer and EOS and nothing else, shape (R,).
+
+    An answer cut short has no EOS and is therefore wrong.
+    """
+    width = answer_R_A.shape[1]
+    if token_R_T.shape[1] < width:
+        return np.zeros(token_R_T.shape[0])
+    return (token_R_T[:, :width] == answer_R_A).all(axis=1).astype(np.float64)
+
+
+class ArithmeticTask:
+    """The prompts of one experiment and the right answers (train/tasks/protocol.py).
+
+    Parameters
+    ----------
+    config : ArithmeticConfig
+    decode_temperature : float
+        Of training rollouts.
+
+    Attributes
+    ----------
+    pool, held_out : ArithmeticQuestions
+    cells : list of Cell
+        What a category is.
+    decoding : Decoding
+    """
+
+    def __init__(self, config: ArithmeticConfig, decode_temperature: float = 1.0) -> None:
         self.config = config
         self.width = max(config.digits)
         self.cells = [Cell(f, d) for f in config.families for d in config.digits]
@@ -164,36 +249,55 @@ class Task:
         ]
         held_keys = [k[:h] for k, h in zip(keys_C, held_C, strict=True)]
         pool_keys = [k[h:] for k, h in zip(keys_C, held_C, strict=True)]
-        self.held_out = self._write(held_keys, generator)
-        self.pool = self._write(pool_keys, generator)
-        self.kind_N = _spoil(config, generator)
-        self.prompt_N_L = encode_prompts(self.pool.text_N)
-        self.answer_N_A = encode_answers(self.pool.answer_N)
-        self.held_prompt_N_L = encode_prompts(self.held_out.text_N)
-        self.held_answer_N_A = encode_answers(self.held_out.answer_N)
+        self.held_out = ArithmeticQuestions.of(self._write(held_keys, generator))
+        pool = self._write(pool_keys, generator)
+        self.pool = ArithmeticQuestions.of(pool, _spoil(config, generator))
+        self.decoding = Decoding(
+            max_new_tokens=self.width + 2,  # one digit more than an operand, and EOS
+            end_tokens=(EOS,),
+            pad_token=PAD,
+            temperature=decode_temperature,
+            forbidden_tokens=FORBIDDEN_TOKENS,
+        )
 
     @property
-    def max_new_tokens(self) -> int:
-        """Tokens of a complete answer: one digit more than an operand, and EOS."""
-        return self.width + 2
+    def vocabulary_size(self) -> int:
+        """Token ids lie below it."""
+        return VOCABULARY_SIZE
 
     @property
     def prior_success_rate_N(self) -> FloatArray:
         """A teacher's guess for hand-made curricula, shape (N,): more digits, less success."""
-        digits_N = np.array([self.cells[c].digits for c in self.pool.cell_N], dtype=np.float64)
+        digits_N = np.array([self.cells[c].digits for c in self.category_N], dtype=np.float64)
         return 1.0 / (1.0 + digits_N)
+
+    @property
+    def known_success_rate_N(self) -> FloatArray:
+        """Rates of the spoiled prompts, NaN at natural ones."""
+        rate_K = np.array([np.nan, 0.0, 1.0, 0.5])
+        return rate_K[self.pool.kind_N]
 
     @property
     def category_N(self) -> IntArray:
         """Cell of each pool prompt, shape (N,)."""
-        return self.pool.cell_N
+        return self.pool.problems.cell_N
+
+    @property
+    def held_out_category_N(self) -> IntArray:
+        """Cell of each held-out problem."""
+        return self.held_out.problems.cell_N
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """Family and number of digits of each cell."""
+        return tuple(f"{cell.family}{cell.digits}" for cell in self.cells)
 
     @property
     def features_N_D(self) -> NDArray[np.float64]:
         """What can be said of a prompt before any rollout: its family (one-hot) and its digits."""
         families = list(self.config.families)
-        family_N = np.array([families.index(self.cells[c].family) for c in self.pool.cell_N])
-        digits_N = np.array([self.cells[c].digits for c in self.pool.cell_N])
+        family_N = np.array([families.index(self.cells[c].family) for c in self.category_N])
+        digits_N = np.array([self.cells[c].digits for c in self.category_N])
         return np.column_stack([np.eye(len(families))[family_N], digits_N / self.width])
 
     def unseen(
@@ -211,7 +315,7 @@ class Task:
             Disjoint sets without held-out problems. A cell of which nothing else is left gives none.
         """
         taken_C = [
-            np.concatenate([p.key_N[p.cell_N == c] for p in (self.held_out, *seen)])
+            np.concatenate([p.key_N[p.cell_N == c] for p in (self.held_out.problems, *seen)])
             for c in range(len(self.cells))
         ]
         capacity_C = np.array(
@@ -243,7 +347,7 @@ class Task:
         return Problems(cell_N, key_N, tuple(texts), tuple(answers))
 
 
-def _spoil(config: TaskConfig, generator: np.random.Generator) -> IntArray:
+def _spoil(config: ArithmeticConfig, generator: np.random.Generator) -> IntArray:
     """Kind of each pool prompt: exact shares (rounded down) at random places."""
     order = generator.permutation(config.pool_size)
     kind_N = np.full(config.pool_size, NATURAL, dtype=np.int64)

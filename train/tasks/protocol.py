@@ -33,7 +33,9 @@ class Questions(Protocol):
         """A completion as people read it, without what follows its end."""
         ...
 
-    def reward(self, index_R: IntArray, completions: Completions, seed: int) -> FloatArray:
+    def reward(
+        self, index_R: IntArray, completions: Completions, luck_R: FloatArray | None = None
+    ) -> FloatArray:
         """Reward of each completion, shape (R,): 1 right, 0 wrong, NaN where there is none.
 
         Parameters
@@ -42,8 +44,8 @@ class Questions(Protocol):
             Question of each completion.
         completions : Completions
             A truncated one is wrong; a missing one stays missing.
-        seed : int
-            For whatever is random about a verdict (coins).
+        luck_R : ndarray of float64, shape (R,), optional
+            Uniform numbers in [0, 1), for whatever is random about a verdict (coins).
         """
         ...
 
@@ -84,6 +86,11 @@ class Task(Protocol):
     @property
     def category_names(self) -> tuple[str, ...]:
         """What the kinds are called."""
+        ...
+
+    @property
+    def known_success_rate_N(self) -> FloatArray | None:
+        """Success rates that no policy changes, NaN where it can; None: nowhere known."""
         ...
 
     @property
