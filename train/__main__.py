@@ -105,14 +105,21 @@ def _run(options: argparse.Namespace) -> int:
     scheduler = config.scheduler.name if tuned is None else tuned.stem
     default = f"{options.config.stem}-{scheduler}-seed{config.run.seed}"
     folder = options.out if options.out is not None else Path("runs") / default
+    # torch and transformers take seconds to import: a typing error should not wait for them
+    from train.progress import TrainingProgress
+    from train.run import train
+    from train.stopping import EXIT_STATUS, TerminatedError
+    from train.world import joined_world
+
     console = Console(markup=False)
     try:
-        # torch and transformers take seconds to import: a typing error should not wait for them
-        from train.progress import TrainingProgress
-        from train.run import train
-
-        with TrainingProgress(console) as progress:
-            summary = train(config, folder, progress)
+        with joined_world() as world:
+            console = Console(markup=False, quiet=not world.is_first)
+            with TrainingProgress(console) as progress:
+                summary = train(config, folder, progress, world)
+    except TerminatedError as error:
+        console.print(f"{error}; the same command goes on", highlight=False, soft_wrap=True)
+        return EXIT_STATUS
     except KeyboardInterrupt:
         command = shlex.join(["python", "-m", "train", "run", *_again(options, folder)])
         console.print(f"\nstopped; {_where_it_stopped(folder)}", highlight=False, soft_wrap=True)
@@ -149,8 +156,13 @@ def _again(options: argparse.Namespace, folder: Path) -> list[str]:
 def _evaluate(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from train.evaluation import held_out_success, sampled_answers
-    from train.run import by_category, load_run, standard_error
+    from train.building import load_run
+    from train.evaluation import (
+        by_category,
+        held_out_success,
+        sampled_answers,
+        standard_error,
+    )
 
     as_int("eval", "--samples", options.samples, 1)
     as_int("eval", "--show", options.show, 0)

@@ -5,29 +5,35 @@ is then replaced in one step. Until the pointer changes, the previous checkpoint
 It also holds the lengths of the logs, so that lines written after it are cut off on resume::
 
     checkpoint/latest.json          {"folder": "00000012"}
-    checkpoint/00000012/host.safetensors    weights, optimiser, waiting rollouts
+    checkpoint/00000012/model/              weights and configuration: transformers' from_pretrained
+    checkpoint/00000012/host-0.safetensors  optimiser and waiting rollouts (of each rank, if sharded)
     checkpoint/00000012/scheduler.npz       state of the scheduler
     checkpoint/00000012/position.json       counts and log lengths
+
+Under several processes all of them call :func:`save`; the first writes, sharded ranks add their part.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from huggingface_hub import save_torch_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from cures.checks import as_int, fail
 from cures.storage import State, load_state, read_json, save_state, write_json
 from train import errors
+from train.world import World
 
-FORMAT = 1  # raise when a file's meaning changes
-KEPT = 2  # the current checkpoint and the one before
+FORMAT = 2  # raise when a file's meaning changes
+KEPT = 2  # the current checkpoint and the one before: a pointer may still name it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,38 +43,121 @@ class Position:
     updates: int
     generated: int
     log_bytes: dict[str, int]  # length of each log at this moment
+    shards: int = 1  # files host-RANK.safetensors
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All that a run needs to go on."""
+    """All that a run needs to go on, but for the weights, which :func:`load_weights` reads."""
 
     position: Position
     host_tensors: dict[str, Tensor]
     scheduler_state: State
 
 
-def save(root: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint under ``root`` and make it the latest one."""
-    root.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What ``from_pretrained`` wants.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+    describe : callable
+        Writes ``config.json`` and whatever belongs to it (a tokenizer) into a folder.
+    """
+
+    tensors: dict[str, Tensor]
+    describe: Callable[[Path], None]
+
+
+def save(
+    root: Path,
+    checkpoint: Checkpoint,
+    weights: Weights,
+    *,
+    kept: int = KEPT,
+    world: World = World(),  # noqa: B008  frozen
+) -> None:
+    """Write a checkpoint under ``root`` and make it the latest one.
+
+    Raises
+    ------
+    ValueError
+        If the latest checkpoint is of the same position.
+    OSError
+        If the disk does not take it; the checkpoint before stays the latest.
+    """
     name = _name(checkpoint.position)
     partial = root / f".partial-{name}"
-    for leftover in root.glob(".partial-*"):  # of a process that was killed
-        shutil.rmtree(leftover)
-    partial.mkdir()
-    save_file(_contiguous(checkpoint.host_tensors), partial / "host.safetensors")
-    sync(partial / "host.safetensors")
-    save_state(partial / "scheduler.npz", checkpoint.scheduler_state)
-    write_json(partial / "position.json", {"format": FORMAT, **asdict(checkpoint.position)})
-    sync(partial)
-    if (root / name).exists():
-        # only a process killed between the rename and the pointer below, or a repeated save of one
-        # update, leaves such a folder; the pointer must not name it while it is replaced
-        _retire(root, name)
-    os.rename(partial, root / name)
-    sync(root)
-    write_json(root / "latest.json", {"folder": name})
-    _prune(root, name)
+    if world.is_first:
+        root.mkdir(parents=True, exist_ok=True)
+        for leftover in root.glob(".partial-*"):  # of a process that was killed
+            shutil.rmtree(leftover)
+        partial.mkdir()
+    world.barrier()
+    if world.rank < checkpoint.position.shards:
+        path = partial / f"host-{world.rank}.safetensors"
+        save_file(_contiguous(checkpoint.host_tensors), path)
+        sync(path)
+    if world.is_first:
+        save_weights(partial / "model", weights)
+        save_state(partial / "scheduler.npz", checkpoint.scheduler_state)
+        write_json(partial / "position.json", {"format": FORMAT, **asdict(checkpoint.position)})
+        sync(partial)
+    world.barrier()
+    if world.is_first:
+        if (root / name).exists():
+            # only a process killed between the rename and the pointer below, or a repeated save of
+            # one update, leaves such a folder; the pointer must not name it while it is replaced
+            _retire(root, name)
+        os.rename(partial, root / name)
+        sync(root)
+        write_json(root / "latest.json", {"folder": name})
+        _prune(root, name, kept)
+    world.barrier()
+
+
+def save_weights(folder: Path, weights: Weights) -> None:
+    """A new folder that ``from_pretrained`` reads."""
+    folder.mkdir()
+    save_torch_state_dict(weights.tensors, folder)
+    weights.describe(folder)
+    for path in folder.iterdir():
+        sync(path)
+    sync(folder)
+
+
+def model_folder(root: Path) -> Path:
+    """Where ``from_pretrained`` finds the model of the latest checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    folder = _latest_folder(root)
+    if folder is None:
+        fail("checkpoint.model_folder", "root", "with a checkpoint", str(root))
+    return folder / "model"
+
+
+def load_weights(root: Path, model: PreTrainedModel) -> None:
+    """Put the weights of the latest checkpoint into ``model``.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it is damaged or of another model; the message names the file.
+    """
+    folder = model_folder(root)
+    with reading(root, "model"):
+        files = sorted(folder.glob("*.safetensors"))
+        tensors = {key: value for path in files for key, value in load_file(path).items()}
+        found = model.load_state_dict(tensors, strict=False)
+        tied = set(getattr(model, "_tied_weights_keys", None) or ())
+        missing = set(found.missing_keys) - (tied if model.config.tie_word_embeddings else set())
+        if missing or found.unexpected_keys:
+            raise ValueError(f"weights {sorted(missing) or found.unexpected_keys} do not fit")
 
 
 def latest_position(root: Path) -> Position | None:
@@ -91,22 +180,26 @@ def latest_position(root: Path) -> Position | None:
             as_int("checkpoint", "updates", content["updates"], 0),
             as_int("checkpoint", "generated", content["generated"], 0),
             {str(k): as_int("checkpoint", k, v, 0) for k, v in content["log_bytes"].items()},
+            as_int("checkpoint", "shards", content["shards"], 1),
         )
 
 
-def load(root: Path) -> Checkpoint | None:
+def load(root: Path, world: World = World()) -> Checkpoint | None:  # noqa: B008  frozen
     """The latest checkpoint under ``root``, or None if none was ever completed.
 
     Raises
     ------
     ValueError
-        Like :func:`latest_position`.
+        Like :func:`latest_position`; if it is sharded over another number of processes.
     """
     position, folder = latest_position(root), _latest_folder(root)
     if position is None or folder is None:
         return None
-    with reading(root, "host.safetensors"):
-        tensors = load_file(folder / "host.safetensors")
+    if position.shards not in (1, world.size):
+        fail("checkpoint", "processes", f"{position.shards}, as it was sharded over", world.size)
+    name = f"host-{world.rank if position.shards > 1 else 0}.safetensors"
+    with reading(root, name):
+        tensors = load_file(folder / name)
     with reading(root, "scheduler.npz"):
         return Checkpoint(position, tensors, load_state(folder / "scheduler.npz"))
 
@@ -158,9 +251,9 @@ def _retire(root: Path, name: str) -> None:
     shutil.rmtree(root / name)
 
 
-def _prune(root: Path, latest: str) -> None:
+def _prune(root: Path, latest: str, kept: int) -> None:
     older = [name for name in _numbered(root) if name < latest]
-    for name in older[: max(0, len(older) - (KEPT - 1))]:
+    for name in older[: max(0, len(older) - (kept - 1))]:
         shutil.rmtree(root / name)
 
 

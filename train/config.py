@@ -24,6 +24,7 @@ from train.tasks.arithmetic_config import ArithmeticConfig
 TASKS: dict[str, type[Section]] = {"arithmetic": ArithmeticConfig}
 MODELS: dict[str, type[Section]] = {"scratch": ScratchConfig, "pretrained": PretrainedConfig}
 ENGINES = ("native",)
+SHARDINGS = ("none", "fsdp")
 SCHEDULES = ("linear", "cosine", "constant")
 
 
@@ -152,6 +153,10 @@ class LearnerConfig(Section):
         "compute activations twice instead of keeping them", "bool", False
     )
     compile: bool = option("torch.compile the model's body for training", "bool", False)
+    sharding: str = option(
+        "over the processes of torchrun: every one has all weights, or (FSDP2) its part of them",
+        "choice", "none", choices=SHARDINGS,
+    )  # fmt: skip
     beta1: float = option("AdamW", "float", 0.9, low=0.0, high=1.0, open_high=True)
     beta2: float = option("AdamW", "float", 0.95, low=0.0, high=1.0, open_high=True)
     weight_decay: float = option("AdamW", "float", 0.0, low=0.0, high=100.0)
@@ -185,6 +190,12 @@ class RunConfig(Section):
         "rollouts in all, pilots and discarded ones included", "int", low=1, high=MAX_COUNT
     )
     checkpoint_every: int = option("updates between checkpoints", "int", 1, low=1, high=MAX_COUNT)
+    checkpoints_kept: int = option("latest ones that stay on disk", "int", 2, low=2, high=MAX_SIZE)
+    tensorboard: bool = option("write metrics for TensorBoard as well", "bool", False)
+    wandb: str | None = option(
+        "project of Weights & Biases to send metrics to; absent: none", "text", None,
+        is_optional=True,
+    )  # fmt: skip
     threads: int = option("torch threads; results depend on it", "int", 1, low=1, high=MAX_THREADS)
     cache: str = option("folder of cached warm starts", "text", "runs/warm_start")
     seed: int = option(

@@ -89,6 +89,23 @@ def held_out_success(
     )
 
 
+def standard_error(rate_N: FloatArray) -> float:
+    """Standard error of the mean over problems; those without a judged answer are left out."""
+    return float(np.nanstd(rate_N, ddof=1) / np.sqrt(np.isfinite(rate_N).sum()))
+
+
+def by_category(rate_N: FloatArray, task: Task) -> dict[str, float]:
+    """Mean of every kind of held-out problem, by name."""
+    category_N = task.held_out_category_N
+    if category_N is None:
+        return {}
+    return {
+        name: float(np.nanmean(rate_N[category_N == c]))
+        for c, name in enumerate(task.category_names)
+        if np.isfinite(rate_N[category_N == c]).any()
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class SampledAnswer:
     """What the model said to one problem."""

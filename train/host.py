@@ -6,8 +6,10 @@ rollout is one whose advantage is exactly 0.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from train.policy import Policy, is_finite
 from train.rollouts import Rollouts, slots
 from train.seeds import Stream, numpy_generator, prompt_seeds
 from train.sequences import Sequences
+from train.sharding import shard, whole_weights
 from train.tasks.protocol import Task
 from train.world import World
 
@@ -75,16 +78,21 @@ class LanguageModelHost:
         self.config = config
         self.task = task
         self.world = world
-        autocast = torch.bfloat16 if config.learner.precision == "bfloat16" else None
-        self.policy = Policy(model, task.decoding, autocast)
-        self.engine: Engine = engine or NativeEngine(model, max_rows=config.rollout.max_rows)
+        learner = config.learner
+        is_sharded = learner.sharding == "fsdp" and world.size > 1
+        if engine is None:  # a sharded model cannot generate by itself
+            own = copy.deepcopy(model) if is_sharded else model
+            engine = NativeEngine(own, max_rows=config.rollout.max_rows)
+        self.engine: Engine = engine
+        self.policy = self._policy(model, is_sharded)
         self.learner = Learner(
             self.policy,
-            config.learner,
+            learner,
             total_rollouts=config.run.rollouts,
             seed=config.run.seed,
-            reference=None if reference is None else Policy(reference, task.decoding, autocast),
+            reference=None if reference is None else self._policy(reference, is_sharded),
             world=world,
+            is_sharded=is_sharded,
         )
         self.pending = Rollouts.empty(task.decoding.max_new_tokens)
         self.generated = 0
@@ -92,6 +100,20 @@ class LanguageModelHost:
         self.missing = 0
         self.cpu_time_s = {"rollout": 0.0, "update": 0.0}
         self._hand_over()
+
+    def _policy(self, model: PreTrainedModel, is_sharded: bool) -> Policy:
+        learner = self.config.learner
+        precision = torch.bfloat16 if learner.precision == "bfloat16" else None
+        policy = Policy(
+            model,
+            self.task.decoding,
+            precision,
+            recomputes_activations=learner.activation_checkpointing,
+            is_compiled=learner.compile,
+        )
+        if is_sharded:
+            shard(policy, self.world, precision)
+        return policy
 
     @property
     def model(self) -> PreTrainedModel:
@@ -169,7 +191,7 @@ class LanguageModelHost:
 
     def _hand_over(self) -> None:
         """Give the engine the weights of this update."""
-        self.engine.load_weights(self.model.state_dict().items(), self.updates)
+        self.engine.load_weights(whole_weights(self.model), self.updates)
 
     def update(self, selection: Selection) -> Mapping[str, float]:
         """One policy update; the learning rate is multiplied by ``selection.step_scale``."""
@@ -237,26 +259,43 @@ class LanguageModelHost:
                 "finite; the checkpoint before is kept; start anew with a smaller learning_rate"
             )
 
+    def model_tensors(self) -> dict[str, Tensor]:
+        """All weights by name on the CPU, on the first rank; empty on the others."""
+        weights = ((name, value.cpu()) for name, value in whole_weights(self.model))
+        return {name: value for name, value in weights if self.world.is_first}
+
+    def describe_model(self, folder: Path) -> None:
+        """Write what ``from_pretrained`` reads beside the weights."""
+        self.model.config.save_pretrained(folder)
+        if self.model.can_generate() and self.model.generation_config is not None:
+            self.model.generation_config.save_pretrained(folder)
+        self.task.save_tokenizer(folder)
+
     def state_tensors(self) -> dict[str, Tensor]:
-        """Weights, optimiser state and rollouts that wait for their update."""
+        """Beside the weights: optimiser state of this rank and rollouts that wait for their update."""
         sections = {
-            "model": self.model.state_dict(),
             "optimizer": self.learner.state_tensors(),
             "pending": self.pending.as_dict(),
         }
         return {f"{s}/{key}": value for s, part in sections.items() for key, value in part.items()}
 
     def load_state(self, tensors: Mapping[str, Tensor], *, generated: int, updates: int) -> None:
-        """Inverse of :meth:`state_tensors`, with the two counts of the same moment."""
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "pending": {}}
+        """Inverse of :meth:`state_tensors`, with the two counts of the same moment.
+
+        The weights are those that the host was made with.
+        """
+        parts: dict[str, dict[str, Tensor]] = {"optimizer": {}, "pending": {}}
         for key, value in tensors.items():
             section, _, name = key.partition("/")
             if section not in parts:
                 fail("LanguageModelHost.load_state", "tensors", f"of sections {list(parts)}", key)
             parts[section][name] = value
-        self.model.load_state_dict(parts["model"])
         self.learner.load_state_tensors(parts["optimizer"])
         self.pending = Rollouts.from_dict(parts["pending"], self.task.decoding.max_new_tokens)
+        self.at(generated=generated, updates=updates)
+
+    def at(self, *, generated: int, updates: int) -> None:
+        """Say what the weights have seen."""
         self.generated = generated
         self.updates = updates
         self._hand_over()

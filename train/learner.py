@@ -25,6 +25,7 @@ from train.prompts import Prompts
 from train.rollouts import Rollouts
 from train.seeds import Stream, numpy_generator
 from train.sequences import Sequences, completion_tokens, cut_by_tokens
+from train.tensors import like, local, whole
 from train.world import World
 
 
@@ -79,6 +80,8 @@ class Learner:
         What a KL term pulls towards; needed iff ``config.kl`` is not "none".
     world : World
         The processes that share the passes of every minibatch.
+    is_sharded : bool
+        Whether the policy is spread over them (train/sharding.py).
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Learner:
         seed: int,
         reference: Policy | None = None,
         world: World = World(),  # noqa: B008  frozen
+        is_sharded: bool = False,
     ) -> None:
         if (config.kl != "none") != (reference is not None):
             legal = "given if and only if learner.kl is not 'none'"
@@ -100,6 +104,7 @@ class Learner:
         self.seed = seed
         self.reference = reference
         self.world = world
+        self.is_sharded = is_sharded
         self.optimizer = torch.optim.AdamW(
             policy.model.parameters(),
             lr=config.learning_rate,
@@ -227,16 +232,16 @@ class Learner:
                 entropy_bonus=config.entropy_bonus,
                 kl_weight=config.kl_weight,
             )
-            terms.loss.backward()  # type: ignore[no-untyped-call]
+            # sharded gradients come back as means over the ranks, and sums are meant
+            scale = self.world.size if self.is_sharded else 1
+            (scale * terms.loss).backward()  # type: ignore[no-untyped-call]
             if is_real:
                 found = (terms.loss.detach(), terms.entropy, terms.clipped, terms.kl)
                 sums += torch.stack([value.double().cpu() for value in found])
         self.world.add_up([sums])
-        self._share_gradients()
+        if not self.is_sharded:
+            self.world.add_up([p.grad for p in self.policy.parameters() if p.grad is not None])
         return _Sums(*sums.tolist())
-
-    def _share_gradients(self) -> None:
-        self.world.add_up([p.grad for p in self.policy.parameters() if p.grad is not None])
 
     def _passes(self, rollouts: Rollouts, prompts: Prompts, part: IntArray) -> list[IntArray]:
         length_R = prompts.length_N[part] + rollouts.length_R.numpy()[part] - 1
@@ -303,14 +308,15 @@ class Learner:
 
     def _step(self, loss: float, update_step: int) -> float:
         parameters = list(self.policy.parameters())
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm))
+        clipped = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        norm = float(whole(clipped))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingDivergedError(
                 f"update {update_step}: loss is {loss}, gradient norm is {norm}; "
                 "try a smaller learning_rate or max_grad_norm"
             )
         self.optimizer.step()
-        if not all(bool(p.isfinite().all()) for p in parameters):
+        if self.world.any(not all(bool(local(p).isfinite().all()) for p in parameters)):
             raise TrainingDivergedError(
                 f"update {update_step}: a weight is not finite after the step; "
                 "try a smaller learning_rate"
@@ -318,10 +324,10 @@ class Learner:
         return norm
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """AdamW's moments and step counts as flat tensors, by parameter name."""
+        """AdamW's moments and step counts as flat tensors, by parameter name; this rank's part."""
         state = self.optimizer.state
         return {
-            f"{name}/{key}": value
+            f"{name}/{key}": local(value)
             for name, parameter in self.policy.model.named_parameters()
             if parameter in state
             for key, value in state[parameter].items()
@@ -338,11 +344,15 @@ class Learner:
                 fail(where, "tensors", "named after parameters", key)
             self.optimizer.state[by_name[name]][field] = value.clone()
         for name, parameter in by_name.items():
-            found = {k: tuple(v.shape) for k, v in self.optimizer.state.get(parameter, {}).items()}
-            shape = tuple(parameter.shape)
+            state = self.optimizer.state.get(parameter, {})
+            found = {k: tuple(v.shape) for k, v in state.items()}
+            shape = tuple(local(parameter).shape)
             legal = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
             if found not in ({}, legal):
                 fail(where, name, f"absent or of shapes {legal}", found)
+            for key in ("exp_avg", "exp_avg_sq"):
+                if key in state:
+                    state[key] = like(state[key], parameter)
 
 
 def _mean(values_R_T: Tensor, length_R: Tensor) -> Tensor:

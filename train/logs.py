@@ -27,8 +27,9 @@ READ_BACK = {
     "outcomes": ("prompt", "success", "trial", "is_pilot"),
 }
 MEASURED = (
-    "trained", "groups", "empty_groups", "reward", "wasted", "informative", "trained_tokens",
-    "loss", "grad_norm", "entropy", "clip_share", "learning_rate", "step_scale",
+    "trained", "groups", "empty_groups", "reward", "wasted", "informative", "learned_from",
+    "truncated", "trained_tokens", "loss", "grad_norm", "entropy", "clip_share", "kl", "mismatch",
+    "learning_rate", "step_scale",
 )  # fmt: skip
 
 
@@ -89,6 +90,35 @@ class RunLogs:
         return rows
 
 
+class SilentLogs:
+    """Logs of a rank that writes none."""
+
+    def __enter__(self) -> SilentLogs:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is open."""
+
+    def positions(self) -> dict[str, int]:
+        """None."""
+        return {}
+
+    def cut(self, positions: Mapping[str, int]) -> None:
+        """Nothing to cut."""
+
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
+        """Written elsewhere."""
+
+    def append_outcome(self, plan: Plan, outcome: Outcome) -> list[dict[str, Any]]:
+        """The rows that the first rank writes."""
+        return list(outcome_rows(plan, outcome, outcome.policy_step or 0))
+
+
 def read_log(folder: Path, name: str) -> list[dict[str, Any]]:
     """Rows of a log of ours; a damaged line is a ValueError that names the file."""
     path = folder / f"{name}.jsonl"
@@ -115,6 +145,7 @@ def metrics_row(
         "generated": record.generated,
         "pilots": ledger.pilots,
         "discarded": ledger.discarded,
+        "missing": ledger.missing,
         "tokens": ledger.tokens,
         "plans": len(record.plans),
         "rollouts": trials,  # since the previous update, for any purpose

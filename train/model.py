@@ -6,10 +6,19 @@ The head of a new one is not tied to the embedding: the closed form of the last 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from cures.checks import fail
+from train.config import Config
 from train.model_config import PretrainedConfig, ScratchConfig
 from train.seeds import Stream, torch_seed
 from train.tasks.characters import BOS, EOS, PAD, VOCABULARY_SIZE
@@ -56,6 +65,13 @@ def new_model(config: ScratchConfig, *, max_length: int, seed: int) -> Qwen2ForC
     return model
 
 
+def new_model_of(config: Config, task: Task) -> Qwen2ForCausalLM:
+    """The model before any step: also the shell that a checkpoint's weights are loaded into."""
+    assert isinstance(config.model, ScratchConfig)
+    assert config.warm_start is not None
+    return new_model(config.model, max_length=longest_text(task), seed=config.warm_start.seed)
+
+
 def pretrained_model(config: PretrainedConfig, task: Task, device: torch.device) -> PreTrainedModel:
     """Weights from a folder or the Hub, in evaluation mode.
 
@@ -77,6 +93,20 @@ def pretrained_model(config: PretrainedConfig, task: Task, device: torch.device)
     check_fits(model, task)
     model.train(False)
     return model.to(device)
+
+
+def empty_model(
+    config: PretrainedConfig, folder: str | Path, device: torch.device
+) -> PreTrainedModel:
+    """The architecture that a folder's ``config.json`` describes, its weights yet to come."""
+    with device:
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(folder),
+            dtype=getattr(torch, config.dtype),
+            attn_implementation=config.attention,
+        )
+    model.train(False)
+    return model
 
 
 def check_fits(model: PreTrainedModel, task: Task) -> None:

@@ -9,7 +9,10 @@ a time that the logits stay small: at a vocabulary of 150,000 they are most of t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +22,7 @@ from transformers import PreTrainedModel
 from cures.checks import fail
 from train.engines.protocol import Decoding
 from train.sequences import Sequences
+from train.tensors import local
 
 # exp(-1e4) is 0 in float32, while -inf would make the entropy's 0 * -inf a NaN
 FORBIDDEN_LOGIT = -1e4
@@ -59,10 +63,20 @@ class Policy(nn.Module):
         Of positive temperature.
     autocast : torch.dtype, optional
         The dtype that matrix products run in, bfloat16 for instance; log-probabilities are float32.
+    recomputes_activations : bool
+        Keep the input of each decoder layer only, and compute the layer once more in backward.
+    is_compiled : bool
+        Run the body through ``torch.compile``; generation keeps the plain one.
     """
 
     def __init__(
-        self, model: PreTrainedModel, decoding: Decoding, autocast: torch.dtype | None = None
+        self,
+        model: PreTrainedModel,
+        decoding: Decoding,
+        autocast: torch.dtype | None = None,
+        *,
+        recomputes_activations: bool = False,
+        is_compiled: bool = False,
     ) -> None:
         super().__init__()
         for name in CHANGED_LOGITS:
@@ -74,6 +88,12 @@ class Policy(nn.Module):
         self.model = model
         self.decoding = decoding
         self.autocast = autocast
+        if recomputes_activations:
+            for layer in model.base_model.layers:
+                layer.forward = _recomputed(layer.forward)
+        body = model.base_model
+        # in a tuple, so that it is no second owner of the weights
+        self._body = (torch.compile(body, dynamic=True) if is_compiled else body,)
 
     @property
     def head(self) -> nn.Module:
@@ -87,7 +107,7 @@ class Policy(nn.Module):
         Rows are padded on the right, so positions equal those of generation and, attention being
         causal, no padding is ever attended to by a real token.
         """
-        body: nn.Module = self.model.base_model
+        (body,) = self._body
         output = body(input_ids=sequences.ids_R_L, use_cache=False)
         hidden: Tensor = output.last_hidden_state[sequences.predicts_R_L]
         return hidden
@@ -99,8 +119,9 @@ class Policy(nn.Module):
         ):
             hidden_F_h = self.hidden(sequences)
             size = max(1, MAX_LOGITS // self.model.config.vocab_size)
+            terms = self._terms if len(hidden_F_h) <= size else _recomputed(self._terms)
             parts = [
-                self._recomputed(hidden, target, only_one=len(hidden_F_h) <= size)
+                terms(hidden, target)
                 for hidden, target in zip(
                     torch.split(hidden_F_h, size),
                     torch.split(sequences.target_F, size),
@@ -112,26 +133,27 @@ class Policy(nn.Module):
             torch.cat([entropy for _, entropy in parts]),
         )
 
-    def _recomputed(
-        self, hidden_F_h: Tensor, target_F: Tensor, *, only_one: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Terms of some tokens; where there are several parts, backward makes the logits anew."""
-        if only_one or not torch.is_grad_enabled():
-            return self._terms(hidden_F_h, target_F)
-        terms: tuple[Tensor, Tensor] = checkpoint(
-            self._terms, hidden_F_h, target_F, use_reentrant=False
-        )
-        return terms
-
     def _terms(self, hidden_F_h: Tensor, target_F: Tensor) -> tuple[Tensor, Tensor]:
         log_policy_F_V = log_policy(self.head(hidden_F_h), self.decoding)
         log_prob_F = log_policy_F_V.gather(-1, target_F.unsqueeze(-1)).squeeze(-1)
         return log_prob_F, -(log_policy_F_V.exp() * log_policy_F_V).sum(dim=-1)
 
 
+def _recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function; what it computes on the way is made anew in backward."""
+
+    @wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return function(*arguments, **options)
+        return checkpoint(function, *arguments, use_reentrant=False, **options)
+
+    return call
+
+
 @torch.no_grad()
 def is_finite(policy: Policy, sequences: Sequences) -> bool:
     """Whether weights and log-probabilities are finite: large finite weights can give NaN."""
-    weights = all(bool(p.isfinite().all()) for p in policy.parameters())
+    weights = all(bool(local(p).isfinite().all()) for p in policy.parameters())
     terms = policy(sequences)
     return weights and bool(terms.log_prob_F.isfinite().all() & terms.entropy_F.isfinite().all())

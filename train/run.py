@@ -1,21 +1,20 @@
 """One training run: a folder, the loop of `cures`, logs, checkpoints, resuming.
 
-What differs from the paper's algorithm, beside the scheduler chosen:
-
-1. A model of 0.2 million parameters and arithmetic instead of mathematics problems.
-2. No KL term; an entropy bonus instead (train/loss.py).
-3. The learning rate falls linearly with rollouts generated; the paper's is constant.
-4. Progress is counted in rollouts generated for any purpose, pilots included, not in updates.
+What differs from the paper's algorithm, beside the scheduler chosen, is what the configuration says
+otherwise: ``configs/qwen2.5-*`` are the paper's settings, ``configs/tiny_cpu.toml`` has an entropy bonus
+instead of a KL term and a learning rate that falls. Progress is always counted in rollouts generated for
+any purpose, pilots included, not in updates.
 
 ::
 
     python -m train run configs/tiny_cpu.toml --scheduler cures --out runs/first
     python -m train eval runs/first
+    torchrun --nproc-per-node 2 -m train run configs/tiny_cpu.toml --out runs/two
 """
 
 from __future__ import annotations
 
-import inspect
+import errno
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,27 +23,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import cures
-from cures.checks import FloatArray, fail
+from cures.checks import FloatArray
 from cures.loop import UpdateRecord
 from cures.storage import write_json
 from train import checkpoint
-from train.config import Config, from_dict
+from train.building import build_host, build_scheduler, fix_numerics, restore
+from train.config import Config
 from train.curve import draw_curve
-from train.errors import reading
-from train.evaluation import held_out_success
-from train.folder import check_environment, claim, locked, read_config
+from train.errors import TrainError
+from train.evaluation import by_category, held_out_success, standard_error
+from train.folder import check_environment, claim, locked
 from train.host import LanguageModelHost
-from train.logs import RunLogs, metrics_row, read_log
+from train.logs import RunLogs, SilentLogs, metrics_row, read_log
 from train.oracle import SuccessProbe
 from train.population_watch import Look, PopulationWatch
 from train.progress import TrainingProgress
+from train.stopping import StopRequest, TerminatedError, stop_request
 from train.tasks.making import make_task
-from train.tasks.protocol import Task
+from train.trackers import Tracker, numbers, trackers
 from train.tuned import TunedPopulation, size_note
-from train.warm_start import untrained_model, warm_start
+from train.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,16 @@ class _Run:
     host: LanguageModelHost
     scheduler: cures.Scheduler
     probe: SuccessProbe
-    logs: RunLogs
+    logs: RunLogs | SilentLogs
     progress: TrainingProgress
     grid: _Grid
     watch: PopulationWatch | None
+    trackers: list[Tracker]
+    stop: StopRequest
+
+    @property
+    def world(self) -> World:
+        return self.host.world
 
 
 @dataclass(slots=True)
@@ -70,39 +76,46 @@ class _Grid:
     held_out: float | None = None  # measured since the latest row of metrics.jsonl
 
 
-def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str, Any]:
+def train(
+    config: Config,
+    folder: Path,
+    progress: TrainingProgress,
+    world: World = World(),  # noqa: B008  frozen
+) -> dict[str, Any]:
     """Run or resume until ``config.run.rollouts`` rollouts; return the summary.
 
     Parameters
     ----------
     config : Config
     folder : Path
-        Run folder; may hold a checkpoint of the same configuration.
+        Run folder; may hold a checkpoint of the same configuration. Under several processes all of
+        them must see the same folder; the first one writes.
     progress : TrainingProgress
+    world : World
 
     Raises
     ------
     ValueError
         If the configuration contradicts itself, or ``folder`` belongs to another one.
     TrainError
-        If another process works in ``folder``; if training diverges.
+        If another process works in ``folder``; if training diverges; if the disk is full; after SIGTERM.
     """
     fix_numerics(config)
     task = make_task(config)
     probe = SuccessProbe(config, task)
     scheduler = build_scheduler(config, task, probe)  # before the warm start: it checks its options
-    with locked(folder), _claimed(config, folder) as logs:
-        for change in check_environment(folder):
-            progress.console.print(f"warning: {change}; a resumed run may differ in the last bits")
-        saved = checkpoint.load(folder / "checkpoint")
-        if saved is None:
-            model = warm_start(config, task, report=progress.warm_start_step).model
-        else:
-            model = untrained_model(config, task)
-        host = LanguageModelHost(config, task, model)
+    with _claimed(config, folder, progress, world) as logs, stop_request() as stop, _disk(folder):
+        world.barrier()  # the others read the folder only once it is claimed
+        root = folder / "checkpoint"
+        saved = checkpoint.load(root, world)
+        host = build_host(config, task, world, root, report=progress.warm_start_step)
         probe.attach(host, scheduler)
         watch = _watch(config, len(task.pool.prompts), progress)
-        run = _Run(config, folder, host, scheduler, probe, logs, progress, _Grid(), watch)
+        first_step = 1 if saved is None else saved.position.updates + 1
+        shown = trackers(config.run, folder, config.as_dict(), first_step) if world.is_first else []
+        run = _Run(
+            config, folder, host, scheduler, probe, logs, progress, _Grid(), watch, shown, stop
+        )
         if saved is None:
             _start(run)
         else:
@@ -118,9 +131,13 @@ def train(config: Config, folder: Path, progress: TrainingProgress) -> dict[str,
         records = cures.loop.run(
             scheduler, host, rollouts=config.run.rollouts, on_outcome=on_outcome
         )
-        for record in records:
-            _after_update(run, record)
-        return _finish(run)
+        try:
+            for record in records:
+                _after_update(run, record)
+            return _finish(run)
+        finally:
+            for tracker in shown:
+                tracker.close()
 
 
 def _watch(config: Config, pool_size: int, progress: TrainingProgress) -> PopulationWatch | None:
@@ -130,7 +147,7 @@ def _watch(config: Config, pool_size: int, progress: TrainingProgress) -> Popula
     tuned = TunedPopulation.of(config.scheduler.tuned)
     note = size_note(
         tuned,
-        pool=config.task.pool_size,
+        pool=pool_size,
         budget=config.scheduler.budget,
         rollouts=config.run.rollouts,
     )
@@ -146,65 +163,6 @@ def _warn(run: _Run, looks: list[Look]) -> None:
             run.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def fix_numerics(config: Config) -> None:
-    """One thread count and deterministic kernels: the same run gives the same bits."""
-    torch.set_num_threads(config.run.threads)
-    torch.use_deterministic_algorithms(True)
-
-
-def build_scheduler(config: Config, task: Task, probe: SuccessProbe) -> cures.Scheduler:
-    """The scheduler of ``[scheduler]``; keywords it requires and this host knows are filled in."""
-    chosen = config.scheduler
-    known_to_host = {
-        "category_N": task.category_N,
-        "features_N_D": task.features_N_D,
-        "prior_success_rate_N": task.prior_success_rate_N,
-        "total_rollouts": config.run.rollouts,
-        "true_success_rate": probe,
-        "learnable": probe.learnable_N,
-    }
-    known_to_host = {key: value for key, value in known_to_host.items() if value is not None}
-    options: dict[str, Any] = {"seed": config.run.seed}
-    for keyword, default in cures.scheduler_settings(chosen.name).items():
-        if default is inspect.Parameter.empty and keyword in known_to_host:
-            options[keyword] = known_to_host[keyword]
-    for keyword, value in chosen.resolved_options().items():
-        if isinstance(value, str) and value == "host":
-            if keyword not in known_to_host:
-                fail("[scheduler]", f"{keyword} = 'host'", f"one of {list(known_to_host)}", keyword)
-            value = known_to_host[keyword]
-        options[keyword] = value
-    return cures.make_scheduler(
-        chosen.name,
-        num_prompts=len(task.pool.prompts),
-        batch_size=chosen.batch_size,
-        budget=chosen.budget,
-        estimator=config.learner.estimator,
-        **options,
-    )
-
-
-def load_run(folder: Path) -> tuple[Config, Task, LanguageModelHost]:
-    """Configuration, task and host of a run folder, at its latest checkpoint.
-
-    Raises
-    ------
-    ValueError
-        If ``folder`` holds no run, no checkpoint, or a damaged one.
-    """
-    content = read_config(folder)
-    with reading(folder / "config.json", "restore it, or train anew in another --out"):
-        config = from_dict(content)
-    saved = checkpoint.load(folder / "checkpoint")
-    if saved is None:
-        fail("load_run", "folder", "a run folder with a checkpoint", str(folder))
-    fix_numerics(config)
-    task = make_task(config)
-    host = LanguageModelHost(config, task, untrained_model(config, task))
-    _load(folder, host, SuccessProbe(config, task), saved)
-    return config, task, host
-
-
 def _start(run: _Run) -> None:
     """Empty logs and the evaluation of the warm start."""
     run.logs.cut(dict.fromkeys(run.logs.positions(), 0))
@@ -212,10 +170,12 @@ def _start(run: _Run) -> None:
 
 
 def _resume(run: _Run, saved: checkpoint.Checkpoint) -> None:
-    _load(run.folder, run.host, run.probe, saved)
-    with checkpoint.reading(run.folder / "checkpoint", "scheduler.npz"):
+    root = run.folder / "checkpoint"
+    restore(root, run.host, run.probe, saved)
+    with checkpoint.reading(root, "scheduler.npz"):
         run.scheduler.load_state_dict(saved.scheduler_state)
     run.logs.cut(saved.position.log_bytes)
+    run.world.barrier()  # the others read what is left
     run.grid.last = read_log(run.folder, "evaluation")[-1]["generated"]
     if run.watch is not None:  # what it saw before is on disk; warnings were given then
         run.watch.add(read_log(run.folder, "outcomes"))
@@ -226,23 +186,34 @@ def _resume(run: _Run, saved: checkpoint.Checkpoint) -> None:
     )
 
 
-def _load(
-    folder: Path, host: LanguageModelHost, probe: SuccessProbe, saved: checkpoint.Checkpoint
-) -> None:
-    prefix = "oracle/"
-    oracle = {k: v for k, v in saved.host_tensors.items() if k.startswith(prefix)}
-    rest = {k: v for k, v in saved.host_tensors.items() if k not in oracle}
-    with checkpoint.reading(folder / "checkpoint", "host.safetensors"):
-        host.load_state(rest, generated=saved.position.generated, updates=saved.position.updates)
-        probe.load_state_tensors({k.removeprefix(prefix): v for k, v in oracle.items()})
+@contextmanager
+def _claimed(
+    config: Config, folder: Path, progress: TrainingProgress, world: World
+) -> Iterator[RunLogs | SilentLogs]:
+    """The logs of a folder that is ours, under its lock."""
+    if not world.is_first:
+        yield SilentLogs()
+        return
+    with locked(folder):
+        claim(config, folder)
+        for change in check_environment(folder):
+            progress.console.print(f"warning: {change}; a resumed run may differ in the last bits")
+        with RunLogs(folder) as logs:
+            yield logs
 
 
 @contextmanager
-def _claimed(config: Config, folder: Path) -> Iterator[RunLogs]:
-    """The logs of a folder that is ours, under its lock."""
-    claim(config, folder)
-    with RunLogs(folder) as logs:
-        yield logs
+def _disk(folder: Path) -> Iterator[None]:
+    """A full disk ends a run with a sentence; what was saved before is whole."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TrainError(
+            f"no space left for {folder}; its latest checkpoint is whole: free some space and give "
+            "the same command again"
+        ) from error
 
 
 def _evaluate_passed(run: _Run, *, before: int) -> None:
@@ -269,8 +240,13 @@ def _after_update(run: _Run, record: UpdateRecord) -> None:
     timing = {f"{k}_cpu_time_s": v for k, v in run.host.cpu_time_s.items()}
     run.logs.append("timing", {"step": record.step, **timing, "unix_time_s": time.time()})
     run.progress.update(row)
-    if record.step % run.config.run.checkpoint_every == 0:
+    for tracker in run.trackers:
+        tracker.log(record.step, numbers(row))
+    is_asked_to_stop = run.world.any(run.stop.has_come)
+    if is_asked_to_stop or record.step % run.config.run.checkpoint_every == 0:
         _save(run)
+    if is_asked_to_stop:
+        raise TerminatedError(f"stopped by SIGTERM after update {record.step}, which is saved")
 
 
 def _held_out(run: _Run) -> FloatArray:
@@ -294,33 +270,23 @@ def _log_evaluation(run: _Run, rate_N: FloatArray, generated: int) -> None:
     run.progress.held_out(run.host.updates, generated, success)
 
 
-def standard_error(rate_N: FloatArray) -> float:
-    """Standard error of the mean over problems; those without a judged answer are left out."""
-    return float(np.nanstd(rate_N, ddof=1) / np.sqrt(np.isfinite(rate_N).sum()))
-
-
-def by_category(rate_N: FloatArray, task: Task) -> dict[str, float]:
-    """Mean of every kind of held-out problem, by name."""
-    category_N = task.held_out_category_N
-    if category_N is None:
-        return {}
-    return {
-        name: float(np.nanmean(rate_N[category_N == c]))
-        for c, name in enumerate(task.category_names)
-        if np.isfinite(rate_N[category_N == c]).any()
-    }
-
-
 def _save(run: _Run) -> None:
-    run.host.require_finite()
-    tensors = run.host.state_tensors()
+    host = run.host
+    host.require_finite()
+    tensors = host.state_tensors()
     tensors |= {f"oracle/{k}": v for k, v in run.probe.state_tensors().items()}
     position = checkpoint.Position(
-        run.scheduler.update_step, run.host.generated, run.logs.positions()
+        run.scheduler.update_step,
+        host.generated,
+        run.logs.positions(),
+        shards=run.world.size if host.learner.is_sharded else 1,
     )
     checkpoint.save(
         run.folder / "checkpoint",
         checkpoint.Checkpoint(position, tensors, run.scheduler.state_dict()),
+        checkpoint.Weights(host.model_tensors(), host.describe_model),
+        kept=run.config.run.checkpoints_kept,
+        world=run.world,
     )
 
 
@@ -332,13 +298,13 @@ def _finish(run: _Run) -> dict[str, Any]:
     if run.grid.last < total:
         _log_evaluation(run, _held_out(run), total)
     saved = checkpoint.latest_position(folder / "checkpoint")
+    run.world.barrier()  # all have looked before the first one writes
     # an update may need no new rollout, and a plan may come after the last update
     if saved is None or (saved.updates, saved.generated) != (scheduler.update_step, total):
         _save(run)
     run.logs.positions()  # puts every line on disk before it is read back
+    run.world.barrier()
     evaluations = read_log(folder, "evaluation")
-    title = f"{scheduler.name}, seed {run.config.run.seed}"
-    draw_curve(folder / "curve.png", evaluations, read_log(folder, "metrics"), title)
     summary = {
         "scheduler": scheduler.name,
         "updates": scheduler.update_step,
@@ -352,5 +318,8 @@ def _finish(run: _Run) -> dict[str, Any]:
     if run.watch is not None:
         _warn(run, run.watch.finish())
         summary["tuned_population"] = [look.as_json() for look in run.watch.looks]
-    write_json(folder / "summary.json", summary)
+    if run.world.is_first:
+        title = f"{scheduler.name}, seed {run.config.run.seed}"
+        draw_curve(folder / "curve.png", evaluations, read_log(folder, "metrics"), title)
+        write_json(folder / "summary.json", summary)
     return summary

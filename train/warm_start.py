@@ -24,8 +24,7 @@ from train.config import Config, WarmStartConfig
 from train.engines.native import NativeEngine
 from train.errors import TargetNotReachedError, TrainingDivergedError
 from train.evaluation import success_rate
-from train.model import longest_text, new_model
-from train.model_config import ScratchConfig
+from train.model import new_model_of
 from train.policy import Policy, is_finite
 from train.prompts import Prompts
 from train.seeds import Stream, numpy_generator
@@ -72,7 +71,7 @@ def warm_start(
         If what the cache holds is damaged.
     """
     folder = Path(config.run.cache) / fingerprint(config)
-    model = untrained_model(config, task)
+    model = new_model_of(config, task)
     if folder.is_dir():
         return WarmStart(model, *fill(model, folder), was_cached=True)
     started = time.process_time()
@@ -85,13 +84,6 @@ def warm_start(
     }
     store(folder, model, about)
     return WarmStart(model, steps, final_loss, was_cached=False)
-
-
-def untrained_model(config: Config, task: ArithmeticTask) -> Qwen2ForCausalLM:
-    """The model before any step: also the shell that a checkpoint's weights are loaded into."""
-    assert isinstance(config.model, ScratchConfig)
-    assert config.warm_start is not None
-    return new_model(config.model, max_length=longest_text(task), seed=config.warm_start.seed)
 
 
 def _train(

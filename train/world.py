@@ -7,14 +7,20 @@ which passes they differentiate, and all of them see all results, so they plan t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
 
+from cures.checks import fail
+
 Item = TypeVar("Item")
+PATIENCE = timedelta(hours=6)  # a rank may verify or save for long while the others wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +33,29 @@ class World:
         In [0, size).
     size : int
         >= 1.
+    local_rank : int
+        Among the processes of this machine: the number of its GPU.
     """
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for all."""
+        if self.size > 1:
+            distributed.barrier()
+
+    def any(self, is_true: bool) -> bool:
+        """Whether it is true somewhere."""
+        found = torch.tensor([float(is_true)])
+        self.add_up([found])
+        return bool(found.item() > 0.0)
 
     def deal(self, items: Sequence[Item]) -> list[tuple[Item, bool]]:
         """The items of this rank, in rounds: every rank has as many, as collectives need it.
@@ -68,3 +93,34 @@ class World:
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         distributed.all_gather(parts, padded)
         return [part[: int(count)] for part, count in zip(parts, counts, strict=True)]
+
+
+@contextmanager
+def joined_world() -> Iterator[World]:
+    """The world that ``torchrun`` made; of one process without it.
+
+    Yields
+    ------
+    World
+
+    Raises
+    ------
+    ValueError
+        If the environment says half of what ``torchrun`` says.
+    """
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    given = [name for name in names if name in os.environ]
+    if not given or os.environ.get("WORLD_SIZE") == "1":
+        yield World()
+        return
+    if len(given) != len(names):
+        fail("train", "environment", f"with all of {list(names)}, as torchrun sets", given)
+    rank, size, local_rank = (int(os.environ[name]) for name in names)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield World(rank, size, local_rank)
+    finally:
+        distributed.destroy_process_group()

@@ -18,6 +18,7 @@ takes a success rate of one half for something to learn.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ from train.tasks.characters import (
     decode,
     encode_answers,
     encode_prompts,
+    save_tokenizer,
 )
 
 OPERATOR = {"add": "+", "sub": "-", "mul": "*", "dig": "@"}
@@ -299,6 +301,10 @@ class ArithmeticTask:
         family_N = np.array([families.index(self.cells[c].family) for c in self.category_N])
         digits_N = np.array([self.cells[c].digits for c in self.category_N])
         return np.column_stack([np.eye(len(families))[family_N], digits_N / self.width])
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """The characters, as a tokenizer of transformers."""
+        save_tokenizer(folder)
 
     def unseen(
         self, size: int, generator: np.random.Generator, name: str, *seen: Problems

@@ -7,12 +7,20 @@ start, the trainer and an evaluation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.decoders import Fuse
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from cures.checks import IntArray, fail
 
 PAD, BOS, EOS = 0, 1, 2
+PAD_NAME, BOS_NAME, EOS_NAME = "<pad>", "<bos>", "<eos>"
 CHARACTERS = "0123456789+-*@="
 FORBIDDEN_TOKENS = (PAD, BOS)  # never a legal continuation: masked in the sampler and in the loss
 VOCABULARY_SIZE = 3 + len(CHARACTERS)
@@ -64,6 +72,20 @@ def encode_prompts(text_N: Sequence[str]) -> IntArray:
 def encode_answers(text_N: Sequence[str]) -> IntArray:
     """The text of each answer and EOS, shape (N, A); all texts must have one length."""
     return _table([[*encode(text), EOS] for text in text_N])
+
+
+def save_tokenizer(folder: Path) -> None:
+    """The same vocabulary as a tokenizer that ``AutoTokenizer`` loads; it puts BOS in front."""
+    ids = {PAD_NAME: PAD, BOS_NAME: BOS, EOS_NAME: EOS, **_ID_OF}
+    tokenizer = Tokenizer(WordLevel(ids, unk_token=PAD_NAME))
+    tokenizer.pre_tokenizer = Split("", "isolated")
+    tokenizer.decoder = Fuse()
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{BOS_NAME} $A", special_tokens=[(BOS_NAME, BOS)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD_NAME, bos_token=BOS_NAME, eos_token=EOS_NAME
+    ).save_pretrained(folder)
 
 
 def _table(rows: list[list[int]]) -> IntArray:

@@ -6,6 +6,7 @@ the learner, so that a data set, a procedural task and the tiny arithmetic run t
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from cures.checks import FloatArray, IntArray
@@ -101,4 +102,8 @@ class Task(Protocol):
     @property
     def prior_success_rate_N(self) -> FloatArray | None:
         """A guess of each success rate before any rollout."""
+        ...
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Put what turns text into tokens beside a model's weights."""
         ...

@@ -1,0 +1,105 @@
+"""Metrics for people's dashboards, beside ``metrics.jsonl``: TensorBoard and Weights & Biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from cures.checks import fail
+from train.config import RunConfig
+
+
+class Tracker(Protocol):
+    """Takes numbers by name."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """What was measured at an update."""
+        ...
+
+    def close(self) -> None:
+        """Put everything where it belongs."""
+        ...
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path, first_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            fail("[run]", "tensorboard", "false, or: pip install tensorboard", True)
+        # hides what was written after the checkpoint that a run resumes from
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WeightsAndBiases:
+    def __init__(self, project: str, folder: Path, config: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError:
+            fail("[run]", "wandb", "left out, or: pip install wandb", project)
+        name = folder.name
+        self._run = wandb.init(
+            project=project,
+            name=name,
+            id=name,
+            resume="allow",
+            dir=str(folder),
+            config=dict(config),
+        )
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def trackers(
+    config: RunConfig, folder: Path, plain: Mapping[str, Any], first_step: int
+) -> list[Tracker]:
+    """Those that ``[run]`` asks for.
+
+    Parameters
+    ----------
+    config : RunConfig
+    folder : Path
+        Run folder.
+    plain : mapping
+        The whole configuration.
+    first_step : int
+        The next update.
+
+    Raises
+    ------
+    ValueError
+        If one is not installed.
+    """
+    found: list[Tracker] = []
+    if config.tensorboard:
+        found.append(_TensorBoard(folder, first_step))
+    if config.wandb is not None:
+        found.append(_WeightsAndBiases(config.wandb, folder, plain))
+    return found
+
+
+def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """The values of a row that can be drawn.
+
+    Examples
+    --------
+    >>> numbers({"step": 3, "reward": 0.5, "held_out": None, "is_final": True})
+    {'step': 3.0, 'reward': 0.5}
+    """
+    return {
+        key: float(value)
+        for key, value in row.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
