@@ -109,6 +109,24 @@ def empty_model(
     return model
 
 
+def architecture_of(config: PretrainedConfig, architectures: Path) -> Path:
+    """The folder with the model's ``config.json``: ``path`` itself, or one below ``architectures``.
+
+    Raises
+    ------
+    ValueError
+        If neither has it.
+    """
+    name = config.path.rstrip("/").rpartition("/")[2]
+    for folder in (Path(config.path), architectures / name):
+        if (folder / "config.json").is_file():
+            return folder
+    legal = (
+        f"a folder with config.json, or one of {sorted(p.name for p in architectures.glob('*'))}"
+    )
+    fail("[model]", "path", legal, config.path)
+
+
 def check_fits(model: PreTrainedModel, task: Task) -> None:
     """Refuse a model that a task's texts do not fit into.
 

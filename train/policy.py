@@ -101,15 +101,19 @@ class Policy(nn.Module):
         head: nn.Module = self.model.get_output_embeddings()
         return head
 
+    def states(self, ids_R_L: Tensor) -> Tensor:
+        """Last hidden states of whole rows, shape (R, L, h)."""
+        (body,) = self._body
+        states: Tensor = body(input_ids=ids_R_L, use_cache=False).last_hidden_state
+        return states
+
     def hidden(self, sequences: Sequences) -> Tensor:
         """Last hidden states at the positions that predict completion tokens, shape (F, h).
 
         Rows are padded on the right, so positions equal those of generation and, attention being
         causal, no padding is ever attended to by a real token.
         """
-        (body,) = self._body
-        output = body(input_ids=sequences.ids_R_L, use_cache=False)
-        hidden: Tensor = output.last_hidden_state[sequences.predicts_R_L]
+        hidden: Tensor = self.states(sequences.ids_R_L)[sequences.predicts_R_L]
         return hidden
 
     def forward(self, sequences: Sequences) -> TokenTerms:

@@ -1,0 +1,187 @@
+"""What a run would need, before any weight is loaded: memory of a process, rollouts of the schedule.
+
+The model is built on PyTorch's *meta* device, where tensors have shapes and no content, from its
+``config.json`` alone: parameters are counted, and one training pass of ``learner.pass_tokens`` is
+traced to add up what it keeps for backward. The schedule is that of the real scheduler object, asked
+for plans and answered with success rates spread uniformly over (0, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from transformers import PreTrainedModel
+
+import cures
+from cures.checks import FloatArray
+from cures.records import Outcome, Plan, Selection
+from train.config import Config
+from train.engines.protocol import Decoding
+from train.model import architecture_of, empty_model
+from train.model_config import PretrainedConfig
+from train.policy import MAX_LOGITS, Policy
+from train.seeds import Stream, numpy_generator
+
+ARCHITECTURES = Path("configs/architectures")  # config.json of the models of the shipped files
+GIB = 2**30
+SHOWN_UPDATES = 2000  # as many are asked for; the rest is extrapolated
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of one process, by what they hold."""
+
+    parameters: int  # a count, not bytes
+    weights: float
+    gradients: float
+    optimizer: float
+    reference: float
+    engine: float
+    activations: float
+    logits: float
+    kv_cache_token: float  # of one token of one rollout
+
+    @property
+    def training(self) -> float:
+        """Held at the same time in an update."""
+        held = (self.weights, self.gradients, self.optimizer, self.reference, self.engine)
+        return sum(held) + self.activations + self.logits
+
+
+def memory(config: Config, model: PreTrainedModel, decoding: Decoding, processes: int) -> Memory:
+    """Estimate for one process.
+
+    Parameters
+    ----------
+    config : Config
+    model : PreTrainedModel
+        On the meta device.
+    decoding : Decoding
+    processes : int
+        That weights, gradients and optimiser are sharded over, with ``learner.sharding = "fsdp"``.
+    """
+    learner = config.learner
+    count = sum(p.numel() for p in model.parameters())
+    width = next(model.parameters()).element_size()
+    is_sharded = learner.sharding == "fsdp" and processes > 1
+    share = processes if is_sharded else 1
+    text = getattr(model.config, "text_config", model.config)
+    heads = getattr(text, "num_key_value_heads", text.num_attention_heads)
+    head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return Memory(
+        parameters=count,
+        weights=count * width / share,
+        gradients=count * width / share,
+        optimizer=2 * count * width / share,
+        reference=count * width / share if learner.kl != "none" else 0.0,
+        engine=float(count * width) if is_sharded else 0.0,
+        activations=_kept_for_backward(config, model, decoding),
+        logits=3.0 * 4.0 * min(MAX_LOGITS, learner.pass_tokens * model.config.vocab_size),
+        kv_cache_token=2.0 * text.num_hidden_layers * heads * head_width * width,
+    )
+
+
+def _kept_for_backward(config: Config, model: PreTrainedModel, decoding: Decoding) -> float:
+    """Bytes that one pass of ``pass_tokens`` saves, weights not counted."""
+    learner = config.learner
+    precision = torch.bfloat16 if learner.precision == "bfloat16" else None
+    policy = Policy(
+        model, decoding, precision, recomputes_activations=learner.activation_checkpointing
+    )
+    tokens = learner.pass_tokens
+    places = getattr(model.config, "max_position_embeddings", tokens)
+    rows, length = max(1, tokens // min(tokens, places)), min(tokens, places)
+    kept: dict[int, int] = {}
+    alive: list[Tensor] = []  # so that no storage's number is given to another one
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:  # on a real device's kernels: attention on the meta device keeps all its scores
+        body = policy.model.base_model
+        fake = {name: torch.empty_like(p, device="cpu") for name, p in body.named_parameters()}
+        fake = {name: value.requires_grad_() for name, value in fake.items()}
+        fake |= {name: torch.empty_like(b, device="cpu") for name, b in body.named_buffers()}
+    weights = {value.untyped_storage()._cdata for value in fake.values()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    with (
+        mode,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", precision, enabled=precision is not None),
+    ):
+        ids = torch.zeros((rows, length), dtype=torch.int64)
+        functional_call(body, fake, (ids,), {"use_cache": False})
+    return float(sum(kept.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What the scheduler would do with the budget of a run."""
+
+    updates: int
+    generated: int
+    pilots: int
+    trained: int
+    is_extrapolated: bool
+
+
+class _Oblivious:
+    """A host without a model: right with a fixed chance per prompt."""
+
+    def __init__(self, estimator: str, rate_N: FloatArray, seed: int) -> None:
+        self.estimator = estimator
+        self._rate_N, self._seed = rate_N, seed
+
+    def rollout(self, plan: Plan) -> Outcome:
+        generator = numpy_generator(self._seed, Stream.GENERATION, plan.plan_id)
+        return Outcome.of(plan, generator.binomial(plan.quota_B, self._rate_N[plan.prompt_B]))
+
+    def update(self, selection: Selection) -> Mapping[str, float]:
+        return {}
+
+    def discard(self, selection: Selection) -> None:
+        """Nothing is kept."""
+
+
+def schedule(scheduler: cures.Scheduler, num_prompts: int, rollouts: int, seed: int) -> Schedule:
+    """Ask the scheduler for its plans until the budget is spent, or for :data:`SHOWN_UPDATES`."""
+    rate_N = numpy_generator(seed, Stream.PROBLEMS).random(num_prompts)
+    host = _Oblivious(scheduler.estimator, rate_N, seed)
+    step = 0
+    for record in cures.loop.run(scheduler, host, rollouts=rollouts):
+        step = record.step
+        if step == SHOWN_UPDATES:
+            break
+    ledger = scheduler.ledger
+    share = rollouts / ledger.generated if step == SHOWN_UPDATES else 1.0
+    return Schedule(
+        updates=round(step * share),
+        generated=round(ledger.generated * share),
+        pilots=round(ledger.pilots * share),
+        trained=round(ledger.trained * share),
+        is_extrapolated=share != 1.0,
+    )
+
+
+def meta_model(config: PretrainedConfig, architectures: Path = ARCHITECTURES) -> PreTrainedModel:
+    """The model of ``[model]`` without weights.
+
+    Its ``config.json`` comes from ``path``, if that is a folder, or from ``architectures``, where those
+    of the shipped configurations lie under the last part of the name.
+
+    Raises
+    ------
+    ValueError
+        If neither has it.
+    """
+    return empty_model(config, architecture_of(config, architectures), torch.device("meta"))
