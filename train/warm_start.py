@@ -45,6 +45,7 @@ class WarmStart:
     model: Qwen2ForCausalLM
     steps: int
     final_loss: float | None  # of the last supervised step, nats per token; None without steps
+    success: float | None  # on problems never seen, when target_success was reached
     was_cached: bool
 
 
@@ -75,15 +76,16 @@ def warm_start(
     if folder.is_dir():
         return WarmStart(model, *fill(model, folder), was_cached=True)
     started = time.process_time()
-    steps, final_loss = _train(model, task, config, report)
+    steps, final_loss, success = _train(model, task, config, report)
     about = {
         "depends_on": dependencies(config),
         "steps": steps,
         "final_loss": final_loss,
+        "success": success,
         "cpu_time_s": time.process_time() - started,
     }
     store(folder, model, about)
-    return WarmStart(model, steps, final_loss, was_cached=False)
+    return WarmStart(model, steps, final_loss, success, was_cached=False)
 
 
 def _train(
@@ -91,11 +93,12 @@ def _train(
     task: ArithmeticTask,
     config: Config,
     report: Callable[[int, int], None],
-) -> tuple[int, float | None]:
+) -> tuple[int, float | None, float | None]:
+    """Steps done, loss of the last one, success that ended them."""
     warm = config.warm_start
     assert warm is not None
     if warm.steps == 0:
-        return 0, None
+        return 0, None, None
     worked = examples(task, warm)
     policy = Policy(model, replace(task.decoding, temperature=1.0))
     optimizers = _optimizers(model, warm)
@@ -114,15 +117,16 @@ def _train(
         report(step + 1, warm.steps)
         if probe is not None and (step + 1) % warm.check_every == 0:
             _require_finite(policy, worked, step + 1)
-            if _is_reached(model, probe, task, config, step + 1):
-                return step + 1, loss.item()
+            success = _success(model, probe, task, config, step + 1)
+            if success >= (warm.target_success or 0.0):
+                return step + 1, loss.item(), success
     _require_finite(policy, worked, warm.steps)
     if probe is not None:
         raise TargetNotReachedError(
             f"warm_start: target_success = {warm.target_success} was not reached in "
             f"{warm.steps} steps; raise steps or lower the target"
         )
-    return warm.steps, None if loss is None else loss.item()
+    return warm.steps, None if loss is None else loss.item(), None
 
 
 def _require_finite(policy: Policy, worked: Examples, steps: int) -> None:
@@ -150,14 +154,15 @@ def fresh_problems(task: ArithmeticTask, warm: WarmStartConfig) -> Problems:
     return task.unseen(warm.check_problems, generator, name, seen)
 
 
-def _is_reached(
+def _success(
     model: Qwen2ForCausalLM, probe: Problems, task: ArithmeticTask, config: Config, step: int
-) -> bool:
+) -> float:
+    """Share of right answers to problems never seen."""
     warm = config.warm_start
     assert warm is not None
     engine = NativeEngine(model, max_rows=config.rollout.max_rows)
     engine.load_weights(model.state_dict().items(), step)
-    rate = success_rate(
+    rate_N = success_rate(
         engine,
         ArithmeticQuestions.of(probe),
         task.decoding,
@@ -167,8 +172,8 @@ def _is_reached(
         index=step,
         version=step,
         world=World(),
-    ).mean()
-    return bool(rate >= (warm.target_success or 0.0))
+    )
+    return float(rate_N.mean())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

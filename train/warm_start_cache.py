@@ -50,8 +50,8 @@ def dependencies(config: Config) -> dict[str, Any]:
     }
 
 
-def fill(model: Qwen2ForCausalLM, folder: Path) -> tuple[int, float | None]:
-    """Put the weights of a cached warm start into ``model``; return its steps and final loss.
+def fill(model: Qwen2ForCausalLM, folder: Path) -> tuple[int, float | None, float | None]:
+    """Put the weights of a cached warm start into ``model``; return steps, final loss and success.
 
     Raises
     ------
@@ -62,10 +62,12 @@ def fill(model: Qwen2ForCausalLM, folder: Path) -> tuple[int, float | None]:
     with reading(folder / "about.json", remedy):
         about = read_json(folder / "about.json")
         steps = as_int("warm_start", "steps", about["steps"], 0)
-        final_loss = None if about["final_loss"] is None else float(about["final_loss"])
+        final_loss, success = (
+            None if about[key] is None else float(about[key]) for key in ("final_loss", "success")
+        )
     with reading(folder / "model.safetensors", remedy):
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    return steps, final_loss
+    return steps, final_loss, success
 
 
 def store(folder: Path, model: Qwen2ForCausalLM, about: dict[str, Any]) -> None:
