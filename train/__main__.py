@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cures.checks import as_int
+from cures.checks import as_int, fail
+from train.config import Config
 from train.config_file import describe, load
 from train.errors import TrainError
 
@@ -85,6 +86,17 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="override one value; may be repeated",
     )
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="load no weights: print memory and rollouts that the run would need, and stop",
+    )
+    run.add_argument(
+        "--prompts", type=int, help="prompts of the pool, for --dry-run where only the data tell"
+    )
+    run.add_argument(
+        "--processes", type=int, default=1, help="of torchrun, for --dry-run (default 1)"
+    )
     evaluate = commands.add_parser(
         "eval", help="held-out success of a run's latest checkpoint, per kind of problem"
     )
@@ -102,6 +114,8 @@ def _run(options: argparse.Namespace) -> int:
     elif options.scheduler is not None:
         overrides.append(f'scheduler.name="{options.scheduler}"')
     config = load(options.config, overrides, tuned)
+    if options.dry_run:
+        return _dry_run(config, options)
     scheduler = config.scheduler.name if tuned is None else tuned.stem
     default = f"{options.config.stem}-{scheduler}-seed{config.run.seed}"
     folder = options.out if options.out is not None else Path("runs") / default
@@ -131,6 +145,23 @@ def _run(options: argparse.Namespace) -> int:
         f"(standard error {summary['standard_error']:.3f})\n{folder}",
         highlight=False,
         soft_wrap=True,
+    )
+    return 0
+
+
+def _dry_run(config: Config, options: argparse.Namespace) -> int:
+    from train.dry_run.show import show
+
+    prompts = options.prompts
+    if prompts is None:
+        prompts = getattr(config.task, "pool_size", None)
+    if prompts is None:
+        fail("--dry-run", "--prompts", "given: the number of prompts of the pool", None)
+    show(
+        config,
+        prompts=as_int("--dry-run", "--prompts", prompts, 1),
+        processes=as_int("--dry-run", "--processes", options.processes, 1),
+        console=Console(markup=False),
     )
     return 0
 

@@ -1,14 +1,11 @@
-"""What a run would need, before any weight is loaded: memory of a process, rollouts of the schedule.
+"""Memory of one process, from the model's ``config.json`` alone.
 
-The model is built on PyTorch's *meta* device, where tensors have shapes and no content, from its
-``config.json`` alone: parameters are counted, and one training pass of ``learner.pass_tokens`` is
-traced to add up what it keeps for backward. The schedule is that of the real scheduler object, asked
-for plans and answered with success rates spread uniformly over (0, 1).
+The model is built on PyTorch's *meta* device, where tensors have shapes and no content: parameters are
+counted, and one training pass of ``learner.pass_tokens`` is traced to add up what it keeps for backward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +15,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
-import cures
-from cures.checks import FloatArray
-from cures.records import Outcome, Plan, Selection
 from train.config import Config
 from train.engines.protocol import Decoding
 from train.model import architecture_of, empty_model
 from train.model_config import PretrainedConfig
 from train.policy import MAX_LOGITS, Policy
-from train.seeds import Stream, numpy_generator
 
 ARCHITECTURES = Path("configs/architectures")  # config.json of the models of the shipped files
-GIB = 2**30
-SHOWN_UPDATES = 2000  # as many are asked for; the rest is extrapolated
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,55 +113,6 @@ def _kept_for_backward(config: Config, model: PreTrainedModel, decoding: Decodin
         ids = torch.zeros((rows, length), dtype=torch.int64)
         functional_call(body, fake, (ids,), {"use_cache": False})
     return float(sum(kept.values()))
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """What the scheduler would do with the budget of a run."""
-
-    updates: int
-    generated: int
-    pilots: int
-    trained: int
-    is_extrapolated: bool
-
-
-class _Oblivious:
-    """A host without a model: right with a fixed chance per prompt."""
-
-    def __init__(self, estimator: str, rate_N: FloatArray, seed: int) -> None:
-        self.estimator = estimator
-        self._rate_N, self._seed = rate_N, seed
-
-    def rollout(self, plan: Plan) -> Outcome:
-        generator = numpy_generator(self._seed, Stream.GENERATION, plan.plan_id)
-        return Outcome.of(plan, generator.binomial(plan.quota_B, self._rate_N[plan.prompt_B]))
-
-    def update(self, selection: Selection) -> Mapping[str, float]:
-        return {}
-
-    def discard(self, selection: Selection) -> None:
-        """Nothing is kept."""
-
-
-def schedule(scheduler: cures.Scheduler, num_prompts: int, rollouts: int, seed: int) -> Schedule:
-    """Ask the scheduler for its plans until the budget is spent, or for :data:`SHOWN_UPDATES`."""
-    rate_N = numpy_generator(seed, Stream.PROBLEMS).random(num_prompts)
-    host = _Oblivious(scheduler.estimator, rate_N, seed)
-    step = 0
-    for record in cures.loop.run(scheduler, host, rollouts=rollouts):
-        step = record.step
-        if step == SHOWN_UPDATES:
-            break
-    ledger = scheduler.ledger
-    share = rollouts / ledger.generated if step == SHOWN_UPDATES else 1.0
-    return Schedule(
-        updates=round(step * share),
-        generated=round(ledger.generated * share),
-        pilots=round(ledger.pilots * share),
-        trained=round(ledger.trained * share),
-        is_extrapolated=share != 1.0,
-    )
 
 
 def meta_model(config: PretrainedConfig, architectures: Path = ARCHITECTURES) -> PreTrainedModel:
