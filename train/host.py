@@ -30,7 +30,7 @@ from train.policy import Policy, is_finite
 from train.rollouts import Rollouts, slots
 from train.seeds import Stream, numpy_generator, prompt_seeds
 from train.sequences import Sequences
-from train.sharding import shard, whole_weights
+from train.sharding import reshard, shard, whole_weights
 from train.tasks.protocol import Task
 from train.world import World
 
@@ -261,6 +261,7 @@ class LanguageModelHost:
 
     def model_tensors(self) -> dict[str, Tensor]:
         """All weights by name on the CPU, on the first rank; empty on the others."""
+        reshard(self.policy)
         weights = ((name, value.cpu()) for name, value in whole_weights(self.model))
         return {name: value for name, value in weights if self.world.is_first}
 
@@ -273,6 +274,7 @@ class LanguageModelHost:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Beside the weights: optimiser state of this rank and rollouts that wait for their update."""
+        reshard(self.policy)
         sections = {
             "optimizer": self.learner.state_tensors(),
             "pending": self.pending.as_dict(),

@@ -326,12 +326,17 @@ class Learner:
     def state_tensors(self) -> dict[str, Tensor]:
         """AdamW's moments and step counts as flat tensors, by parameter name; this rank's part."""
         state = self.optimizer.state
-        return {
+        found = {
             f"{name}/{key}": local(value)
             for name, parameter in self.policy.model.named_parameters()
             if parameter in state
             for key, value in state[parameter].items()
         }
+        if len(found) != sum(map(len, state.values())):
+            raise RuntimeError(
+                "Learner: the optimiser knows parameters that the policy does not have"
+            )
+        return found
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Inverse of :meth:`state_tensors`; other names or shapes are refused."""

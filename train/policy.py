@@ -157,7 +157,10 @@ def _recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @torch.no_grad()
 def is_finite(policy: Policy, sequences: Sequences) -> bool:
-    """Whether weights and log-probabilities are finite: large finite weights can give NaN."""
+    """Whether weights and log-probabilities are finite: large finite weights can give NaN.
+
+    Of a sharded policy, this rank's part of the weights.
+    """
     weights = all(bool(local(p).isfinite().all()) for p in policy.parameters())
     terms = policy(sequences)
     return weights and bool(terms.log_prob_F.isfinite().all() & terms.entropy_F.isfinite().all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -36,6 +37,7 @@ class TrainingProgress:
             "training", unit="rollouts", status="", total=1, visible=False
         )
         self._held_out: float | None = None
+        self._last: tuple[float, int] | None = None  # time and tokens at the update before
 
     def __enter__(self) -> TrainingProgress:
         self._progress.start()
@@ -72,6 +74,13 @@ class TrainingProgress:
         parts = [f"step {row['step']}"]
         if row["reward"] is not None:
             parts += [f"reward {row['reward']:.2f}", f"wasted {row['wasted']:.0%}"]
+        if row["effective_sample_size"] is not None:
+            parts.append(f"ess {row['effective_sample_size']:.0f}")
         if self._held_out is not None:
             parts.append(f"held-out {self._held_out:.3f}")
+        now = time.monotonic()
+        if self._last is not None and now > self._last[0]:
+            speed = (row["tokens"] - self._last[1]) / (now - self._last[0])
+            parts.append(f"{speed:,.0f} tok/s")
+        self._last = (now, row["tokens"])
         self._progress.update(self._training, completed=row["generated"], status=" ".join(parts))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from train.policy import Policy
 from train.tensors import whole
@@ -38,6 +38,16 @@ def shard(policy: Policy, world: World, precision: torch.dtype | None) -> None:
     for layer in layers:
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
     fully_shard(policy, mesh=mesh, mp_policy=mixed)
+
+
+def reshard(policy: nn.Module) -> None:
+    """Drop weights that a pass without backward has left gathered; nothing where nothing is sharded.
+
+    Until then the policy's parameters are other objects than those of the optimiser.
+    """
+    for module in policy.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def whole_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
