@@ -105,7 +105,7 @@ def test_schedule_of_cures_by_hand():
 
 @pytest.mark.parametrize("name", cures.list_schedulers())
 def test_every_scheduler_can_be_asked(name):
-    options = {"staged": {"num_stages": 2}, "cures-released": {"batch_size": 2}}.get(name, {})
+    options = {"staged": {"num_stages": 2}, "cures-released": {"batch_size": 2, "num_workers": 2}}.get(name, {})
     config = small_config(scheduler={"name": name, "batch_size": 4, "budget": 32, **options})
     found = schedule(stand_in_scheduler(config, 40), 40, 200, 0)
     assert 0 < found.generated <= 200
