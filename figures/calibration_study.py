@@ -27,7 +27,7 @@ from figures.calibration_runs import (
     make_runs,
 )
 from figures.results import provenance, stamp
-from sim.picture import arm_styles, new_figure, save
+from sim.picture import DASHES, SPARES, arm_styles, new_figure, save
 
 PREDICTORS = {"calibrated": "simulated_A_S", "simulator as it comes": "control_A_S"}
 PAGE, PICTURE = Path("docs/results/calibration.md"), Path("docs/figures/calibration.png")
@@ -89,9 +89,12 @@ def draw(labels: tuple[str, ...], predictions: dict[str, Prediction]) -> Figure:
         ):
             style = styles[label]
             hollow = style.line()["markerfacecolor"]
+            # points have no dashes: a third arm of a scheduler needs a marker of its own
+            spare = max(DASHES.index(style.dash) - 1, 0)
+            marker = SPARES[spare - 1] if spare else style.marker
             one.errorbar(
                 simulated.mean(), real.mean(), xerr=simulated.std(), yerr=np.ptp(real) / 2,
-                fmt=style.marker, color=style.colour, mfc=hollow, ms=6, lw=0.8, label=label,
+                fmt=marker, color=style.colour, mfc=hollow, ms=6, lw=0.8, label=label,
             )  # fmt: skip
         low, high = one.dataLim.min.min(), one.dataLim.max.max()
         edge = 0.05 * (high - low)
