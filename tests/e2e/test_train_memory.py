@@ -20,7 +20,7 @@ def peak_bytes(folder, cache, batch, *settings):
     values = [
         "warm_start.steps=10", f'run.cache="{cache}"', f"scheduler.batch_size={batch}",
         f"scheduler.budget={budget}", f"run.rollouts={2 * budget}", f"evaluation.every={2 * budget}",
-        "task.held_out_size=50", *settings,
+        "task.held_out_size=50", "task.coins=1.0", *settings,  # coins: all groups teach
     ]  # fmt: skip
     command = [sys.executable, "-m", "train", "run", "configs/tiny_cpu.toml", "--out", str(folder)]
     command += [part for value in values for part in ("--set", value)]
@@ -28,7 +28,8 @@ def peak_bytes(folder, cache, batch, *settings):
         command, cwd=ROOT, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0
+    process.returncode = os.waitstatus_to_exitcode(status)  # Popen must not wait once more
+    assert process.returncode == 0
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
