@@ -44,11 +44,11 @@ class Sample:
     weight: float
 
 
-def samples_of(rollouts, prompt_N_L, advantage_R, weight_R) -> list[Sample]:
+def samples_of(rollouts, prompts, advantage_R, weight_R) -> list[Sample]:
     """Rows of the trainer's table, cut at their lengths."""
     return [
         Sample(
-            prompt_N_L[rollouts.prompt_R[r]],
+            prompts.row(int(rollouts.prompt_R[r])),
             rollouts.token_R_T[r, : rollouts.length_R[r]],
             rollouts.log_prob_R_T[r, : rollouts.length_R[r]].double(),
             float(advantage_R[r]),

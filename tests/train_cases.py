@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ from safetensors.numpy import load_file
 
 from cures.records import Plan
 from cures.storage import load_state, read_json
+from train.building import fix_numerics
 from train.config import Config, from_dict
 from train.host import LanguageModelHost
+from train.model import new_model_of
 from train.progress import TrainingProgress
+from train.prompts import Prompts
 from train.rollouts import Rollouts
-from train.run import fix_numerics, train
-from train.tasks.arithmetic import Task
+from train.run import train
+from train.sequences import Sequences
+from train.tasks.arithmetic import ArithmeticTask
 from train.tasks.characters import EOS, PAD
-from train.warm_start import untrained_model
+from train.tasks.making import make_task
 
 
 def small_config(**sections: dict[str, Any]) -> Config:
@@ -43,8 +48,29 @@ def small_host(**sections: dict[str, Any]) -> LanguageModelHost:
     """A host with an untrained model."""
     config = small_config(**sections)
     fix_numerics(config)
-    task = Task(config.task)
-    return LanguageModelHost(config, task, untrained_model(config, task))
+    task = make_task(config)
+    return LanguageModelHost(config, task, new_model_of(config, task))
+
+
+def small_task(**values: Any) -> ArithmeticTask:
+    """The task of :func:`small_config`."""
+    return make_task(small_config(task=values))
+
+
+def sequences_of(host: LanguageModelHost, rollouts: Rollouts) -> Sequences:
+    """Rollouts with their prompts, as the learner sees them."""
+    prompts = host.task.pool.prompts.take(rollouts.prompt_R.numpy())
+    return Sequences.of(prompts, rollouts.token_R_T, rollouts.length_R)
+
+
+def log_probs(host: LanguageModelHost, rollouts: Rollouts) -> torch.Tensor:
+    """Teacher-forced log-probabilities of the tokens, 0 after the end, shape (R, T)."""
+    with torch.no_grad():
+        found_F = host.policy(sequences_of(host, rollouts)).log_prob_F
+    table = torch.zeros_like(rollouts.log_prob_R_T)
+    place_T = torch.arange(table.shape[1]).unsqueeze(0)
+    table[place_T < rollouts.length_R.unsqueeze(1)] = found_F
+    return table
 
 
 def plan_of(
@@ -64,17 +90,18 @@ def plan_of(
     )
 
 
-def greedy_answers(host: LanguageModelHost, prompt_N_L: torch.Tensor) -> torch.Tensor:
+def greedy_answers(host: LanguageModelHost, prompts: Prompts) -> torch.Tensor:
     """The likeliest token at every step, PAD after EOS, one prompt and one token at a time."""
+    width = host.task.decoding.max_new_tokens
     rows = []
     with torch.no_grad():
-        for prompt in prompt_N_L:
+        for i in range(len(prompts)):
             answer: list[int] = []
-            while len(answer) < host.task.max_new_tokens and EOS not in answer:
-                ids = torch.cat([prompt, torch.tensor(answer, dtype=torch.int64)])
+            while len(answer) < width and EOS not in answer:
+                ids = torch.cat([prompts.row(i), torch.tensor(answer, dtype=torch.int64)])
                 logits = host.model(input_ids=ids[None]).logits[0, -1]
                 answer.append(int(logits[EOS:].argmax()) + EOS)  # PAD and BOS come before EOS
-            rows.append(answer + [PAD] * (host.task.max_new_tokens - len(answer)))
+            rows.append(answer + [PAD] * (width - len(answer)))
     return torch.tensor(rows)
 
 
@@ -85,9 +112,10 @@ def often_right_host(**sections: dict[str, Any]) -> LanguageModelHost:
     """
     opinions = {"initializer_range": 0.5, **sections.pop("model", {})}
     host = small_host(model=opinions, **sections)
-    task = host.task
-    task.answer_N_A = greedy_answers(host, torch.from_numpy(task.prompt_N_L)).numpy()
-    task.held_answer_N_A = greedy_answers(host, torch.from_numpy(task.held_prompt_N_L)).numpy()
+    for name in ("pool", "held_out"):
+        questions = getattr(host.task, name)
+        truth = greedy_answers(host, questions.prompts).numpy()
+        setattr(host.task, name, replace(questions, answer_N_A=truth))
     return host
 
 
@@ -111,6 +139,7 @@ def scripted_rollouts(group_R: list[int], reward_R: list[float]) -> Rollouts:
         log_prob_R_T=torch.zeros(size, 3),
         length_R=torch.full((size,), 2),
         reward_R=torch.tensor(reward_R, dtype=torch.float64),
+        is_truncated_R=torch.zeros(size, dtype=torch.bool),
     )
 
 
@@ -132,10 +161,11 @@ def assert_same_results(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     latest = [latest_checkpoint(run) for run in (one, other)]
     assert latest[0].name == latest[1].name
-    tensors = [load_file(folder / "host.safetensors") for folder in latest]
-    assert sorted(tensors[0]) == sorted(tensors[1])
-    for key, value in tensors[0].items():
-        assert np.array_equal(value, tensors[1][key]), key
+    for file in ("host-0.safetensors", "model/model.safetensors"):
+        tensors = [load_file(folder / file) for folder in latest]
+        assert sorted(tensors[0]) == sorted(tensors[1])
+        for key, value in tensors[0].items():
+            assert np.array_equal(value, tensors[1][key]), key
     states = [load_state(folder / "scheduler.npz") for folder in latest]
     assert sorted(states[0]) == sorted(states[1])
     for key, value in states[0].items():

@@ -16,8 +16,8 @@ from sim.populations import make_population
 from tests.scripted import ScriptedHost, same_plan
 from train.config_file import load
 from train.host import LanguageModelHost
-from train.tasks.arithmetic import Task
-from train.warm_start import untrained_model
+from train.model import new_model_of
+from train.tasks.making import make_task
 
 ROOT = Path(__file__).parents[2]
 POOL = 160
@@ -48,8 +48,8 @@ def language_model_host():
         ROOT / "configs" / "smoke.toml",
         overrides=[f"task.pool_size={POOL}", "rollout.gradient_moments=true"],
     )
-    task = Task(config.task)
-    return LanguageModelHost(config, task, untrained_model(config, task))
+    task = make_task(config)
+    return LanguageModelHost(config, task, new_model_of(config, task))
 
 
 class Replay:

@@ -17,8 +17,8 @@ from tests.train_cases import (
     trained,
 )
 from train.__main__ import main
+from train.building import load_run
 from train.logs import LOGS, RunLogs
-from train.run import load_run
 
 
 def config_of(root):
@@ -82,10 +82,22 @@ def recast(tensors, key):
     tensors[key] = tensors[key].astype(np.float16)
 
 
+def damage(file, change, key):
+    tensors = load_file(file)
+    change(tensors, key)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def assert_named(act, name):
+    with pytest.raises(ValueError, match=rf"{name} is missing or damaged") as error:
+        act()
+    assert "\n" not in str(error.value)
+    assert "train anew in another --out" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        *((f, "model/lm_head.weight") for f in (renamed, reshaped, removed)),
         *((f, "optimizer/lm_head.weight/exp_avg") for f in (renamed, reshaped, removed)),
         *((f, "pending/token_R_T") for f in (renamed, reshaped, removed, recast)),
         *((f, "oracle/rate_N") for f in (renamed, reshaped, removed)),
@@ -93,15 +105,17 @@ def recast(tensors, key):
 )
 def test_tensors_of_another_name_or_shape(copy, change, key):
     config, folder = copy
-    file = latest_checkpoint(folder) / "host.safetensors"
-    tensors = load_file(file)
-    change(tensors, key)
-    save_file(tensors, file)
+    damage(latest_checkpoint(folder) / "host-0.safetensors", change, key)
+    assert_named(lambda: trained(config, folder), r"host-0\.safetensors")
+    assert load_run(folder)[2].generated == 64, "an evaluation needs the weights alone"
+
+
+@pytest.mark.parametrize("change", [renamed, reshaped, removed])
+def test_weights_of_another_name_or_shape(copy, change):
+    config, folder = copy
+    damage(latest_checkpoint(folder) / "model" / "model.safetensors", change, "lm_head.weight")
     for act in (lambda: trained(config, folder), lambda: load_run(folder)):
-        with pytest.raises(ValueError, match=r"host\.safetensors is missing or damaged") as error:
-            act()
-        assert "\n" not in str(error.value)
-        assert "train anew in another --out" in str(error.value)
+        assert_named(act, "model")
 
 
 def test_a_state_of_the_scheduler_with_other_content(copy):

@@ -76,7 +76,9 @@ def test_activations_are_those_of_a_real_pass():
         empty = new_model(config, max_length=16, seed=0)
     for rows in (4, 8):
         found = memory(learner(pass_tokens=16 * rows), empty, DECODING, 1).activations
-        assert found == pytest.approx(bytes_kept(model, rows, 16), rel=0.1)  # fake tensors share less
+        assert found == pytest.approx(
+            bytes_kept(model, rows, 16), rel=0.1
+        )  # fake tensors share less
     less = memory(learner(pass_tokens=128, activation_checkpointing=True), empty, DECODING, 1)
     # of the only layer its input is kept: 128 tokens x 16 numbers x 4 bytes, and what is outside it
     assert 128 * 16 * 4 <= less.activations < found / 2
@@ -105,7 +107,10 @@ def test_schedule_of_cures_by_hand():
 
 @pytest.mark.parametrize("name", cures.list_schedulers())
 def test_every_scheduler_can_be_asked(name):
-    options = {"staged": {"num_stages": 2}, "cures-released": {"batch_size": 2, "num_workers": 2}}.get(name, {})
+    options = {
+        "staged": {"num_stages": 2},
+        "cures-released": {"batch_size": 2, "num_workers": 2},
+    }.get(name, {})
     config = small_config(scheduler={"name": name, "batch_size": 4, "budget": 32, **options})
     found = schedule(stand_in_scheduler(config, 40), 40, 200, 0)
     assert 0 < found.generated <= 200

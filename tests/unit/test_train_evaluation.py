@@ -9,13 +9,12 @@ import pytest
 import torch
 
 import cures
-import train.evaluation
 from tests.reference_update import log_prob
 from tests.train_cases import often_right_host
 from train.evaluation import held_out_success
-from train.engines.native import generate
 from train.oracle import SuccessProbe
 from train.tasks.characters import EOS, PAD
+from train.world import World
 
 SAMPLES = 5  # answers per problem
 
@@ -31,17 +30,22 @@ def host():
 
 def success(host, *, seed=3, samples=None):
     evaluation = replace(host.config.evaluation, seed=seed)
-    return held_out_success(host.model, host.task, evaluation, host.config.rollout, samples=samples)
+    return held_out_success(
+        host.engine, host.task, evaluation, version=host.updates, world=World(), samples=samples
+    )
 
 
 def chance_of_the_answer(host, decode_temperature):
     """Probability of each held-out answer, by the model's own logits and without sampling."""
-    prompts, answers = map(torch.from_numpy, (host.task.held_prompt_N_L, host.task.held_answer_N_A))
+    held_out = host.task.held_out
+    answers = torch.from_numpy(held_out.answer_N_A)
     with torch.no_grad():
         return np.array(
             [
-                log_prob(host.model, p, a[a != PAD], decode_temperature).exp().item()
-                for p, a in zip(prompts, answers, strict=True)
+                log_prob(host.model, held_out.prompts.row(i), a[a != PAD], decode_temperature)
+                .exp()
+                .item()
+                for i, a in enumerate(answers)
             ]
         )
 
@@ -69,7 +73,7 @@ def test_as_many_answers_as_asked_for(host, samples, expected):
 
 def test_numbers_depend_on_the_evaluation_seed_alone(host):
     first = success(host)
-    host.updates, host.generated = 7, 99
+    host.at(updates=7, generated=99)
     again = success(host)
     other_run = often_right_host(
         task={"held_out_size": 10}, rollout={"decode_temperature": 0.7}, run={"seed": 8}
@@ -83,20 +87,21 @@ def test_numbers_depend_on_the_evaluation_seed_alone(host):
 def recorded(host, monkeypatch, **options):
     """Tokens that an evaluation samples, shape (problems, samples, T)."""
     taken = []
+    generate = host.engine.generate
 
     def generate_and_keep(*arguments, **keywords):
         taken.append(generate(*arguments, **keywords))
         return taken[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.evaluation, "generate", generate_and_keep)
+        patch.setattr(host.engine, "generate", generate_and_keep)
         success(host, **options)
     return taken[0].token_R_T.reshape(10, SAMPLES, -1)
 
 
 def end_at_once(host, problem):
     """Change the policy at one held-out problem: its first token is EOS."""
-    prompt = torch.from_numpy(host.task.held_prompt_N_L[problem])
+    prompt = host.task.held_out.prompts.row(problem)
 
     def shift(module, arguments, keywords, output):
         ids = keywords["input_ids"]
@@ -127,7 +132,7 @@ def oracle(host, updates):
         "oracle", num_prompts=20, batch_size=4, budget=16, true_success_rate=probe
     )
     probe.attach(host, scheduler)
-    host.updates = updates
+    host.at(updates=updates, generated=0)
     return probe().tolist()
 
 

@@ -17,8 +17,8 @@ def capture(host):
     """Record what the learner is given instead of training."""
     calls = []
 
-    def update(rollouts, prompt_R_L, advantage_R, weight_R, **scalars):
-        calls.append((rollouts, prompt_R_L, advantage_R, weight_R, scalars))
+    def update(rollouts, prompts, advantage_R, weight_R, **scalars):
+        calls.append((rollouts, prompts, advantage_R, weight_R, scalars))
         return {"loss": 0.0}
 
     host.learner.update = update
@@ -76,7 +76,9 @@ def test_update_uses_the_advantages_and_weights_of_cures():
     rollouts, prompts, advantage, weight, scalars = calls[0]
     # groups in the order of the selection, rollouts in the order of generation
     assert first_tokens(rollouts) == [2, 3, 4, 0, 1, 5]
-    assert torch.equal(prompts, host.prompt_N_L[[1, 1, 1, 0, 0, 0]])
+    pool = host.task.pool.prompts
+    for i, prompt in enumerate([1, 1, 1, 0, 0, 0]):
+        assert torch.equal(prompts.row(i), pool.row(prompt))
     expected = cures.advantages([1, 1, 0, 1, 0, 0], [0, 0, 0, 1, 1, 1], estimator="rloo")
     assert advantage.tolist() == expected.tolist()
     assert weight.tolist() == cures.rollout_weights([0.25, 0.75], [3, 3], [2] * 6, "token").tolist()
@@ -161,7 +163,7 @@ def squared_head_scores(host, rollouts, decode_temperature):
         torch.autograd.grad(
             log_prob(
                 host.model,
-                host.prompt_N_L[rollouts.prompt_R[r]],
+                host.task.pool.prompts.row(int(rollouts.prompt_R[r])),
                 rollouts.token_R_T[r, : rollouts.length_R[r]],
                 decode_temperature,
             ),
@@ -202,6 +204,7 @@ def test_state_round_trip_continues_bit_for_bit():
         first.rollout(plan)
         first.pending = with_rewards(first.pending, reward)
         if plan.plan_id == 1:
+            second.model.load_state_dict(first.model_tensors())
             second.load_state(
                 {k: v.clone() for k, v in first.state_tensors().items()},
                 generated=first.generated,
@@ -212,6 +215,8 @@ def test_state_round_trip_continues_bit_for_bit():
         first.update(selection)
     for key, value in first.state_tensors().items():
         assert torch.equal(value, second.state_tensors()[key]), key
+    for key, value in first.model_tensors().items():
+        assert torch.equal(value, second.model_tensors()[key]), key
     assert (first.generated, first.updates) == (second.generated, second.updates)
 
 

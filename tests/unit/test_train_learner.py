@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train_cases import plan_of, small_host, with_rewards
+from tests.train_cases import log_probs, plan_of, small_host, with_rewards
 from train.errors import TrainingDivergedError
-from train.policy import completion_log_policy, token_log_prob, token_mask
+from train.learning_rate import learning_rate
 
 REWARD = [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 ADVANTAGE = np.array([1.0, -1.0, 1.0, -1.0, 0.0, 0.0, 0.0, 0.0])
@@ -24,7 +24,7 @@ def host_with_rollouts(**sections):
 def update(host, rollouts, *, advantage=ADVANTAGE, generated=8, step_scale=1.0, update_step=0):
     return host.learner.update(
         rollouts,
-        host.prompt_N_L[rollouts.prompt_R],
+        host.task.pool.prompts.take(rollouts.prompt_R.numpy()),
         advantage,
         WEIGHT,
         generated=generated,
@@ -41,22 +41,14 @@ def ratio_error(host):
     """Largest |log pi_train - log pi_sample| over fresh rollouts: 0 if both see one policy."""
     host.rollout(plan_of([40, 40], plan_id=host.updates + 7, first_group=100))
     rollouts = host.pending.take(host.pending.group_R >= 100)
-    with torch.no_grad():
-        policy = completion_log_policy(
-            host.model,
-            host.prompt_N_L[rollouts.prompt_R],
-            rollouts.token_R_T,
-            host.config.rollout.decode_temperature,
-        )
-    gap = token_log_prob(policy, rollouts.token_R_T) - rollouts.log_prob_R_T
-    mask = token_mask(rollouts.length_R, rollouts.token_R_T.shape[1])
-    return float((gap.abs() * mask).max())
+    return float((log_probs(host, rollouts) - rollouts.log_prob_R_T).abs().max())
 
 
 def test_sampler_and_loss_see_one_policy_after_an_update():
     host, rollouts = host_with_rollouts(rollout={"decode_temperature": 0.9})
     before = weights(host)
     update(host, rollouts)
+    host.at(generated=8, updates=1)
     assert (weights(host) - before).abs().max() > 1e-3, "the update must have moved the policy"
     assert ratio_error(host) < 1e-4
 
@@ -65,26 +57,14 @@ def test_a_stale_sampler_would_be_seen():
     # negative control: rollouts of the policy before the update are off by far more than 1e-4
     host, rollouts = host_with_rollouts()
     update(host, rollouts)
-    with torch.no_grad():
-        policy = completion_log_policy(
-            host.model, host.prompt_N_L[rollouts.prompt_R], rollouts.token_R_T, 1.0
-        )
-    gap = token_log_prob(policy, rollouts.token_R_T) - rollouts.log_prob_R_T
-    mask = token_mask(rollouts.length_R, rollouts.token_R_T.shape[1])
-    assert (gap.abs() * mask).max() > 1e-2
+    assert (log_probs(host, rollouts) - rollouts.log_prob_R_T).abs().max() > 1e-2
 
 
 def test_step_raises_the_right_rollouts():
     host, rollouts = host_with_rollouts(learner={"minibatches": 1, "entropy_bonus": 0.0})
 
     def objective():
-        with torch.no_grad():
-            policy = completion_log_policy(
-                host.model, host.prompt_N_L[rollouts.prompt_R], rollouts.token_R_T, 1.0
-            )
-        taken = token_log_prob(policy, rollouts.token_R_T)
-        mask = token_mask(rollouts.length_R, rollouts.token_R_T.shape[1])
-        per_rollout = (taken * mask).sum(1).double().numpy() / rollouts.length_R.numpy()
+        per_rollout = log_probs(host, rollouts).sum(1).double().numpy() / rollouts.length_R.numpy()
         return float((ADVANTAGE * per_rollout).sum())
 
     before = objective()
@@ -102,9 +82,9 @@ def test_wasted_rollouts_are_skipped_and_a_wasted_batch_changes_nothing():
     assert update(host, rollouts)["informative"] == 4
 
 
-def test_micro_batches_only_change_rounding():
-    first, rollouts = host_with_rollouts(learner={"micro_batch": 1})
-    second, same = host_with_rollouts(learner={"micro_batch": 256})
+def test_passes_only_change_rounding():
+    first, rollouts = host_with_rollouts(learner={"pass_tokens": 1})  # a row at a time
+    second, same = host_with_rollouts(learner={"pass_tokens": 10**6})
     assert torch.equal(rollouts.token_R_T, same.token_R_T)
     one, other = update(first, rollouts), update(second, same)
     # before AdamW divides by the root of a square, gradients agree to float32 rounding
@@ -112,12 +92,33 @@ def test_micro_batches_only_change_rounding():
     assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
 
 
-def test_learning_rate_falls_linearly_with_rollouts():
-    learner = small_host(learner={"learning_rate": 0.1, "final_lr_share": 0.2}).learner
-    # run.rollouts = 64: from 0.1 at 0 to 0.02 at 64 and no lower
-    rates = [learner.learning_rate(generated) for generated in (0, 32, 64, 96)]
-    assert rates == pytest.approx([0.1, 0.06, 0.02, 0.02])
-    assert learner.learning_rate(32, step_scale=0.5) == pytest.approx(0.03)
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        # 0.1 at the end of the rise, at 1/4 of the run; then over the rest down to 0.02:
+        # at 5/8, half-way, linear gives their mean, and so does half a cosine
+        ("linear", [0.0, 0.05, 0.1, 0.06, 0.02, 0.02]),
+        ("cosine", [0.0, 0.05, 0.1, 0.06, 0.02, 0.02]),
+        ("constant", [0.0, 0.05, 0.1, 0.1, 0.1, 0.1]),
+    ],
+)
+def test_learning_rate_by_hand(schedule, expected):
+    config = small_host(
+        learner={
+            "learning_rate": 0.1, "final_lr_share": 0.2, "warmup_share": 0.25, "schedule": schedule
+        }
+    ).config.learner  # fmt: skip
+    found = [learning_rate(config, progress) for progress in (0.0, 0.125, 0.25, 0.625, 1.0, 1.5)]
+    assert found == pytest.approx(expected)
+
+
+def test_cosine_is_no_line():
+    # at a quarter of the way down 1 - cos is (2 - sqrt 2) / 2 of 2: share 0.8536 of the fall is left
+    config = small_host(
+        learner={"learning_rate": 1.0, "final_lr_share": 0.0, "schedule": "cosine"}
+    ).config.learner
+    assert learning_rate(config, 0.25) == pytest.approx(0.853553, abs=1e-6)
+    assert learning_rate(config, 0.75) == pytest.approx(0.146447, abs=1e-6)
 
 
 def test_minibatch_order_depends_on_the_step_and_the_seed_only():

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from train.config import TaskConfig
-from train.tasks.arithmetic import Task
+from train.tasks.arithmetic import ArithmeticTask
+from train.tasks.arithmetic_config import ArithmeticConfig
 
 
 def operands(text):
@@ -17,10 +17,12 @@ def operands(text):
 
 def share_with_smaller_first(family, pool_size):
     """Among prompts of two different numbers."""
-    task = Task(
-        TaskConfig(families=[family], digits=[3], pool_size=pool_size, held_out_size=2, seed=4)
+    task = ArithmeticTask(
+        ArithmeticConfig(
+            families=[family], digits=[3], pool_size=pool_size, held_out_size=2, seed=4
+        )
     )
-    pairs = [operands(text) for text in task.pool.text_N]
+    pairs = [operands(text) for text in task.pool.problems.text_N]
     return sum(a < b for a, b in pairs) / sum(a != b for a, b in pairs)
 
 

@@ -29,7 +29,7 @@ def attached():
 def test_spoiled_prompts_are_known_exactly_and_not_paid_for(attached):
     host, probe, scheduler = attached
     rate = probe()
-    kind = host.task.kind_N
+    kind = host.task.pool.kind_N
     for spoiled, expected in ((NEVER, 0.0), (ALWAYS, 1.0), (COIN, 0.5)):
         assert (rate[kind == spoiled] == expected).all()
     assert scheduler.ledger.counts["oracle"]["generated"] == 5 * 8  # 5 natural prompts of 20
@@ -40,30 +40,30 @@ def test_spoiled_prompts_are_known_exactly_and_not_paid_for(attached):
 def test_measured_again_when_old(attached):
     host, probe, scheduler = attached
     for updates, measurements in ((0, 1), (2, 1), (3, 2), (5, 2), (6, 3)):
-        host.updates = updates
+        host.at(updates=updates, generated=0)
         probe()
         assert scheduler.ledger.counts["oracle"]["generated"] == measurements * 40
 
 
 def test_sees_the_current_policy(attached):
     host, probe, _ = attached
-    natural = host.task.kind_N == NATURAL
+    natural = host.task.pool.kind_N == NATURAL
     probe()
     with torch.no_grad():  # a head without preferences: every legal token alike
         host.model.lm_head.weight.zero_()
-    host.updates = 3
+    host.at(updates=3, generated=0)
     # the chance of three given tokens is 1/16^3: forty rollouts are all wrong but once in 100 times
     assert not probe()[natural].any()
 
 
 def test_state_round_trip(attached):
     host, probe, scheduler = attached
-    host.updates = 4
+    host.at(updates=4, generated=0)
     rate = probe()
     other = SuccessProbe(host.config, host.task)
     other.attach(host, scheduler)
     other.load_state_tensors(probe.state_tensors())
-    host.updates = 6
+    host.at(updates=6, generated=0)
     assert np.array_equal(other(), rate)
     assert scheduler.ledger.counts["oracle"]["generated"] == 40, "not measured again"
     other.load_state_tensors({})

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
+import torch
 
-from train.config import TaskConfig
+from train.engines.protocol import Completions, Finish
 from train.seeds import Stream, numpy_generator
-from train.tasks.arithmetic import ALWAYS, COIN, HELD_OUT_SHARE, NATURAL, NEVER, Cell, Task, spread
+from train.tasks.arithmetic import (
+    ALWAYS,
+    COIN,
+    HELD_OUT_SHARE,
+    NATURAL,
+    NEVER,
+    ArithmeticTask,
+    Cell,
+    exact_match,
+    spread,
+)
+from train.tasks.arithmetic_config import ArithmeticConfig
 from train.tasks.characters import BOS, EOS, PAD, decode, encode
-from train.verifier import exact_match, reward
 
 TEXT = re.compile(r"(\d+)([-+*@])(\d+)=")
 
@@ -42,12 +54,12 @@ def problem_of(text):
 
 @pytest.fixture(scope="module")
 def task():
-    return Task(TaskConfig(pool_size=3000, held_out_size=400, seed=5))
+    return ArithmeticTask(ArithmeticConfig(pool_size=3000, held_out_size=400, seed=5))
 
 
 def test_answers_are_right(task):
-    problems = list(zip(task.pool.text_N, task.pool.answer_N, strict=True))
-    problems += zip(task.held_out.text_N, task.held_out.answer_N, strict=True)
+    problems = list(zip(task.pool.problems.text_N, task.pool.problems.answer_N, strict=True))
+    problems += zip(task.held_out.problems.text_N, task.held_out.problems.answer_N, strict=True)
     for text, answer in problems:
         assert answer == expected_answer(text, task.width), text
         a, operator, b = parse(text)
@@ -55,8 +67,8 @@ def test_answers_are_right(task):
 
 
 def test_pool_and_held_out_share_no_problem_in_any_order(task):
-    pool = [problem_of(text) for text in task.pool.text_N]
-    held = [problem_of(text) for text in task.held_out.text_N]
+    pool = [problem_of(text) for text in task.pool.problems.text_N]
+    held = [problem_of(text) for text in task.held_out.problems.text_N]
     assert len(set(pool)) == 3000
     assert len(set(held)) == 400
     assert not set(pool) & set(held)
@@ -72,17 +84,21 @@ def test_worked_examples_avoid_the_held_out_set(task):
     examples = task.unseen(4000, numpy_generator(0, Stream.EXAMPLES), "examples")
     found = {problem_of(text) for text in examples.text_N}
     assert len(found) == 4000
-    assert not found & {problem_of(text) for text in task.held_out.text_N}
+    assert not found & {problem_of(text) for text in task.held_out.problems.text_N}
 
 
 def test_cells_are_spread_evenly_and_small_cells_keep_training_problems(task):
     for c, cell in enumerate(task.cells):
-        held = (task.held_out.cell_N == c).sum()
-        pool = (task.pool.cell_N == c).sum()
+        held = (task.held_out.problems.cell_N == c).sum()
+        pool = (task.pool.problems.cell_N == c).sum()
         assert held <= cell.size / HELD_OUT_SHARE
         if cell.digits == 1:  # 55 pairs a >= b of 10 digits: 11 held out, 44 for training
             assert (cell.size, held, pool) == (55, 11, 44)
-    large = [int((task.pool.cell_N == c).sum()) for c, x in enumerate(task.cells) if x.digits > 1]
+    large = [
+        int((task.pool.problems.cell_N == c).sum())
+        for c, x in enumerate(task.cells)
+        if x.digits > 1
+    ]
     assert max(large) - min(large) <= 1
 
 
@@ -120,25 +136,31 @@ def test_spread_is_even_within_capacities():
 
 def test_a_pool_larger_than_the_world_is_refused():
     with pytest.raises(ValueError, match="pool_size must be at most 53 with"):
-        Task(TaskConfig(families=["add"], digits=[1], pool_size=60, held_out_size=2))
+        ArithmeticTask(
+            ArithmeticConfig(families=["add"], digits=[1], pool_size=60, held_out_size=2)
+        )
 
 
 def test_same_seed_same_task_other_seed_other_task():
-    first, again = (Task(TaskConfig(pool_size=100, held_out_size=10, seed=1)) for _ in range(2))
-    other = Task(TaskConfig(pool_size=100, held_out_size=10, seed=2))
-    assert first.pool.text_N == again.pool.text_N
-    assert first.pool.text_N != other.pool.text_N
+    first, again = (
+        ArithmeticTask(ArithmeticConfig(pool_size=100, held_out_size=10, seed=1)) for _ in range(2)
+    )
+    other = ArithmeticTask(ArithmeticConfig(pool_size=100, held_out_size=10, seed=2))
+    assert first.pool.problems.text_N == again.pool.problems.text_N
+    assert first.pool.problems.text_N != other.pool.problems.text_N
 
 
 def test_stress_switches_spoil_exact_shares_and_no_problem():
-    plain = Task(TaskConfig(pool_size=1000, held_out_size=10))
-    spoiled = Task(
-        TaskConfig(pool_size=1000, held_out_size=10, dead_never=0.6, dead_always=0.29, coins=0.1)
+    plain = ArithmeticTask(ArithmeticConfig(pool_size=1000, held_out_size=10))
+    spoiled = ArithmeticTask(
+        ArithmeticConfig(
+            pool_size=1000, held_out_size=10, dead_never=0.6, dead_always=0.29, coins=0.1
+        )
     )
-    count = np.bincount(spoiled.kind_N, minlength=4)
+    count = np.bincount(spoiled.pool.kind_N, minlength=4)
     assert count[[NATURAL, NEVER, ALWAYS, COIN]].tolist() == [10, 600, 290, 100]
-    assert spoiled.pool.text_N == plain.pool.text_N
-    assert spoiled.held_out.text_N == plain.held_out.text_N
+    assert spoiled.pool.problems.text_N == plain.pool.problems.text_N
+    assert spoiled.held_out.problems.text_N == plain.held_out.problems.text_N
 
 
 def test_verifier_wants_the_whole_answer_and_nothing_else():
@@ -156,13 +178,28 @@ def test_verifier_wants_the_whole_answer_and_nothing_else():
     assert exact_match(completion[:, :2], answer).tolist() == [0.0] * 5
 
 
-def test_spoiled_rewards():
+def completions_of(token_R_T, finish=0):
+    size = len(token_R_T)
+    return Completions(
+        torch.from_numpy(token_R_T),
+        torch.zeros(token_R_T.shape),
+        torch.full((size,), token_R_T.shape[1]),
+        np.full(size, finish),
+    )
+
+
+def test_spoiled_rewards(task):
     size = 4000
-    answer = np.tile([*encode("05"), EOS], (size, 1))
-    right = np.arange(size) % 2 == 0
-    completion = np.where(right[:, None], answer, answer[:, ::-1])
     kind = np.arange(size) // 2 % 4
-    got = reward(completion, answer, kind, np.random.default_rng(0))
+    questions = replace(
+        task.pool,
+        kind_N=kind,
+        answer_N_A=np.tile([*encode("05"), EOS], (size, 1)),
+    )
+    right = np.arange(size) % 2 == 0
+    answer = questions.answer_N_A
+    completion = completions_of(np.where(right[:, None], answer, answer[:, ::-1]))
+    got = questions.reward(np.arange(size), completion, np.random.default_rng(0).random(size))
     assert (got[kind == NATURAL] == right[kind == NATURAL]).all()
     assert not got[kind == NEVER].any()
     assert got[kind == ALWAYS].all()
@@ -172,6 +209,15 @@ def test_spoiled_rewards():
     # and they ignore the completion: difference of two means of 500, four standard errors 0.126
     is_right = right[kind == COIN]
     assert abs(coins[is_right].mean() - coins[~is_right].mean()) < 0.126
+    with pytest.raises(ValueError, match="luck_R must be given for prompts of kind COIN"):
+        questions.reward(np.arange(size), completion)
+
+
+def test_what_was_lost_has_no_reward(task):
+    answer = task.pool.answer_N_A[:2]
+    assert task.pool.reward(np.arange(2), completions_of(answer)).tolist() == [1.0, 1.0]
+    lost = task.pool.reward(np.arange(2), completions_of(answer, finish=Finish.MISSING))
+    assert np.isnan(lost).all()
 
 
 def test_tokenizer_round_trip_and_refusal():

@@ -9,22 +9,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch.nn.functional import nll_loss
 
 from cures.storage import read_json
 from tests.train_cases import small_config
+from train.building import fix_numerics
 from train.errors import TargetNotReachedError, TrainingDivergedError
-from train.policy import completion_log_policy
-from train.run import fix_numerics
+from train.model import new_model_of
+from train.policy import Policy
 from train.seeds import Stream, numpy_generator
-from train.tasks.arithmetic import Task
 from train.tasks.characters import EOS, decode, encode_answers
-from train.warm_start import (
-    examples,
-    fresh_problems,
-    untrained_model,
-    warm_start,
-)
+from train.tasks.making import make_task
+from train.warm_start import examples, fresh_problems, warm_start
 from train.warm_start_cache import fingerprint
 
 
@@ -37,7 +32,7 @@ def config_of(tmp_path, **warm):
 
 def made(config):
     fix_numerics(config)
-    return warm_start(config, Task(config.task))
+    return warm_start(config, make_task(config))
 
 
 def state(model):
@@ -46,13 +41,13 @@ def state(model):
 
 def test_steps_lower_the_loss_on_the_examples(tmp_path):
     config = config_of(tmp_path)
-    task = Task(config.task)
-    prompt_N_L, answer_N_A = examples(task, config.warm_start)
+    task = make_task(config)
+    worked = examples(task, config.warm_start)
     losses = []
-    for model in (untrained_model(config, task), made(config).model):
+    for model in (new_model_of(config, task), made(config).model):
         with torch.no_grad():
-            log_policy = completion_log_policy(model, prompt_N_L, answer_N_A, 1.0)
-        losses.append(nll_loss(log_policy.flatten(0, 1), answer_N_A.flatten()).item())
+            terms = Policy(model, task.decoding)(worked.sequences(np.arange(len(worked))))
+        losses.append(-terms.log_prob_F.mean().item())
     # EOS alone, which is the last of three tokens in every answer, is worth ln(16) / 3 = 0.9
     assert losses[1] < losses[0] - 0.9
 
@@ -64,6 +59,7 @@ def test_cache_gives_the_same_bits_and_nothing_half_written_counts(tmp_path):
     assert (first.was_cached, second.was_cached) == (False, True)
     assert torch.equal(state(first.model), state(second.model))
     assert (first.steps, first.final_loss) == (second.steps, second.final_loss)
+    assert first.success is second.success is None
     folder = tmp_path / "cache" / fingerprint(config)
     assert read_json(folder / "about.json")["steps"] == 30
     again = made(config_of(tmp_path / "elsewhere"))
@@ -91,7 +87,7 @@ def test_arms_share_a_warm_start_iff_it_cannot_differ(section, values, is_shared
 
 def test_stress_switches_leave_the_examples_alone():
     plain, spoiled = small_config(), small_config(task={"dead_never": 0.5, "coins": 0.25})
-    answers = [examples(Task(c.task), c.warm_start)[1] for c in (plain, spoiled)]
+    answers = [examples(make_task(c), c.warm_start).answer_N_A for c in (plain, spoiled)]
     assert torch.equal(*answers)
 
 
@@ -100,11 +96,11 @@ def test_digit_noise_replaces_digits_by_others():
         task={"digits": [1, 2, 3], "pool_size": 20},
         warm_start={"digit_noise": 0.1, "examples": 3000},
     )
-    noisy = examples(Task(config.task), config.warm_start)[1].numpy()
+    noisy = examples(make_task(config), config.warm_start).answer_N_A.numpy()
     clean_config = small_config(
         task={"digits": [1, 2, 3], "pool_size": 20}, warm_start={"examples": 3000}
     )
-    clean = examples(Task(clean_config.task), clean_config.warm_start)[1].numpy()
+    clean = examples(make_task(clean_config), clean_config.warm_start).answer_N_A.numpy()
     assert (noisy[:, -1] == EOS).all()
     assert all(decode(row).isdigit() and len(decode(row)) == 4 for row in noisy)
     changed = (noisy != clean)[:, :-1]
@@ -119,6 +115,10 @@ def test_digit_noise_replaces_digits_by_others():
 def test_stops_at_a_measured_success_rate_or_says_so(tmp_path):
     easy = made(config_of(tmp_path, target_success=0.0, check_every=10, check_problems=8))
     assert easy.steps == 10
+    assert easy.success * 8 == round(easy.success * 8), "of eight problems"
+    again = made(config_of(tmp_path, target_success=0.0, check_every=10, check_problems=8))
+    assert again.was_cached
+    assert again.success == easy.success
     with pytest.raises(TargetNotReachedError, match=r"target_success = 1.0 was not reached in 30"):
         made(config_of(tmp_path, target_success=1.0, check_every=10, check_problems=8))
 
@@ -128,14 +128,14 @@ def test_target_success_is_measured_on_problems_not_seen_in_training(tmp_path):
         task={"digits": [1, 2], "pool_size": 20},
         warm_start={"examples": 300, "check_problems": 256, "target_success": 0.0},
     )
-    task = Task(config.task)
-    prompt_N_L, _ = examples(task, config.warm_start)
+    task = make_task(config)
+    worked = examples(task, config.warm_start).prompts
 
     def problem(text):  # a+b and b+a are one problem
         return tuple(sorted(text.rstrip("=").split("+")))
 
-    seen = {problem(decode(row)) for row in prompt_N_L.tolist()}
-    held_out = {problem(text) for text in task.held_out.text_N}
+    seen = {problem(decode(worked.row(i).tolist())) for i in range(len(worked))}
+    held_out = {problem(text) for text in task.held_out.problems.text_N}
     fresh = {problem(text) for text in fresh_problems(task, config.warm_start).text_N}
     assert (len(seen), len(fresh)) == (300, 256)
     assert not fresh & (seen | held_out)
@@ -222,19 +222,19 @@ def test_a_stored_model_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch)
     assert after == ["cache"]
 
 
-def test_no_steps_is_the_untrained_model(tmp_path):
+def test_no_steps_is_the_new_model_of(tmp_path):
     config = config_of(tmp_path, steps=0)
     found = made(config)
     assert found.final_loss is None
-    assert torch.equal(state(found.model), state(untrained_model(config, Task(config.task))))
+    assert torch.equal(state(found.model), state(new_model_of(config, make_task(config))))
 
 
 def test_examples_are_right_without_noise():
     config = small_config(warm_start={"examples": 40})
-    task = Task(config.task)
-    prompt_N_L, answer_N_A = examples(task, config.warm_start)
+    task = make_task(config)
+    worked = examples(task, config.warm_start)
     expected = []
-    for row in prompt_N_L.tolist():
-        first, second = decode(row).rstrip("=").split("+")
+    for i in range(len(worked)):
+        first, second = decode(worked.prompts.row(i).tolist()).rstrip("=").split("+")
         expected.append(str(int(first) + int(second)).zfill(2)[::-1])
-    assert np.array_equal(answer_N_A.numpy(), encode_answers(expected))
+    assert np.array_equal(worked.answer_N_A.numpy(), encode_answers(expected))

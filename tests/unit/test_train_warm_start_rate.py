@@ -8,8 +8,8 @@ import pytest
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tests.train_cases import small_config
-from train.run import fix_numerics
-from train.tasks.arithmetic import Task
+from train.building import fix_numerics
+from train.tasks.making import make_task
 from train.warm_start import warm_start
 
 
@@ -26,7 +26,7 @@ def test_both_rates_fall_linearly_towards_a_tenth(tmp_path):
     fix_numerics(config)
     hook = register_optimizer_step_pre_hook(record)
     try:
-        warm_start(config, Task(config.task))
+        warm_start(config, make_task(config))
     finally:
         hook.remove()
     # 1 - 0.9 k / 6 at k = 0, 1, ... 5 steps done: the tenth itself would be reached at k = 6
