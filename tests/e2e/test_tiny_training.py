@@ -12,12 +12,15 @@ from rich.console import Console
 import cures
 from cures.storage import read_json, read_jsonl
 from train.__main__ import main
+from train.building import load_run
 from train.config_file import load
+from train.engines.native import NativeEngine
 from train.evaluation import held_out_success
 from train.progress import TrainingProgress
-from train.run import load_run, train
-from train.tasks.arithmetic import Task
+from train.run import train
+from train.tasks.making import make_task
 from train.warm_start import warm_start
+from train.world import World
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.toml"
 HELD_OUT = ["task.held_out_size=400", "evaluation.samples=16", "evaluation.every=4096"]
@@ -45,9 +48,12 @@ def trained(tmp_path_factory, cache):
 def gain_z(folder):
     """Gain in held-out success over the warm start, in paired standard errors over problems."""
     config, task, host = load_run(folder)
-    before_model = warm_start(config, task).model
-    before = held_out_success(before_model, task, config.evaluation, config.rollout)
-    after = held_out_success(host.model, task, config.evaluation, config.rollout)
+    engine = NativeEngine(warm_start(config, task).model)
+    engine.load_weights(engine.model.state_dict().items(), 0)
+    before = held_out_success(engine, task, config.evaluation, version=0, world=World())
+    after = held_out_success(
+        host.engine, task, config.evaluation, version=host.updates, world=World()
+    )
     gain = after - before
     return gain.mean() / (gain.std(ddof=1) / np.sqrt(gain.size))
 
@@ -185,7 +191,7 @@ def test_every_arm_is_evaluated_on_one_grid(name, tmp_path, cache):
 def test_the_warm_start_is_made_once(trained, cache):
     config = trained[1]
     assert len(list(cache.iterdir())) == 1
-    assert warm_start(config, Task(config.task)).was_cached
+    assert warm_start(config, make_task(config)).was_cached
 
 
 @pytest.mark.parametrize("name", cures.list_schedulers())

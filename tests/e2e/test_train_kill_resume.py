@@ -14,8 +14,8 @@ import pytest
 
 from cures.storage import read_json
 from tests.train_cases import assert_same_results, latest_checkpoint
+from train import learner
 from train.__main__ import main
-from train.learner import Learner
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -133,12 +133,12 @@ def test_killed_and_resumed_equals_left_alone(
 
 def diverging_after(monkeypatch, rollouts, learning_rate):
     """From so many rollouts on every step has this learning rate, which no configuration may have."""
-    usual = Learner.learning_rate
+    usual = learner.learning_rate
 
-    def replaced(self, generated, step_scale=1.0):
-        return learning_rate if generated > rollouts else usual(self, generated, step_scale)
+    def replaced(config, progress):
+        return learning_rate if progress * 2560 > rollouts else usual(config, progress)
 
-    monkeypatch.setattr(Learner, "learning_rate", replaced)
+    monkeypatch.setattr(learner, "learning_rate", replaced)
 
 
 @pytest.mark.parametrize(
