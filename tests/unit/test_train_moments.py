@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train_cases import plan_of, small_host, with_rewards
+from tests.train_cases import plan_of, sequences_of, small_host, with_rewards
 from train import gradient_moments as module
 from train.gradient_moments import gradient_moments, moments_of_gram, score_gram
-from train.policy import completion_log_policy, token_log_prob, token_mask
 from train.rollouts import Rollouts
 from train.tasks.characters import EOS, PAD
 
@@ -26,7 +25,7 @@ def case(request):
     plan = plan_of([5, 1, 2, 4])
     host.rollout(plan)
     rollouts = with_lengths(with_rewards(host.pending, [float(r) for r in REWARD]))
-    scores = [head_score(host, rollouts.take(torch.tensor([i])), request.param) for i in range(12)]
+    scores = [head_score(host, rollouts.take(torch.tensor([i]))) for i in range(12)]
     return host, plan, rollouts, np.stack(scores)
 
 
@@ -41,26 +40,21 @@ def with_lengths(rollouts):
     return Rollouts(**columns)
 
 
-def head_score(host, rollout, decode_temperature):
+def head_score(host, rollout):
     """Gradient of the log-probability of one rollout by one backward pass through the model."""
     host.model.zero_grad()
-    policy = completion_log_policy(
-        host.model, host.prompt_N_L[rollout.prompt_R], rollout.token_R_T, decode_temperature
-    )
-    mask = token_mask(rollout.length_R, rollout.token_R_T.shape[1])
-    (token_log_prob(policy, rollout.token_R_T) * mask).sum().backward()
+    host.policy(sequences_of(host, rollout)).log_prob_F.sum().backward()
     return host.model.lm_head.weight.grad.double().flatten().numpy().copy()
 
 
 def found_moments(case):
     host, plan, rollouts, _ = case
     return gradient_moments(
-        host.model,
-        host.prompt_N_L[rollouts.prompt_R],
+        host.policy,
+        host.task.pool.prompts.take(rollouts.prompt_R.numpy()),
         rollouts,
         plan.group_B,
-        decode_temperature=host.config.rollout.decode_temperature,
-        micro_batch=5,
+        pass_tokens=30,
     )
 
 
