@@ -34,7 +34,9 @@ def with_lengths(rollouts):
     columns = rollouts.as_dict()
     length_R = torch.arange(len(rollouts)) % 3 + 1
     position = torch.arange(3)
-    token_R_T = columns["token_R_T"].masked_fill(position == length_R[:, None] - 1, EOS)
+    # what had ended before goes on with some digit: nothing follows an end, and no policy says PAD
+    going = columns["token_R_T"].masked_fill(columns["token_R_T"] < 3, 5)
+    token_R_T = going.masked_fill(position == length_R[:, None] - 1, EOS)
     columns["token_R_T"] = token_R_T.masked_fill(position >= length_R[:, None], PAD)
     columns["length_R"] = length_R
     return Rollouts(**columns)
