@@ -16,6 +16,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 from figures import (  # noqa: E402
     calibration_study,
     learning_curves,
+    lm_runs,
     page,
     paper_runs,
     quota_by_success_rate,
@@ -29,6 +30,7 @@ from sim.picture import save  # noqa: E402
 
 TRAINED = {"learning_curves": learning_curves, "quota_by_success_rate": quota_by_success_rate}
 RUNS, QUICK_RUNS, TRAINED_RUNS = Path("runs/paper"), Path("runs/paper-quick"), Path("runs/tiny_lm")
+LM_RUNS, QUICK_LM_RUNS = Path("runs/lm"), Path("runs/lm-quick")
 OUT, PAGE = Path("docs/figures"), Path("docs/results/figures.md")
 
 
@@ -60,6 +62,10 @@ def _run(options: argparse.Namespace) -> None:
         size = paper_runs.QUICK if options.quick else paper_runs.FULL
         root = options.runs or (QUICK_RUNS if options.quick else RUNS)
         make_runs(root, size, names=options.only, jobs=options.jobs)
+    elif command == "lm_runs":
+        size = lm_runs.QUICK if options.quick else lm_runs.FULL
+        root = options.runs or (QUICK_LM_RUNS if options.quick else LM_RUNS)
+        lm_runs.make_runs(root, size, names=options.only, jobs=options.jobs)
     elif command == "all":
         _draw_all(options)
     elif command == "results":
@@ -128,13 +134,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    run = commands.add_parser("runs", help="make (or go on with) the simulator runs of the figures")
-    run.add_argument("--runs", type=Path, help=f"folder of the run folders ({RUNS})")
-    run.add_argument("--jobs", type=int, default=2, help="worker processes (2)")
-    run.add_argument("--only", nargs="+", metavar="NAME", help="these comparisons alone")
-    run.add_argument(
-        "--quick", action="store_true", help=f"seconds instead of minutes, in {QUICK_RUNS}"
-    )
+    for name, what, folder, quick in (
+        ("runs", "simulator", RUNS, QUICK_RUNS),
+        ("lm_runs", "language-model", LM_RUNS, QUICK_LM_RUNS),
+    ):
+        run = commands.add_parser(name, help=f"make (or go on with) the {what} runs of the figures")
+        run.add_argument("--runs", type=Path, help=f"folder of the run folders ({folder})")
+        run.add_argument("--jobs", type=int, default=2, help="worker processes (2)")
+        run.add_argument("--only", nargs="+", metavar="NAME", help="these comparisons alone")
+        run.add_argument(
+            "--quick", action="store_true", help=f"seconds instead of minutes, in {quick}"
+        )
 
 
 def _add_drawing(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
