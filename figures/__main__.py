@@ -23,14 +23,14 @@ from figures import (  # noqa: E402
     results,
     tiny_lm,
 )
-from figures.catalogue import BY_NAME, ENTRIES, Entry, folders_of, render  # noqa: E402
+from figures.catalogue import BY_NAME, ENTRIES, SOURCES, Entry, folders_of, render  # noqa: E402
 from figures.demo import demo  # noqa: E402
 from figures.making import make_runs  # noqa: E402
 from sim.picture import save  # noqa: E402
 
 TRAINED = {"learning_curves": learning_curves, "quota_by_success_rate": quota_by_success_rate}
-RUNS, QUICK_RUNS, TRAINED_RUNS = Path("runs/paper"), Path("runs/paper-quick"), Path("runs/tiny_lm")
-LM_RUNS, QUICK_LM_RUNS = Path("runs/lm"), Path("runs/lm-quick")
+RUNS, LM_RUNS = SOURCES["paper"].folder, SOURCES["lm"].folder
+QUICK_RUNS, QUICK_LM_RUNS = Path("runs/paper-quick"), Path("runs/lm-quick")
 OUT, PAGE = Path("docs/figures"), Path("docs/results/figures.md")
 
 
@@ -97,22 +97,24 @@ def _run(options: argparse.Namespace) -> None:
 def _draw_all(options: argparse.Namespace) -> None:
     """Every figure and the page; those of the language model where its runs are."""
     for entry in ENTRIES:
-        root = options.lm_runs if entry.is_trained else options.runs
         try:
-            _show(_draw(entry, root, options.out))
+            _show(_draw(entry, getattr(options, _attribute(entry.source)), options.out))
         except ValueError as error:
-            if not entry.is_trained:
+            if entry.source == "paper":
                 raise
-            # the language model's runs take an hour: whoever has none still gets the others
+            # the language model's runs take half an hour: whoever has none still gets the others
             print(f"{entry.name}: left as it is ({error})")
     page.write(options.out, options.runs, options.page)
     print(options.page)
 
 
+def _attribute(source: str) -> str:
+    return SOURCES[source].option.lstrip("-").replace("-", "_")
+
+
 def _draw(entry: Entry, root: Path, out: Path) -> list[Path]:
-    default = TRAINED_RUNS if entry.is_trained else RUNS
     command = f"python -m figures {entry.name}"
-    if entry.runs and root != default:
+    if entry.runs and root != SOURCES[entry.source].folder:
         command += f" --runs {root.as_posix()}"
     return render(entry, folders_of(entry, root), out, command)
 
@@ -150,14 +152,15 @@ def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_drawing(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     everything = commands.add_parser("all", help="draw every figure and write the page")
     everything.add_argument("--page", type=Path, default=PAGE, help=f"({PAGE})")
-    everything.add_argument("--lm-runs", type=Path, default=TRAINED_RUNS, help=f"({TRAINED_RUNS})")
-    drawing = {"all": everything}
+    everything.add_argument("--out", type=Path, default=OUT, help=f"folder of the pictures ({OUT})")
+    for source in SOURCES.values():
+        everything.add_argument(
+            source.option, type=Path, default=source.folder, help=f"({source.folder})"
+        )
     for entry in ENTRIES:
-        drawing[entry.name] = commands.add_parser(entry.name, help=entry.title)
-    for name, one in drawing.items():
-        is_trained = name != "all" and BY_NAME[name].is_trained
-        default = TRAINED_RUNS if is_trained else RUNS
-        one.add_argument("--runs", type=Path, default=default, help=f"({default})")
+        one = commands.add_parser(entry.name, help=entry.title)
+        folder = SOURCES[entry.source].folder
+        one.add_argument("--runs", type=Path, default=folder, help=f"({folder})")
         one.add_argument("--out", type=Path, default=OUT, help=f"folder of the pictures ({OUT})")
 
 

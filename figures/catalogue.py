@@ -35,6 +35,32 @@ Arrays = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Runs that one command makes.
+
+    Attributes
+    ----------
+    folder : Path
+        Where they lie unless told otherwise.
+    command : str
+        Of ``python -m figures``.
+    option : str
+        That names another folder, of ``python -m figures all``.
+    """
+
+    folder: Path
+    command: str
+    option: str
+
+
+SOURCES = {
+    "paper": Source(Path("runs/paper"), "runs", "--runs"),
+    "tiny_lm": Source(Path("runs/tiny_lm"), "tiny_lm", "--tiny-lm-runs"),
+    "lm": Source(Path("runs/lm"), "lm_runs", "--lm-runs"),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A figure.
 
@@ -45,8 +71,8 @@ class Entry:
     title : str
     runs : tuple of str
         Patterns of the run folders below the root; each must match.
-    is_trained : bool
-        Whether the folders are those of ``python -m train run``, not of ``sim compare``.
+    source : str
+        Which of :data:`SOURCES` they lie in.
     compute, draw, caption, finding : callable
         Folders -> arrays -> figure, what it shows, what came out.
     """
@@ -58,7 +84,7 @@ class Entry:
     draw: Callable[[Arrays], Figure]
     caption: Callable[[Arrays], str]
     finding: Callable[[Arrays], str]
-    is_trained: bool = False
+    source: str = "paper"
 
     @classmethod
     def of(cls, name: str, title: str, module: ModuleType, *runs: str) -> Entry:
@@ -138,7 +164,7 @@ ENTRIES = (
         learning_curves.draw,
         language_model.curves_caption,
         language_model.curves_finding,
-        is_trained=True,
+        source="tiny_lm",
     ),
     Entry(
         "lm-rates",
@@ -148,7 +174,7 @@ ENTRIES = (
         estimated_rates.draw,
         estimated_rates.caption,
         estimated_rates.finding,
-        is_trained=True,
+        source="tiny_lm",
     ),
     Entry(
         "lm-quota",
@@ -158,7 +184,7 @@ ENTRIES = (
         quota_by_success_rate.draw,
         language_model.quota_caption,
         language_model.quota_finding,
-        is_trained=True,
+        source="tiny_lm",
     ),
     Entry(
         "lm-norms",
@@ -168,7 +194,37 @@ ENTRIES = (
         gradient_norms.draw,
         gradient_norms.caption,
         gradient_norms.finding,
-        is_trained=True,
+        source="tiny_lm",
+    ),
+    Entry(
+        "lm-grid",
+        "Tiny language model: N' and n",
+        ("grid-n*",),
+        language_model.grid,
+        pilots_and_group_size.draw,
+        language_model.grid_caption,
+        pilots_and_group_size.finding,
+        source="lm",
+    ),
+    Entry(
+        "lm-best",
+        "Tiny language model: updates and rollouts to the baseline's best",
+        ("best", "best-dev"),
+        language_model.best,
+        reaching_the_best.draw,
+        language_model.best_caption,
+        reaching_the_best.finding,
+        source="lm",
+    ),
+    Entry(
+        "lm-quota-iterations",
+        "Tiny language model: quota against success rate, by iteration",
+        ("trace",),
+        language_model.quota,
+        quota_by_iteration.draw,
+        language_model.quota_iterations_caption,
+        quota_by_iteration.finding,
+        source="lm",
     ),
 )
 BY_NAME = {entry.name: entry for entry in ENTRIES}
@@ -186,7 +242,7 @@ def folders_of(entry: Entry, root: Path) -> list[Path]:
     for pattern in entry.runs:
         found = sorted(path for path in root.glob(pattern) if path.is_dir())
         if not found:
-            command = "tiny_lm" if entry.is_trained else "runs"
+            command = SOURCES[entry.source].command
             legal = f"with run folders {pattern} for {entry.name} (python -m figures {command})"
             fail("figures", str(root), legal, "none")
         folders += [path for path in found if path not in folders]

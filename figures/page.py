@@ -29,13 +29,13 @@ tasks and sizes are others. Each says what the paper's figure shows and what cam
 - Beside each picture lie a PDF and a JSON file with the settings of every run behind it.
 
 `make figures` makes the simulator's runs that are missing and draws everything; single steps are
-`python -m figures runs` and `python -m figures NAME`. The language model's runs take longer and are made
-on their own; those below by
+`python -m figures runs` and `python -m figures NAME`. The language model's runs are made on their own,
+in half an hour of two cores each:
 
 ```sh
-python -m figures tiny_lm --runs runs/tiny_lm_two_seeds --arms uniform cures gvm --seeds 2 \\
-    --page runs/tiny_lm_two_seeds/page.md --picture runs/tiny_lm_two_seeds/curves.png
-python -m figures all --lm-runs runs/tiny_lm_two_seeds
+python -m figures tiny_lm   # seven methods, six seeds: curves, rates, quotas, norms
+python -m figures lm_runs   # N' x n, the way to the baseline's best, quotas by iteration
+python -m figures all
 ```
 """
 TABLE = "## Table 1 of the paper beside ours"
@@ -69,7 +69,7 @@ def section(record: dict[str, Any], folder: str) -> str:
     """One figure: picture, caption, finding, command and commits."""
     name = record["figure"]
     made_at = sorted({run["made_at"] for run in record["runs"]})
-    folders = ", ".join(f"`{run['folder']}`" for run in record["runs"])
+    folders = ", ".join(f"`{folder}`" for folder in _short(record["runs"]))
     runs = f" Runs: {folders}, made at `{'`, `'.join(made_at)}`." if record["runs"] else ""
     return (
         f"## {record['title']}\n\n![{record['title']}]({folder}/{name}.png)\n\n"
@@ -77,6 +77,15 @@ def section(record: dict[str, Any], folder: str) -> str:
         f"`{record['command']}`, commit `{record['drawn_at']}`; [PDF]({folder}/{name}.pdf), "
         f"[settings]({folder}/{name}.json).{runs}\n"
     )
+
+
+def _short(runs: list[dict[str, Any]]) -> list[str]:
+    """Folders of the runs; a folder of many runs stands for them."""
+    folders = [run["folder"] for run in runs]
+    parents = [os.path.dirname(folder) for folder in folders]
+    is_many = [os.path.basename(folder).find("-seed") > 0 for folder in folders]
+    shown = [p if many else f for f, p, many in zip(folders, parents, is_many, strict=True)]
+    return list(dict.fromkeys(shown))
 
 
 def table_section(runs: Path, results: Path) -> str:

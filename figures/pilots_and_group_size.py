@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cures.checks import fail
-from figures.sim_folders import Comparison, by_label
+from figures.sim_folders import AnyComparison, labelled, read
 from figures.style import (
     POOLS,
     band,
@@ -43,7 +44,18 @@ def compute(folders: list[Path]) -> dict[str, Any]:
         ``population``; ``n{n}`` -> ``generated_E``, and per arm (``uniform``, ``pilots{N'}``)
         ``held_out_S_E`` on the grid and ``held_out_S_U`` by update.
     """
-    comparisons = by_label(folders, lambda c: f"n{c.config['group_size']}", "pilots_and_group_size")
+    return arrays_of([read(folder) for folder in folders])
+
+
+def arrays_of(found: Sequence[AnyComparison]) -> dict[str, Any]:
+    """The same of comparisons that are read already.
+
+    Raises
+    ------
+    ValueError
+        If two have one n, or the pools differ.
+    """
+    comparisons = labelled(found, lambda c: f"n{c.config['group_size']}", "pilots_and_group_size")
     pools = {comparison.config["population"] for comparison in comparisons.values()}
     if len(pools) != 1:
         fail("pilots_and_group_size", "folders", "of one population", sorted(pools))
@@ -59,7 +71,7 @@ def compute(folders: list[Path]) -> dict[str, Any]:
     return arrays
 
 
-def _name(comparison: Comparison, arm: str) -> str:
+def _name(comparison: AnyComparison, arm: str) -> str:
     pilots = comparison.options(arm).get("pilots")
     return arm if pilots is None else f"pilots{pilots}"
 

@@ -25,7 +25,11 @@ def commit(where: Path = Path(__file__).parent) -> str:
 
 
 def runs_record(folders: list[Path]) -> dict[str, Any]:
-    """Settings that all runs have alike, once; per run its folder, its commit and its own settings."""
+    """Settings that all runs have alike, once; per run its folder, its commit and its own settings.
+
+    A folder without settings of its own is a folder of runs.
+    """
+    folders = [run for folder in folders for run in _runs_of(folder)]
     configs = [_shortened(read_json(folder / "config.json")) for folder in folders]
     common = shared(configs)
     runs = [
@@ -35,10 +39,17 @@ def runs_record(folders: list[Path]) -> dict[str, Any]:
     return {"settings": common, "runs": runs}
 
 
+def _runs_of(folder: Path) -> list[Path]:
+    if (folder / "config.json").exists():
+        return [folder]
+    return sorted(path for path in folder.iterdir() if (path / "config.json").exists())
+
+
 def _origin(folder: Path) -> dict[str, str]:
     """Folder of a run, and the commit that made it."""
-    made_by = folder.parent / "made_by.json"
-    made_at = read_json(made_by) if made_by.exists() else {}
+    records = [parent / "made_by.json" for parent in (folder.parent, folder.parent.parent)]
+    made_by = next((record for record in records if record.exists()), None)
+    made_at = {} if made_by is None else read_json(made_by)
     return {
         "folder": folder.as_posix(),
         "made_at": made_at.get(folder.name, made_at.get("commit", "unknown")),

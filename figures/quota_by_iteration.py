@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cures.checks import FloatArray, fail
-from figures.sim_folders import read
+from figures.sim_folders import AnyComparison, read
 from figures.style import POOLS, light_grid, page_figure, sentence, styled
 from sim.picture import arm_styles
 
@@ -43,7 +43,11 @@ def compute(folders: list[Path]) -> dict[str, Any]:
     """
     if len(folders) != 1:
         fail("quota_by_iteration", "folders", "one comparison", [str(f) for f in folders])
-    comparison = read(folders[0])
+    return arrays_of(read(folders[0]))
+
+
+def arrays_of(comparison: AnyComparison) -> dict[str, Any]:
+    """The same of a comparison that is read already."""
     arrays: dict[str, Any] = {
         "population": comparison.config["population"],
         "seeds": comparison.seeds,

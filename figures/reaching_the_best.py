@@ -20,7 +20,7 @@ from scipy.optimize import isotonic_regression
 
 from cures.checks import FloatArray, fail
 from cures.comparison import rollouts_to_target, speed_up
-from figures.sim_folders import REFERENCE, Comparison, FloatMatrix, by_label
+from figures.sim_folders import REFERENCE, AnyComparison, FloatMatrix, by_label
 from figures.style import (
     ESTIMATORS,
     OPTIMISERS,
@@ -76,24 +76,32 @@ def compute(folders: list[Path]) -> dict[str, Any]:
         fail("reaching_the_best", "folders", "of one population", sorted(pools))
     arrays: dict[str, Any] = {"population": pools.pop()}
     for estimator, comparison in comparisons.items():
-        arrays[estimator] = _panel(comparison)
+        targets = comparison.result["arms"][REFERENCE]["targets"]
+        gain = [target["gain"] for target in targets if target["fraction"] == FRACTION]
+        arrays[estimator] = panel_of(comparison, gain[0] if gain else None)
     return arrays
 
 
-def _panel(comparison: Comparison) -> dict[str, Any]:
+def panel_of(comparison: AnyComparison, gain: float | None) -> dict[str, Any]:
+    """Curves and ratios of one comparison with the arms :data:`SHOWN`.
+
+    Parameters
+    ----------
+    comparison : AnyComparison
+    gain : float, optional
+        Held-out success above the start that was fixed beforehand; None: no such level.
+    """
     panel: dict[str, Any] = {"optimiser": OPTIMISERS[comparison.config["optimiser"]]}
     for arm in SHOWN:
         panel["generated_E"], on_grid = comparison.curve(arm)
         panel[arm] = {"held_out_S_E": on_grid, "held_out_S_U": comparison.by_update(arm)}
-    targets = comparison.result["arms"][REFERENCE]["targets"]
-    gain = [target["gain"] for target in targets if target["fraction"] == FRACTION]
     panel["ratio"], panel["level"] = {}, {}
     for axis in AXES:
         key = "held_out_S_U" if axis == "updates" else "held_out_S_E"
         reference = panel[REFERENCE][key]
         level = {"best": smoothed_best(reference)}
-        if gain:
-            level["80 %"] = reference[:, 0] + gain[0]
+        if gain is not None:
+            level["80 %"] = reference[:, 0] + gain
         panel["level"][axis] = level
         panel["ratio"][axis] = {
             name: {

@@ -62,7 +62,7 @@ def by_arm(folders: list[Path]) -> dict[str, list[dict[str, Any]]]:
     for arm, runs in arms.items():
         runs.sort(key=lambda run: run["config"]["run"]["seed"])
         for run in runs:
-            _check_same(_comparable(first["config"]), _comparable(run["config"]), arm)
+            check_comparable(first["config"], run["config"], arm)
             _check_same(runs[0]["config"]["scheduler"], run["config"]["scheduler"], arm)
         seeds = [run["config"]["run"]["seed"] for run in runs]
         expected = sorted(run["config"]["run"]["seed"] for run in next(iter(arms.values())))
@@ -71,6 +71,17 @@ def by_arm(folders: list[Path]) -> dict[str, list[dict[str, Any]]]:
                 "figures", f"seeds of {arm}", f"{expected}, each once, as in the other arms", seeds
             )
     return dict(sorted(arms.items(), key=lambda item: (item[0] != "uniform", item[0])))
+
+
+def check_comparable(expected: dict[str, Any], found: dict[str, Any], arm: str) -> None:
+    """Refuse two runs whose configurations differ in more than scheduler and seeds.
+
+    Raises
+    ------
+    ValueError
+        Naming the section that differs.
+    """
+    _check_same(_comparable(expected), _comparable(found), arm)
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,46 @@ CONFIG = (
     "arms", "options", "population", "estimator", "optimiser", "seeds", "rollouts", "batch_size",
     "group_size",
 )  # fmt: skip
+
+
+class AnyComparison(Protocol):
+    """What a figure needs of a comparison, simulated or of a language model."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        ...
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Settings by name."""
+        ...
+
+    @property
+    def arms(self) -> list[str]:
+        """Compared arms."""
+        ...
+
+    @property
+    def seeds(self) -> int:
+        """Paired seeds of every arm."""
+        ...
+
+    def options(self, arm: str) -> dict[str, Any]:
+        """Of the arm's scheduler."""
+        ...
+
+    def curve(self, arm: str) -> tuple[FloatArray, FloatMatrix]:
+        """Grid of generated rollouts (E,) and held-out success on it (S, E)."""
+        ...
+
+    def by_update(self, arm: str) -> FloatMatrix:
+        """Held-out success after 0, 1, 2 ... updates, (S, U)."""
+        ...
+
+    def outcomes(self, arm: str) -> list[list[dict[str, Any]]]:
+        """Rows of ``outcomes.jsonl`` per seed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +185,35 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray[Any,
     return flat
 
 
+One = TypeVar("One", bound=AnyComparison)
+
+
 def by_label(
     folders: Iterable[Path], key: Callable[[Comparison], str], where: str
 ) -> dict[str, Comparison]:
-    """Comparisons by a label that must be unique among them.
+    """Comparisons of folders by a label that must be unique among them.
 
     Raises
     ------
     ValueError
         If two folders have the same label.
     """
-    found: dict[str, Comparison] = {}
-    for folder in folders:
-        comparison = read(folder)
+    return labelled([read(folder) for folder in folders], key, where)
+
+
+def labelled(comparisons: Iterable[One], key: Callable[[One], str], where: str) -> dict[str, One]:
+    """Comparisons by a label that must be unique among them.
+
+    Raises
+    ------
+    ValueError
+        If two have the same label.
+    """
+    found: dict[str, One] = {}
+    for comparison in comparisons:
         label = key(comparison)
         if label in found:
-            fail(where, "run folders", f"one of {label}", [str(found[label].folder), str(folder)])
+            pair = [str(found[label].folder), str(comparison.folder)]
+            fail(where, "run folders", f"one of {label}", pair)
         found[label] = comparison
     return found

@@ -18,6 +18,7 @@ from figures import (
     against_gvm,
     estimated_rates,
     gradient_norms,
+    lm_runs,
     making,
     measured_table,
     method_shapes,
@@ -422,14 +423,20 @@ def test_pages_are_read_and_other_formats_refused(tmp_path):
 # -- the runs ---------------------------------------------------------------------------------------
 
 
-def test_every_figure_finds_its_runs_among_those_that_are_made(tmp_path):
-    for name in paper_runs.comparisons(paper_runs.FULL):
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("paper", paper_runs.comparisons(paper_runs.FULL)),
+        ("lm", lm_runs.comparisons(lm_runs.FULL)),
+    ],
+)
+def test_every_figure_finds_its_runs_among_those_that_are_made(source, names, tmp_path):
+    for name in names:
         (tmp_path / name).mkdir()
-    for entry in ENTRIES:
-        if not entry.is_trained:
-            folders = folders_of(entry, tmp_path)
-            assert len(folders) >= len(entry.runs)
-    used = {f for e in ENTRIES if not e.is_trained for f in folders_of(e, tmp_path)}
+    entries = [entry for entry in ENTRIES if entry.source == source]
+    for entry in entries:
+        assert len(folders_of(entry, tmp_path)) >= len(entry.runs)
+    used = {folder for entry in entries for folder in folders_of(entry, tmp_path)}
     assert used == set(tmp_path.iterdir())  # and nothing is run for no figure
     assert len(BY_NAME) == len(ENTRIES)
 
