@@ -32,18 +32,26 @@ def prepare(settings: Settings, root: Path) -> None:
         If a scheduler refuses its options, or the folder holds another comparison (one with fewer
         seeds but otherwise equal settings grows).
     """
-    refuse_foreign("compare", "out", root, marker="config.json", what="a run folder")
+    check_folder(settings, root)
     for arm in settings.arms:
         build(settings, ArmTask(arm, 0, False))
-    path = root / "config.json"
-    if path.exists():
-        stored = read_json(path)
-        check_same(settings, stored, root)
-        if stored["seeds"] != settings.seeds:
-            write_json(path, settings.as_json())
-        return
     root.mkdir(parents=True, exist_ok=True)
-    write_json(path, settings.as_json())
+    path = root / "config.json"
+    if not path.exists() or read_json(path)["seeds"] != settings.seeds:
+        write_json(path, settings.as_json())
+
+
+def check_folder(settings: Settings, root: Path) -> None:
+    """Refuse a folder that is not, and cannot become, that of these settings; nothing is touched.
+
+    Raises
+    ------
+    ValueError
+        See :func:`prepare`.
+    """
+    refuse_foreign("compare", "out", root, marker="config.json", what="a run folder")
+    if (root / "config.json").exists():
+        check_same(settings, read_json(root / "config.json"), root)
 
 
 def check_means(jobs: int, checkpoint_every_s: float) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from cures.checks import fail
 from cures.storage import read_json, write_json
 from sim.arm import ArmTask, build
+from sim.compare import check_folder
 from sim.run_folder import refuse_foreign
 from sim.settings import REFERENCE, Settings
 
@@ -48,14 +49,17 @@ def cells_of(settings: Sequence[Settings]) -> Cells:
 
 
 def prepare_grid(cells: Cells, root: Path) -> None:
-    """Check every cell's options before the first one runs, and claim the folder.
+    """Check every cell's options and folder before the first one runs, and claim the folder.
 
     Raises
     ------
     ValueError
-        If a scheduler refuses its options in some cell, or the folder holds something else.
+        If a scheduler refuses its options in some cell, or the folder, or that of a cell, holds
+        something else.
     """
     refuse_foreign("compare", "out", root, marker="grid.json", what="a folder of cells")
+    for name, settings in cells.items():
+        check_folder(settings, root / name)
     first_of = {settings.population: settings for settings in reversed(cells.values())}
     for settings in first_of.values():  # what a scheduler refuses does not hang on the estimator
         for arm in settings.arms:

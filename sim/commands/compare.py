@@ -245,6 +245,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _run_grid(cells: Cells, root: Path, arguments: argparse.Namespace, console: Console) -> None:
     """Cell after cell, then the table over all; a cell that is done already is only read."""
+    if arguments.until_decided:  # cells may have grown
+        cells = {
+            name: replace(settings, seeds=first_look(settings, root / name))
+            for name, settings in cells.items()
+        }
     prepare_grid(cells, root)
     comparisons = {}
     for number, (name, settings) in enumerate(cells.items(), start=1):

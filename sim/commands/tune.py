@@ -15,7 +15,7 @@ from cures.advantage import AGGREGATIONS, ESTIMATORS
 from cures.schedulers import list_schedulers, scheduler_settings
 from sim.optimiser import OPTIMISERS
 from sim.populations import POLICIES, POPULATIONS
-from sim.run_folder import refuse_file
+from sim.run_folder import refuse_unwritable
 from sim.settings import REFERENCE, Settings
 from sim.tuning.knobs import GROUP_SIZES, TABLE
 from sim.tuning.protocol import Study
@@ -188,7 +188,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     out = arguments.out or folder / "tuned.toml"
     if out.is_dir():
         raise ValueError(f"tune: out must be a file, got the folder {out}")
-    refuse_file("tune", "folder of out", out.parent)
+    refuse_unwritable("tune", "folder of out", out.parent)
     report = _tune_with_progress(study, folder, arguments, console)
     pictures = draw_study(folder)
     write_toml(out, study, report, _command(arguments))

@@ -23,7 +23,7 @@ wrong formula or setting, which the band must reject. Status 1 if any check fail
 
 The run folder gets validate.json, one figure per family, and the arrays behind them. The same
 command goes on where an interrupted one stopped; a check is run again when the source of cures,
-theory or the simulator's policies has changed since.
+theory or the simulator's policies has changed since, or when its files are damaged, which is said.
 """
 EPILOG = "families (--only):\n" + "\n".join(f"  {k:<20}{v}" for k, v in FAMILIES.items())
 EPILOG += """
@@ -92,8 +92,10 @@ def _with_progress(
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("checks", total=sum(len(checks_of(f)) for f in families))
 
-        def on_check(row: dict[str, Any], is_old: bool) -> None:
+        def on_check(row: dict[str, Any], origin: str) -> None:
             words = f"{row['family']}/{row['name']}"
-            progress.update(bar, advance=1, description=f"{words} (kept)" if is_old else words)
+            if origin == "damaged":
+                console.print(f"{words}: kept files damaged, computed again", soft_wrap=True)
+            progress.update(bar, advance=1, description=f"{words} ({origin})")
 
         return validate(settings, families, root, on_check=on_check)

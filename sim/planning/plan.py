@@ -22,7 +22,7 @@ from sim.planning.schedule import Run, run_of_rollouts, run_of_updates
 from sim.planning.settings import PlanSettings
 from sim.population_file import read_population
 from sim.populations import NATURAL, POPULATIONS, make_population
-from sim.run_folder import refuse_file
+from sim.run_folder import refuse_unwritable
 from sim.settings import is_told_true_rates, split_arm
 
 BASES = ("updates", "rollouts")
@@ -174,7 +174,7 @@ def check_folder(folder: Path) -> None:
     ValueError
         If ``folder`` is a file, lies under one, or holds anything but :data:`FILES`.
     """
-    refuse_file("plan", "out", folder)
+    refuse_unwritable("plan", "out", folder)
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     foreign = sorted(name for name in names if name not in FILES and not name.startswith("."))
     if foreign:

@@ -28,6 +28,14 @@ def show(summary: dict[str, Any], figures: dict[str, str], root: Path, console: 
         "its band widened for their number.",
         style="dim",
     )
+    damaged = summary["damaged"]
+    if damaged:
+        console.print(
+            f"{len(damaged)} of {len(rows)} results kept from before were damaged and have been "
+            f"computed again: {', '.join(damaged)}",
+            style="yellow",
+            soft_wrap=True,
+        )
     failed = [row for row in rows if not row["passes"]]
     for row in failed:
         console.print(_complaint(row), style="red", markup=False, soft_wrap=True)

@@ -3,7 +3,8 @@
 ``config.json`` holds the settings; ``checks/FAMILY/NAME.json`` and ``.npz`` what came of a check and the
 arrays behind its figure; ``validate.json`` everything at once. A check is kept when the command is
 started again, as long as the source of ``cures``, ``theory`` and the policies is what it was: a verdict
-on other code would say nothing.
+on other code would say nothing. One whose files are damaged is run again, and ``validate.json`` names it:
+they are a cache, not data. What is damaged of the settings is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +33,16 @@ DRAWS, QUICK, FEWEST = 500_000, 50_000, 20_000
 MOST = 10**9
 SIMULATOR = ("item_response", "moments", "policy", "skills", "tabular")  # what is measured of sim
 Row = dict[str, Any]
+NUMBERS = ("value", "low", "high", "control", "measured", "expected")
+ROW: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("family", "name", "what", "statistic", "where", "control_is"), str),
+    **dict.fromkeys(("is_random", "is_control_rejected", "passes"), bool),
+    **dict.fromkeys(NUMBERS, (int, float, NoneType)),
+    "claims": list,
+}
+"""Keys of a row, and what JSON makes of their values."""
+Origin = Literal["new", "kept", "damaged"]
+"""Of a result: computed; found; computed because what was found is damaged, and a cache is no data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +94,7 @@ def source_of_truth() -> str:
 
 def row_of(family: str, check: Check, result: Result) -> Row:
     """A finished check as JSON."""
-    numbers = {
-        key: getattr(result, key)
-        for key in ("value", "low", "high", "control", "measured", "expected")
-    }
+    numbers = {key: getattr(result, key) for key in NUMBERS}
     return {
         "family": family,
         "name": check.name,
@@ -125,24 +134,43 @@ def prepare(settings: ValidationSettings, root: Path) -> None:
 
 def run_checks(
     settings: ValidationSettings, families: Sequence[str], root: Path
-) -> Iterator[tuple[Row, bool]]:
-    """Results in order, each with whether it had been there already."""
+) -> Iterator[tuple[Row, Origin]]:
+    """Results in order, each with where it comes from."""
     source = source_of_truth()
     for family in families:
         folder = root / "checks" / family
         folder.mkdir(parents=True, exist_ok=True)
         for check in checks_of(family):
             path = folder / f"{check.name}.json"
-            if path.exists():
-                stored = read_json(path)
-                if stored.get("source") == source:
-                    yield stored["row"], True
-                    continue
-            result = check.run(setting_of(settings, family, check))
-            row = row_of(family, check, result)
-            save_state(path.with_suffix(".npz"), dict(result.arrays))
-            write_json(path, {"source": source, "row": row})  # last: now the check is finished
-            yield row, False
+            row, origin = _found(path, source)
+            if row is None:
+                result = check.run(setting_of(settings, family, check))
+                row = row_of(family, check, result)
+                save_state(path.with_suffix(".npz"), dict(result.arrays))
+                write_json(path, {"source": source, "row": row})  # last: now the check is finished
+            yield row, origin
+
+
+def _found(path: Path, source: str) -> tuple[Row | None, Origin]:
+    """What a check left, if it is of this source and whole; else why it has to be done (again)."""
+    if not path.exists():
+        return None, "new"
+    try:
+        stored = read_json(path)
+        if not isinstance(stored, dict) or not isinstance(stored.get("source"), str):
+            return None, "damaged"
+        if stored["source"] != source:
+            return None, "new"
+        load_state(path.with_suffix(".npz"))
+    except (ValueError, OSError, RuntimeError):  # the last: a zip file of an impossible kind
+        return None, "damaged"
+    row = stored.get("row")
+    if not isinstance(row, dict) or row.keys() != ROW.keys():
+        return None, "damaged"
+    if not all(isinstance(row[key], kind) for key, kind in ROW.items()):
+        return None, "damaged"
+    is_here = f"{row['family']}/{row['name']}" == f"{path.parent.name}/{path.stem}"
+    return (row, "kept") if is_here else (None, "damaged")
 
 
 def arrays_of(root: Path, family: str, name: str) -> dict[str, Any]:
@@ -155,7 +183,7 @@ def validate(
     families: Sequence[str],
     root: Path,
     *,
-    on_check: Callable[[Row, bool], None] = lambda row, is_old: None,
+    on_check: Callable[[Row, Origin], None] = lambda row, origin: None,
 ) -> dict[str, Any]:
     """Run what is missing, and write ``validate.json`` after every check.
 
@@ -167,7 +195,7 @@ def validate(
     root : Path
         Run folder.
     on_check : callable
-        Told (row, whether it was finished before).
+        Told (row, where it comes from).
 
     Returns
     -------
@@ -182,9 +210,12 @@ def validate(
     total = sum(len(checks_of(family)) for family in families)
     prepare(settings, root)
     rows: list[Row] = []
+    damaged: list[str] = []
     summary: dict[str, Any] = {}
-    for row, is_old in run_checks(settings, families, root):
+    for row, origin in run_checks(settings, families, root):
         rows.append(row)
+        if origin == "damaged":
+            damaged.append(f"{row['family']}/{row['name']}")
         random = sum(row["is_random"] for row in rows)
         summary = {
             **asdict(settings),
@@ -193,8 +224,9 @@ def validate(
             "is_complete": len(rows) == total,
             "false_alarm_per_random_check": FALSE_ALARM,
             "false_alarm_at_most": random * FALSE_ALARM,
+            "damaged": damaged,
             "checks": rows,
         }
         write_json(root / "validate.json", summary)
-        on_check(row, is_old)
+        on_check(row, origin)
     return summary

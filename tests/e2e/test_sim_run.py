@@ -13,6 +13,7 @@ import pytest
 import cures
 from cures.comparison import rollouts_to_target
 from cures.storage import load_state, read_json, read_jsonl, save_state
+from sim import run_folder
 from sim.arm import ArmTask, StoppedError, build, run_arm
 from sim.cli import main
 from sim.compare import compare
@@ -368,6 +369,42 @@ def test_a_grid_with_a_bad_cell_starts_nothing(more, message, tmp_path, capsys):
     assert main(grid_command(tmp_path / "out", *more)) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_of_other_settings_is_refused_before_the_first_one_runs(tmp_path, capsys):
+    out = tmp_path / "grid"
+    assert main(grid_command(out, "--populations", "dead", "--estimators", "grpo")) == 0
+    capsys.readouterr()
+    # the second cell holds other settings; the first one would be new
+    command = grid_command(out, "--populations", "uniform", "dead", "--estimators", "grpo")
+    assert main([*command, "--group-size", "4"]) == 2
+    error = capsys.readouterr().err
+    assert "group_size must be" in error
+    assert "dead-grpo/config.json" in error
+    assert sorted(p.name for p in out.iterdir() if p.is_dir()) == ["dead-grpo"]
+    assert json.loads((out / "grid.json").read_text()) == {"cells": ["dead-grpo"]}
+
+
+@pytest.mark.parametrize("command", ["compare", "validate", "calibrate", "plan", "tune"])
+def test_a_folder_that_cannot_be_written_is_refused_at_once(command, tmp_path, capsys, monkeypatch):
+    pilots = tmp_path / "pilots.jsonl"
+    row = '{"prompt": 0, "step": 0, "success": 1, "trial": 2, "is_pilot": true}\n'
+    pilots.write_text(row)
+    words = {
+        "compare": ["--schedulers", "cures"],
+        "calibrate": [str(pilots)],
+        "tune": ["--scheduler", "cures"],
+    }
+    out = tmp_path / "locked" / "new"
+    (tmp_path / "locked").mkdir()
+    # what the system says of a read-only folder; a superuser may write into any other
+    monkeypatch.setattr(run_folder.os, "access", lambda path, mode: "locked" not in str(path))
+    target = out / "tuned.toml" if command == "tune" else out
+    assert main([command, *words.get(command, []), "--out", str(target)]) == 2
+    error = capsys.readouterr().err
+    assert "out must be a folder that can be written" in error
+    assert f"where {tmp_path / 'locked'} is read-only" in error
+    assert not list((tmp_path / "locked").iterdir())
 
 
 def test_grids_and_single_comparisons_do_not_mix(tmp_path, capsys):
