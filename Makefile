@@ -28,7 +28,7 @@ $(PINS): pyproject.toml constraints.txt Makefile
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; about a minute where packages are cached)"
 	@$(PIP) install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt "$(TORCH)"
-	@$(PIP) install -q -c constraints.txt -e ".[sim,train,theory,dev]"
+	@$(PIP) install -q -c constraints.txt -e ".[sim,train,data,theory,dev]"
 	@rm -f $(VENV)/.pins-* && touch $@
 
 setup: $(PINS)  ## create $(VENV) with everything pinned
