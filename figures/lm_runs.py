@@ -66,8 +66,8 @@ class Size:
     ----------
     config : str
         TOML file.
-    batch, rollouts, grid_rollouts, every : int
-        Draws per update; rollouts of a run, and of the grid's; rollouts between evaluations.
+    batch, rollouts, every : int
+        Draws per update; rollouts of a run; rollouts between evaluations, twice as many in the grid.
     seeds, few_seeds : int
         Of the comparison to the baseline's best; of the others.
     """
@@ -75,14 +75,13 @@ class Size:
     config: str
     batch: int
     rollouts: int
-    grid_rollouts: int
     every: int
     seeds: int
     few_seeds: int
 
 
-FULL = Size(CONFIG, 128, 61_440, 122_880, 4096, 6, 2)
-QUICK = Size(QUICK_CONFIG, 32, 2048, 2048, 512, 2, 1)
+FULL = Size(CONFIG, 128, 61_440, 4096, 6, 2)
+QUICK = Size(QUICK_CONFIG, 32, 2048, 512, 2, 1)
 
 
 def comparisons(size: Size) -> dict[str, Comparison]:
@@ -105,8 +104,8 @@ def comparisons(size: Size) -> dict[str, Comparison]:
             (uniform, *arms),
             size.few_seeds,
             {
-                "run.rollouts": size.grid_rollouts,
-                "evaluation.every": max(size.every, size.batch * group_size),
+                "run.rollouts": size.rollouts,
+                "evaluation.every": max(2 * size.every, size.batch * group_size),
                 "scheduler.budget": budget // 8 * group_size,
             },
         )
