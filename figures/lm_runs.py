@@ -145,7 +145,8 @@ def make_runs(
         as_choice("figures lm_runs", "--only", name, tuple(everything))
     as_int("figures lm_runs", "--jobs", jobs, 1)
     chosen = {name: everything[name] for name in names or everything}
-    stamp(root)
+    for name in chosen:
+        stamp(root / name)
     # seed by seed: the first arm of a seed makes its warm start, before the others need it
     first, rest = [], []
     for name, comparison in chosen.items():
