@@ -3,11 +3,13 @@
 #   TORCH        which torch to install first (a bare "torch" pulls gigabytes of CUDA libraries)
 #   TORCH_INDEX  where to find it, empty for the default index
 #   VENV         where the virtual environment lives
+#   VLLM_VENV    where that of test-vllm lives
 
 PYTHON ?= python3.11
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
 
 PIN_HASH := $(shell cat pyproject.toml constraints.txt Makefile | sha256sum | cut -c1-16)
 PINS := $(VENV)/.pins-$(PIN_HASH)
@@ -18,10 +20,10 @@ PIP := $(PY) -m pip --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test lint bench figures clean
+.PHONY: help setup demo test setup-vllm test-vllm lint bench figures clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(PINS): pyproject.toml constraints.txt Makefile
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or set PYTHON=..."; exit 1; }
@@ -41,6 +43,15 @@ demo: setup  ## a simulator comparison and a real tiny language model, at most 6
 test: setup  ## the whole test suite
 	@$(PY) -m pytest -q -n 2 --dist worksteal
 
+setup-vllm:  ## create $(VLLM_VENV) with vLLM for CPUs
+	@.ci/vllm_environment "$(PYTHON)" "$(VLLM_VENV)" "$(TORCH_INDEX)"
+
+# Exit status 75 of the first line is "not here", which is no failure. VLLM_GREEN is touched after a success.
+test-vllm:  ## the rollout engines on a real vLLM, at most 5 minutes on 2 cores; skipped where none can be had
+	@.ci/vllm_environment "$(PYTHON)" "$(VLLM_VENV)" "$(TORCH_INDEX)" || { test $$? = 75 && exit 0; exit 1; }; \
+		CURES_TEST_VLLM=1 "$(VLLM_VENV)/bin/python" -m pytest -q -n 2 --dist loadfile -W default tests/vllm \
+		$(if $(VLLM_GREEN),&& touch "$(VLLM_GREEN)")
+
 lint: setup  ## formatter, linter, type checker
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
@@ -56,4 +67,4 @@ figures: setup  ## every figure of the paper: make the missing runs (10 minutes 
 	@$(PY) -m figures all
 
 clean:  ## remove the environment, builds and caches; run folders stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

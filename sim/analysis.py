@@ -28,7 +28,7 @@ from sim.diagnosis import diagnose, load_columns
 from sim.settings import REFERENCE, Settings, is_told_true_rates
 
 
-def load_curves(root: Path, arm: str, seeds: int, *, is_development: bool = False) -> np.ndarray:
+def load_curves(root: Path, arm: str, seeds: int, *, is_development: bool = False) -> FloatArray:
     """Held-out success on the common grid, shape (S, E)."""
     folders = [ArmTask(arm, s, is_development).folder for s in range(seeds)]
     return np.array([load_state(root / f / "curve.npz")["held_out_E"] for f in folders])

@@ -17,7 +17,7 @@ from cures.storage import load_state
 from sim.arm import WATCHED, ArmTask
 from sim.watch import COLUMNS, COVERAGE
 
-Columns = dict[str, np.ndarray]  # each of shape (S, E)
+Columns = dict[str, FloatArray]  # each of shape (S, E)
 
 
 def load_columns(root: Path, arm: str, seeds: int) -> Columns | None:
@@ -98,7 +98,9 @@ def _since(cumulative_S_E: FloatArray) -> FloatArray:
 
 
 def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0.0)
+    share = np.full(above.shape, np.nan)
+    np.divide(above, below, out=share, where=below > 0.0)
+    return share
 
 
 def _mean(values: FloatArray) -> float | None:

@@ -130,7 +130,7 @@ class SimHost:
             legal = f"in the pool [0, {self.population.num_pool - 1}]"
             fail("SimHost.rollout", "plan.prompt_B", legal, int(plan.prompt_B[outside][0]))
         policy = self.population.policy
-        index = np.repeat(np.arange(len(plan)), plan.quota_B)
+        index: IntArray = np.repeat(np.arange(len(plan)), plan.quota_B)
         prompt = plan.prompt_B[index]
         answer = policy.generate(self.theta_D, prompt, self._generator(plan, ANSWER_STREAM))
         right = policy.is_right(prompt, answer)
@@ -139,20 +139,20 @@ class SimHost:
             fixed = fixed_B[index]
             chance = self._generator(plan, VERDICT_STREAM).random(prompt.size)
             right = np.where(np.isnan(fixed), right, chance < fixed)
+        trial_B = plan.quota_B
         if self.missing_rate:
             chance = self._generator(plan, MISSING_STREAM).random(prompt.size)
             is_back = chance >= self.missing_rate
-            index, prompt, answer, right = (a[is_back] for a in (index, prompt, answer, right))
-        for key, array in zip(
-            _WAITING, (plan.group_B[index], prompt, answer, right.astype(np.int64)), strict=True
-        ):
-            self._waiting[key] = np.concatenate([self._waiting[key], array])
+            index, prompt = index[is_back], prompt[is_back]
+            answer, right = answer[is_back], right[is_back]
+            trial_B = np.bincount(index, minlength=len(plan))
+        self._wait(plan.group_B[index], prompt, answer, right.astype(np.int64))
         size = len(plan)
         token = policy.num_tokens(prompt, answer)
         return Outcome.of(
             plan,
             np.bincount(index[right], minlength=size),
-            np.bincount(index, minlength=size),
+            trial_B,
             token_B=np.bincount(index, weights=token, minlength=size).astype(np.int64),
             policy_step=self.update_step,
             moments_B=self._moments(plan, index, prompt, answer, right),
@@ -287,14 +287,31 @@ class SimHost:
         gradient = policy.score_sum(self.theta_D, prompt, answer, weight * advantage)  # Eq. (16)
         return gradient, int((advantage == 0.0).sum())
 
+    def _wait(self, *arrays: IntArray) -> None:
+        """Keep rollouts, one array per entry of ``_WAITING``."""
+        for key, array in zip(_WAITING, arrays, strict=True):
+            before = self._waiting[key]
+            self._waiting[key] = np.concatenate([before, array]) if before.size else array
+
     def _rows_of(self, group_G: IntArray) -> tuple[IntArray, IntArray]:
-        """Waiting rollouts of the groups, sorted by position in ``group_G``, then by time."""
+        """Waiting rollouts of the groups, sorted by position in ``group_G``, then by time.
+
+        Rollouts of a group come in runs, one per plan: whole runs are looked up and sorted.
+        """
+        group = self._waiting["group"]
+        if not group.size:
+            return group, group
+        start = np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1])
+        length = np.diff(start, append=group.size)
         order = np.argsort(group_G)
-        slot = np.searchsorted(group_G[order], self._waiting["group"])
+        slot = np.searchsorted(group_G[order], group[start])
         slot = order[np.minimum(slot, group_G.size - 1)]
-        row = np.flatnonzero(group_G[slot] == self._waiting["group"])
-        row = row[np.argsort(slot[row], kind="stable")]
-        return row, slot[row]
+        run = np.flatnonzero(group_G[slot] == group[start])
+        run = run[np.argsort(slot[run], kind="stable")]
+        start, length = start[run], length[run]
+        shift = start - (np.cumsum(length) - length)  # from a place in the result to one in waiting
+        row = np.repeat(shift, length) + np.arange(length.sum())
+        return row, np.repeat(slot[run], length)
 
     def _drop(self, group: IntArray) -> None:
         if group.size and self.num_waiting:

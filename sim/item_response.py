@@ -8,7 +8,7 @@ touched.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,9 @@ from scipy.special import expit
 
 from cures.checks import BoolArray, FloatArray, IntArray, as_float_array, fail
 from sim.policy import FloatMatrix
+
+# Loadings (as numbers) of a plan that are kept for its update; larger plans are a large pool's pilots.
+MOST_KEPT = 2**22
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,10 +37,16 @@ class ItemResponse:
     >>> policy = ItemResponse(np.array([[1.0], [2.0]]), np.array([0.0, 2.0]))
     >>> policy.success_rate(np.array([1.0]), np.array([1])).tolist()
     [0.5]
+
+    Notes
+    -----
+    What :meth:`generate` looks up is kept, because the scores of the same rollouts under the same
+    parameters are asked for next; it changes no result.
     """
 
     loading_N_D: FloatMatrix
     threshold_N: FloatArray
+    _last: _Rollouts | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         loading = np.array(self.loading_N_D, dtype=np.float64)
@@ -52,12 +61,12 @@ class ItemResponse:
     @property
     def num_prompts(self) -> int:
         """Pool and held-out prompts together."""
-        return self.loading_N_D.shape[0]
+        return int(self.loading_N_D.shape[0])
 
     @property
     def num_parameters(self) -> int:
         """Dimensions of the ability."""
-        return self.loading_N_D.shape[1]
+        return int(self.loading_N_D.shape[1])
 
     def success_rate(self, theta_D: FloatArray, prompt_B: IntArray) -> FloatArray:
         """Logistic function of ``a_i . theta - b_i``."""
@@ -75,12 +84,15 @@ class ItemResponse:
         self, theta_D: FloatArray, prompt_R: IntArray, generator: np.random.Generator
     ) -> IntArray:
         """1 with probability p, else 0."""
-        p = self.success_rate(theta_D, prompt_R)
-        return (generator.random(prompt_R.size) < p).astype(np.int64)
+        object.__setattr__(self, "_last", None)  # before another plan's loadings are in memory
+        rollouts = self._look_up(theta_D, prompt_R)
+        is_small = rollouts.loading_R_D.size <= MOST_KEPT
+        object.__setattr__(self, "_last", rollouts if is_small else None)
+        return (generator.random(prompt_R.size) < rollouts.success_rate_R).astype(np.int64)
 
     def is_right(self, prompt_R: IntArray, answer_R: IntArray) -> BoolArray:
         """Answer 1 is right."""
-        return answer_R == 1
+        return np.asarray(answer_R == 1)
 
     def num_tokens(self, prompt_R: IntArray, answer_R: IntArray) -> IntArray:
         """Every answer is one token."""
@@ -90,17 +102,29 @@ class ItemResponse:
         self, theta_D: FloatArray, prompt_R: IntArray, answer_R: IntArray, weight_R: FloatArray
     ) -> FloatArray:
         """``sum_r weight_r (answer_r - p_r) a_r``."""
-        rows = self._rows(prompt_R)
-        residual = answer_R - rows.success_rate(theta_D)
-        return (weight_R * residual) @ rows.loading_B_D
+        rollouts = self._of_rollouts(theta_D, prompt_R)
+        residual = answer_R - rollouts.success_rate_R
+        return np.asarray((weight_R * residual) @ rollouts.loading_R_D)
 
     def local_score(
         self, theta_D: FloatArray, prompt_R: IntArray, answer_R: IntArray
     ) -> FloatMatrix:
         """``(answer - p) |a|``, shape (R, 1): all scores of a prompt lie on one line."""
+        rollouts = self._of_rollouts(theta_D, prompt_R)
+        length = np.linalg.norm(rollouts.loading_R_D, axis=1)
+        return np.asarray(((answer_R - rollouts.success_rate_R) * length)[:, None])
+
+    def _of_rollouts(self, theta_D: FloatArray, prompt_R: IntArray) -> _Rollouts:
+        """What :meth:`generate` has just looked up, where the scores asked for are of these rollouts."""
+        last = self._last
+        if last is not None and last.is_of(theta_D, prompt_R, self.threshold_N):
+            return last
+        return self._look_up(theta_D, prompt_R)
+
+    def _look_up(self, theta_D: FloatArray, prompt_R: IntArray) -> _Rollouts:
         rows = self._rows(prompt_R)
-        length = np.linalg.norm(rows.loading_B_D, axis=1)
-        return ((answer_R - rows.success_rate(theta_D)) * length)[:, None]
+        p = rows.success_rate(theta_D)
+        return _Rollouts(theta_D.copy(), prompt_R.copy(), self.threshold_N, rows.loading_B_D, p)
 
     def _rows(self, prompt_B: IntArray) -> _Rows:
         """Loadings and thresholds of these prompts, one row per entry.
@@ -134,3 +158,21 @@ class _Rows(NamedTuple):
     def success_rate(self, theta_D: FloatArray) -> FloatArray:
         """Logistic function of ``a . theta - b``."""
         return np.asarray(expit(self.loading_B_D @ theta_D - self.threshold_B))
+
+
+class _Rollouts(NamedTuple):
+    """Loadings and success rates by rollout, and what they were asked with: a drift moves thresholds."""
+
+    theta_D: FloatArray
+    prompt_R: IntArray
+    threshold_N: FloatArray
+    loading_R_D: FloatMatrix
+    success_rate_R: FloatArray
+
+    def is_of(self, theta_D: FloatArray, prompt_R: IntArray, threshold_N: FloatArray) -> bool:
+        """Whether looking up anew would give the same."""
+        return (
+            self.threshold_N is threshold_N
+            and np.array_equal(self.theta_D, theta_D)
+            and np.array_equal(self.prompt_R, prompt_R)
+        )

@@ -35,15 +35,16 @@ def score_moments(
     :math:`S_1 \cdot S_0 / (n_1 n_0)`.
     """
     square = (score_R_L**2).sum(axis=1)
-    sums, totals, counts, norms = [], [], [], []
+    totals, sums, norms, counts = [], [], [], []
     for is_kind in (is_right_R, ~is_right_R):
-        index = index_R[is_kind]
-        total = np.zeros((num_groups, score_R_L.shape[1]))
-        np.add.at(total, index, score_R_L[is_kind])
+        index, kind_square = index_R[is_kind], square[is_kind]
+        total = np.empty((num_groups, score_R_L.shape[1]))
+        for column, score in enumerate(score_R_L[is_kind].T):
+            total[:, column] = _sum(index, score, num_groups)
         totals.append(total)
+        sums.append(_sum(index, kind_square, num_groups))
+        norms.append(_sum(index, np.sqrt(kind_square), num_groups))
         counts.append(np.bincount(index, minlength=num_groups))
-        sums.append(np.bincount(index, weights=square[is_kind], minlength=num_groups))
-        norms.append(np.bincount(index, np.sqrt(square[is_kind]), minlength=num_groups))
     own = [
         _ratio((total**2).sum(axis=1) - sq, n * (n - 1))
         for total, sq, n in zip(totals, sums, counts, strict=True)
@@ -56,6 +57,11 @@ def score_moments(
         norm_correct=_ratio(norms[0], counts[0]),
         norm_wrong=_ratio(norms[1], counts[1]),
     )
+
+
+def _sum(index_R: IntArray, value_R: FloatArray, num_groups: int) -> FloatArray:
+    """Of each group, added one after the other."""
+    return np.asarray(np.bincount(index_R, value_R, num_groups), dtype=np.float64)
 
 
 def _ratio(numerator: FloatArray, count: IntArray) -> FloatArray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cures.checks import FloatArray
 from sim.analysis import load_curves
 from sim.diagnosis import courses, load_columns
 from sim.picture import ArmStyle, arm_styles, new_figure, rollouts_axis, save
@@ -128,7 +129,7 @@ def draw_diagnostics(settings: Settings, root: Path) -> Path | None:
 
 
 def _draw_course(
-    axes: Axes, grid_E: np.ndarray, value_S_E: np.ndarray, arm: str, style: ArmStyle
+    axes: Axes, grid_E: FloatArray, value_S_E: FloatArray, arm: str, style: ArmStyle
 ) -> None:
     """Only where every seed has a value: a mean over other seeds at other points would jump."""
     is_known_E = np.isfinite(value_S_E).all(axis=0)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cures.checks import FloatArray, IntArray, as_choice, as_int, fail
+from cures.checks import BoolArray, FloatArray, IntArray, as_choice, as_int, fail
 from sim.drift import shifted
 from sim.policy import Policy
 from sim.population_file import POLICIES, EmpiricalLaw
@@ -86,7 +86,7 @@ class Population:
         return float(self.policy.success_rate(theta_D, self.held_out_H).mean())
 
     @property
-    def is_learnable_N(self) -> np.ndarray:
+    def is_learnable_N(self) -> BoolArray:
         """Pool prompts whose reward depends on the answer."""
         return np.isnan(self.fixed_rate_N[: self.num_pool])
 

@@ -135,4 +135,4 @@ def _scatter(
     if category_N is None:
         return own
     common = generator.standard_normal((int(category_N.max()) + 1, width))[category_N]
-    return np.sqrt(CATEGORY_SHARE) * common + np.sqrt(1.0 - CATEGORY_SHARE) * own
+    return np.asarray(np.sqrt(CATEGORY_SHARE) * common + np.sqrt(1.0 - CATEGORY_SHARE) * own)

@@ -13,7 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from cures.advantage import AGGREGATIONS, ESTIMATORS
-from cures.checks import as_bool, as_choice, as_float, as_int, fail
+from cures.checks import FloatArray, as_bool, as_choice, as_float, as_int, fail
 from sim.optimiser import OPTIMISERS
 from sim.population_file import EmpiricalLaw, law_from_json, read_population
 from sim.populations import NATURAL, POPULATIONS, check_policy
@@ -170,7 +170,7 @@ class Settings:
         return self.batch_size * self.group_size
 
     @property
-    def grid_E(self) -> np.ndarray:
+    def grid_E(self) -> FloatArray:
         """Common grid of generated rollouts."""
         return np.linspace(0.0, self.rollouts, self.grid_points)
 
@@ -278,7 +278,7 @@ def check_same(settings: Settings, stored: Mapping[str, Any], folder: object) ->
     for key in sorted(ours.keys() | stored.keys()):
         old, new = stored.get(key), ours.get(key)
         can_grow = key == "seeds" and isinstance(old, int)
-        if old == new or (can_grow and settings.seeds > old):
+        if old == new or (key == "seeds" and isinstance(old, int) and settings.seeds > old):
             continue
         if isinstance(old, dict) and isinstance(new, dict):  # of a long value, what differs
             part = next(k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k))

@@ -45,7 +45,7 @@ class Skills:
     num_skills: int
     threshold_N: FloatArray
     rotation_K_K: FloatMatrix | None = None
-    _is_step_N_L: np.ndarray = field(init=False, repr=False)
+    _is_step_N_L: BoolArray = field(init=False, repr=False)
     _first_N_L: IntMatrix = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +74,7 @@ class Skills:
     @property
     def num_prompts(self) -> int:
         """Pool and held-out prompts together."""
-        return self.chain_N_L.shape[0]
+        return int(self.chain_N_L.shape[0])
 
     @property
     def num_parameters(self) -> int:
@@ -143,7 +143,8 @@ class Skills:
 
     def _scatter(self, prompt_B: IntArray, step_B_L: FloatMatrix) -> FloatArray:
         chain = self.chain_N_L[prompt_B]
-        skill = np.bincount(chain.ravel(), weights=step_B_L.ravel(), minlength=self.num_skills)
+        total = np.bincount(chain.ravel(), weights=step_B_L.ravel(), minlength=self.num_skills)
+        skill = np.asarray(total, dtype=np.float64)
         return skill if self.rotation_K_K is None else skill @ self.rotation_K_K
 
 
@@ -178,4 +179,4 @@ def threshold_for_success_rate(
         log_rate = (log_expit(skill - middle[:, None]) * is_step).sum(axis=1)
         is_too_easy = log_rate > np.log(success_rate_N)
         low, high = np.where(is_too_easy, middle, low), np.where(is_too_easy, high, middle)
-    return 0.5 * (low + high)
+    return np.asarray(0.5 * (low + high))

@@ -30,7 +30,7 @@ class Tabular:
         Fixed part of the logits; default 0.
     """
 
-    is_right_N_K: np.ndarray
+    is_right_N_K: BoolArray
     features_N_F: FloatMatrix | None = None
     offset_N_K: FloatMatrix | None = None
 
@@ -152,7 +152,9 @@ class Tabular:
         score = self._logit_score(theta_D, prompt_R, answer_R)
         if self.features_N_F is None:
             return score
-        return score * np.linalg.norm(self.features_N_F[prompt_R], axis=1, keepdims=True)
+        return np.asarray(
+            score * np.linalg.norm(self.features_N_F[prompt_R], axis=1, keepdims=True)
+        )
 
     def _logit_score(
         self, theta_D: FloatArray, prompt_R: IntArray, answer_R: IntArray

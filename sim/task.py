@@ -42,6 +42,7 @@ def build(settings: Settings, task: ArmTask) -> tuple[Scheduler, SimHost]:
     ValueError
         If the scheduler is unknown or refuses an option, in its own words.
     """
+    assert settings.learning_rate is not None  # Settings replaces it
     seeds = Seeds.of(settings.root_seed, task.arm, task.index, is_development=task.is_development)
     population = make_population(
         settings.law or settings.population,

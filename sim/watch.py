@@ -30,7 +30,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cures.checks import FloatArray
+from cures.checks import BoolArray, FloatArray
 from cures.forecast import LEVELS, central_coverage, forecast_scores
 from cures.records import Outcome, Plan, Selection
 from cures.sampling import effective_sample_size
@@ -134,7 +134,7 @@ class Watch:
         self._total = {name: float(np.asarray(state[f"total/{name}"])) for name in self._total}
         self._column_E = {name: np.array(state[f"column/{name}"]) for name in COLUMNS}
 
-    def _forecast(self, plan: Plan) -> tuple[np.ndarray, FloatArray, FloatArray]:
+    def _forecast(self, plan: Plan) -> tuple[BoolArray, FloatArray, FloatArray]:
         """Which groups' prompts are known, and for those: posterior mean, true success rate."""
         posterior = self._scheduler.posterior
         if posterior is None:

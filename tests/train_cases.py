@@ -16,6 +16,7 @@ from cures.records import Plan
 from cures.storage import load_state, read_json
 from train.building import fix_numerics
 from train.config import Config, from_dict
+from train.engines.protocol import Engine, Finish
 from train.host import LanguageModelHost
 from train.model import new_model_of
 from train.progress import TrainingProgress
@@ -44,12 +45,17 @@ def small_config(**sections: dict[str, Any]) -> Config:
     return from_dict(content)
 
 
-def small_host(**sections: dict[str, Any]) -> LanguageModelHost:
-    """A host with an untrained model."""
+def small_host(*, engine: Engine | None = None, **sections: dict[str, Any]) -> LanguageModelHost:
+    """A host with an untrained model; its reference, where it needs one, is another."""
     config = small_config(**sections)
     fix_numerics(config)
     task = make_task(config)
-    return LanguageModelHost(config, task, new_model_of(config, task))
+    reference = None
+    if config.learner.kl != "none":
+        other = small_config(**{**sections, "warm_start": {"seed": 1}})
+        reference = new_model_of(other, task)
+    model = new_model_of(config, task)
+    return LanguageModelHost(config, task, model, engine=engine, reference=reference)
 
 
 def small_task(**values: Any) -> ArithmeticTask:
@@ -71,6 +77,25 @@ def log_probs(host: LanguageModelHost, rollouts: Rollouts) -> torch.Tensor:
     place_T = torch.arange(table.shape[1]).unsqueeze(0)
     table[place_T < rollouts.length_R.unsqueeze(1)] = found_F
     return table
+
+
+def ragged_rollouts(host: LanguageModelHost) -> tuple[Rollouts, Prompts]:
+    """Twelve rollouts of three prompts, all of unequal lengths, and the prompt of each; not judged."""
+    pool = Prompts.of([[1, 4, 5, 13, 6], [1, 7], [1, 9, 8, 3, 14, 5, 5, 4]])
+    quota_P = np.array([4, 3, 5])
+    decoding = replace(host.task.decoding, end_tokens=(EOS, 5, 7, 9, 11))  # so that many end early
+    found = host.engine.generate(pool, quota_P, np.arange(3), decoding, version=host.updates)
+    prompt_R = np.repeat(np.arange(3), quota_P)
+    rollouts = Rollouts(
+        group_R=torch.from_numpy(prompt_R),
+        prompt_R=torch.from_numpy(prompt_R),
+        token_R_T=found.token_R_T,
+        log_prob_R_T=found.log_prob_R_T,
+        length_R=found.length_R,
+        reward_R=torch.zeros(12, dtype=torch.float64),
+        is_truncated_R=torch.from_numpy(found.finish_R == Finish.LENGTH),
+    )
+    return rollouts, pool.take(prompt_R)
 
 
 def plan_of(

@@ -30,9 +30,14 @@ Exit status: 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    is_benchmarks = words[:1] == ["eval"] and "--benchmarks" in words
+    options = _benchmark_parser().parse_args(words[1:]) if is_benchmarks else None
+    options = options or _parser().parse_args(words)
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
+        if is_benchmarks:
+            return _benchmarks(options)
         return _run(options) if options.command == "run" else _evaluate(options)
     except (ValueError, TypeError) as error:
         errors.print(f"error: {error}")
@@ -98,12 +103,40 @@ def _parser() -> argparse.ArgumentParser:
         "--processes", type=int, default=1, help="of torchrun, for --dry-run (default 1)"
     )
     evaluate = commands.add_parser(
-        "eval", help="held-out success of a run's latest checkpoint, per kind of problem"
+        "eval",
+        help="held-out success of a run's latest checkpoint; with --benchmarks, of any model on them",
+        description=(
+            "Held-out success of a run's latest checkpoint, per kind of problem. With --benchmarks, any\n"
+            "model or run on the paper's benchmarks: python -m train eval --benchmarks --help"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     evaluate.add_argument("run", type=Path, help="run folder")
     evaluate.add_argument("--samples", type=int, default=8, help="answers per problem (default 8)")
     evaluate.add_argument("--show", type=int, default=0, help="print so many answers (default 0)")
     return parser
+
+
+def _benchmark_parser() -> argparse.ArgumentParser:
+    from train.benchmarks.command import add_arguments
+
+    parser = argparse.ArgumentParser(prog="python -m train eval")
+    add_arguments(parser)
+    return parser
+
+
+def _benchmarks(options: argparse.Namespace) -> int:
+    from train.benchmarks.command import run
+    from train.checkpoint import latest_position, model_folder
+    from train.verifiers.math import is_right
+    from train.verifiers.pool import VerifierPool
+
+    root = Path(options.model) / "checkpoint"
+    if root.is_dir() and latest_position(root) is not None:  # a run folder
+        options.out = options.out or Path(options.model) / "benchmarks"
+        options.model = str(model_folder(root))
+    with VerifierPool(is_right, on_failure="missing") as verify:
+        return run(options, Console(markup=False), verify)
 
 
 def _run(options: argparse.Namespace) -> int:

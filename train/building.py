@@ -121,7 +121,9 @@ def build_host(
     if not is_new:
         model = _shell(config, task, world, root)
         checkpoint.load_weights(root, model)
-    return LanguageModelHost(config, task, model, reference=reference, world=world)
+    return LanguageModelHost(
+        config, task, model, reference=reference, world=world, folder=root.parent
+    )
 
 
 def _shell(config: Config, task: Task, world: World, root: Path) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""What a run is: a TOML file with eight sections, read into frozen, validated records.
+"""What a run is: a TOML file with nine sections, read into frozen, validated records.
 
 Every value is checked when a record is built, by itself and against the others, and an unknown key is
 refused by name, so that a misspelt option can never quietly keep its default. Sections ``[task]`` and
@@ -15,15 +15,22 @@ from typing import Any
 
 from cures.advantage import AGGREGATIONS, ESTIMATORS
 from cures.checks import as_choice, fail
+from train.engines.engine_config import VllmConfig
 from train.loss_kinds import KL_KINDS, MISMATCH_KINDS
 from train.model_config import DTYPES, PretrainedConfig, ScratchConfig
 from train.scheduler_config import SchedulerConfig
 from train.section import MAX_COUNT, MAX_RATE, MAX_SEED, MAX_SIZE, MAX_THREADS, Section, option
 from train.tasks.arithmetic_config import ArithmeticConfig
+from train.tasks.dataset_config import DatasetConfig
+from train.tasks.procedural_config import ProceduralConfig
 
-TASKS: dict[str, type[Section]] = {"arithmetic": ArithmeticConfig}
+TASKS: dict[str, type[Section]] = {
+    "arithmetic": ArithmeticConfig,
+    "dataset": DatasetConfig,
+    "procedural": ProceduralConfig,
+}
 MODELS: dict[str, type[Section]] = {"scratch": ScratchConfig, "pretrained": PretrainedConfig}
-ENGINES = ("native",)
+ENGINES = ("native", "transformers", "vllm", "vllm-server")
 SHARDINGS = ("none", "fsdp")
 SCHEDULES = ("linear", "cosine", "constant")
 
@@ -75,7 +82,7 @@ class RolloutConfig(Section):
         "temperature of the language model", "float", 1.0, low=0.0, high=100.0, open_low=True
     )
     max_rows: int = option(
-        "rollouts that engine native generates at once; bounds memory", "int", 2048,
+        "rollouts that engines native and transformers generate at once; bounds memory", "int", 2048,
         low=1, high=MAX_SIZE,
     )  # fmt: skip
     time_limit_s: float | None = option(
@@ -207,10 +214,11 @@ class RunConfig(Section):
 class Config:
     """One run."""
 
-    task: ArithmeticConfig
+    task: ArithmeticConfig | DatasetConfig | ProceduralConfig
     model: ScratchConfig | PretrainedConfig
     warm_start: WarmStartConfig | None
     rollout: RolloutConfig
+    vllm: VllmConfig
     learner: LearnerConfig
     scheduler: SchedulerConfig
     evaluation: EvaluationConfig
@@ -246,6 +254,7 @@ SECTIONS: dict[str, type[Section]] = {
     for cls in (
         WarmStartConfig,
         RolloutConfig,
+        VllmConfig,
         LearnerConfig,
         SchedulerConfig,
         EvaluationConfig,

@@ -1,17 +1,15 @@
-r"""Score norms of pilot rollouts from the last layer alone, in closed form (inputs of Eq. 21).
+r"""Moments of the scores of rollouts, group by group: what Eq. 21 needs.
 
-For a bias-free head W that is not tied to the embedding, the score of a rollout is
+The score of a rollout, :math:`s = \nabla_\theta \log\pi(y|x)`, is taken with respect to a chosen set of
+linear layers and never made: only inner products of the rollouts of a group are (train/moments/). For
+the head alone, the default, they follow from the last hidden states in closed form, so a forward pass
+is enough, and none is needed if generation kept these states. For other layers there is one backward
+pass for many rollouts together.
 
-.. math:: s = \nabla_W \log\pi(y|x) = \frac1\tau \sum_t (e_{y_t} - \pi_t)\, h_t^\top
-
-with hidden states h, decode temperature :math:`\tau`, and no backward pass. Inner products of two
-rollouts of a group need no matrix of the size of W either:
-
-.. math:: \langle s, s' \rangle = \frac1{\tau^2} \sum_{t,t'} (h_t \cdot h'_{t'})
-          \bigl((e_{y_t} - \pi_t) \cdot (e_{y'_{t'}} - \pi'_{t'})\bigr)
-
-The Gram matrix of a group holds all that Eq. 21 asks for. The squared difference of the two mean scores
-uses products of *different* rollouts only: the plug-in would add the noise of the means to it.
+Groups of equal size come together in *bundles* of at most ``pass_tokens`` tokens; a larger group is a
+bundle of several passes. What its passes leave is kept until the last of them, and its products are
+exact, unless that would be more than ``exact_entries`` numbers: then each rollout is reduced to a sketch
+at once. Bundles do not depend on the number of processes, which share them.
 """
 
 from __future__ import annotations
@@ -22,14 +20,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cures.checks import FloatArray, IntArray
+from cures.checks import FloatArray, IntArray, fail
 from cures.records import Moments
-from train.policy import Policy, log_policy
+from train.moments.bundles import Bundle, make_bundles, share
+from train.moments.capture import Captured, capture
+from train.moments.factors import EmbeddingFactors, Factors, Head, HeadFactors, LayerFactors
+from train.moments.gram import score_gram
+from train.moments.group_moments import GroupMoments, group_moments
+from train.moments.parameters import ParameterSet, parameter_set
+from train.moments.sketch import score_sketch
+from train.moments_config import MomentsConfig
+from train.policy import Policy
 from train.prompts import Prompts
 from train.rollouts import Rollouts, slots
-from train.sequences import Sequences, cut_by_tokens
-
-MAX_GRAM_ENTRIES = 2**24  # token products held at once; as float32, twice 64 MB
+from train.sequences import Sequences
+from train.sharding import reshard
+from train.tensors import whole
+from train.world import World
 
 
 def gradient_moments(
@@ -37,143 +44,182 @@ def gradient_moments(
     prompts: Prompts,
     rollouts: Rollouts,
     group_B: IntArray,
+    config: MomentsConfig = MomentsConfig(),  # noqa: B008  frozen
     *,
     pass_tokens: int,
+    seed: int = 0,
+    world: World = World(),  # noqa: B008  frozen
+    hidden_R_T_h: Tensor | None = None,
 ) -> Moments:
-    """Moments of the last-layer scores of each group of a plan.
+    """Moments of the scores of each group of a plan.
 
     Parameters
     ----------
     policy : Policy
-        Its head must not be tied or biased.
+        That the rollouts were sampled from, in evaluation mode.
     prompts : Prompts
         Of each rollout.
     rollouts : Rollouts
-        Rows of one group adjacent, groups in the order of ``group_B``.
+        Of groups in ``group_B``, in any order.
     group_B : ndarray of int64, shape (B,)
+    config : MomentsConfig
     pass_tokens : int
-        Padded tokens per forward pass.
+        Padded tokens per pass; one longer rollout is a pass alone.
+    seed : int
+        Of the sketches.
+    world : World
+        All ranks make this call with equal arguments, and all get the result of one process.
+    hidden_R_T_h : Tensor, optional
+        Inputs of the head that each token was sampled from, as generation made them. No pass is made
+        then, if the scores are those of an untied head.
 
     Returns
     -------
     Moments
-        NaN where no rollout of a kind exists; the difference is NaN with fewer than two of either.
+        NaN where no rollout of a kind exists; the unbiased difference with fewer than two of either,
+        the plug-in with none.
+
+    Raises
+    ------
+    ValueError
+        If ``config.parameters`` names what the model does not have, or what cannot be measured.
     """
-    hidden, residual = score_factors(policy, prompts, rollouts, pass_tokens=pass_tokens)
-    reward_R = rollouts.reward_R.numpy()
-    slot_R = slots(rollouts.group_R.numpy(), group_B)
-    size_B = np.bincount(slot_R, minlength=group_B.size)
-    start_B = np.cumsum(size_B) - size_B
-    columns: dict[str, FloatArray] = {
-        f.name: np.full(group_B.size, np.nan) for f in fields(Moments)
-    }
-    for size in np.unique(size_B[size_B > 0]).tolist():
-        block = max(1, MAX_GRAM_ENTRIES // (size * hidden.shape[1]) ** 2)
-        same_size = np.flatnonzero(size_B == size)
-        for part in np.split(same_size, np.arange(block, same_size.size, block)):
-            rows = start_B[part][:, None] + np.arange(size)
-            index = torch.from_numpy(rows)
-            gram = score_gram(hidden[index], residual[index]).double().numpy()
-            for b, gram_nn, reward_n in zip(part, gram, reward_R[rows], strict=True):
-                for name, value in moments_of_gram(gram_nn, reward_n).items():
-                    columns[name][b] = value
-    return Moments(**columns)
+    reshard(policy)
+    scores = _Scores(
+        policy, prompts, rollouts, parameter_set(policy, config.parameters), hidden_R_T_h
+    )
+    group_R = rollouts.group_R.numpy()
+    if not np.isin(group_R, group_B).all():
+        fail("gradient_moments", "group_B", "all groups of the rollouts", group_B.tolist())
+    slot_R = slots(group_R, group_B)
+    bundles = make_bundles(
+        slot_R,
+        scores.positions_R,
+        rollouts.length_R.numpy(),
+        scores.chosen.entries,
+        exact_entries=config.exact_entries,
+        pass_tokens=pass_tokens,
+    )
+    mine, missing_passes = share(bundles, world)
+    names = [f.name for f in fields(GroupMoments)]
+    found_B = torch.zeros(group_B.size, len(names), dtype=torch.float64)
+    for bundle in mine:
+        if bundle.is_exact:
+            gram = _exact(scores, bundle)
+        else:
+            gram = _sketched(scores, bundle, config.sketch_size, seed)
+        is_right = rollouts.reward_R.numpy()[bundle.row_R].reshape(-1, bundle.size) == 1.0
+        moments = group_moments(gram, is_right)
+        columns = [torch.from_numpy(getattr(moments, name)) for name in names]
+        found_B[torch.from_numpy(bundle.slot_G)] = torch.stack(columns, dim=1)
+    for _ in range(missing_passes if scores.needs_pass else 0):
+        scores.captured(bundles[0].row_R[bundles[0].passes[0]])
+    reshard(policy)
+    world.add_up([found_B])
+    found_B[torch.from_numpy(np.setdiff1d(np.arange(group_B.size), slot_R))] = torch.nan
+    table = {name: found_B[:, i].numpy() for i, name in enumerate(names)}
+    return GroupMoments(**table).moments(config.difference)
 
 
-@torch.no_grad()
-def score_factors(
-    policy: Policy, prompts: Prompts, rollouts: Rollouts, *, pass_tokens: int
-) -> tuple[Tensor, Tensor]:
-    """Hidden states (R, T, h) and residuals ``(e_y - pi) / temperature`` (R, T, V), 0 after EOS."""
-    head = policy.head
-    is_tied = policy.model.config.tie_word_embeddings
-    if is_tied or getattr(head, "bias", None) is not None:
-        raise ValueError(
-            "gradient_moments: model must be one with an untied, bias-free head, "
-            f"got tie_word_embeddings={is_tied}"
-        )
-    rows, width = rollouts.token_R_T.shape
-    length_R = prompts.length_N + rollouts.length_R.numpy() - 1
-    hidden_R_T_h = torch.zeros(rows, width, policy.model.config.hidden_size)
-    residual_R_T_V = torch.zeros(rows, width, policy.model.config.vocab_size)
-    place_T = torch.arange(width).unsqueeze(0)
-    for part in cut_by_tokens(length_R, pass_tokens):
-        index = torch.from_numpy(part)
-        token_R_T, length = rollouts.token_R_T[index], rollouts.length_R[index]
-        sequences = Sequences.of(prompts.take(part), token_R_T, length)
-        hidden_F_h = policy.hidden(sequences)
-        policy_F_V = log_policy(head(hidden_F_h), policy.decoding).exp()
-        taken_F_V = torch.nn.functional.one_hot(sequences.target_F, policy_F_V.shape[-1])
-        is_real = place_T < length.unsqueeze(1)
-        hidden, residual = (
-            torch.zeros_like(hidden_R_T_h[index]),
-            torch.zeros_like(residual_R_T_V[index]),
-        )
-        hidden[is_real] = hidden_F_h
-        residual[is_real] = (taken_F_V - policy_F_V) / policy.decoding.temperature
-        hidden_R_T_h[index], residual_R_T_V[index] = hidden, residual
-    return hidden_R_T_h, residual_R_T_V
+class _Scores:
+    """Passes over rows of rollouts, and what they say about the scores."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompts: Prompts,
+        rollouts: Rollouts,
+        chosen: ParameterSet,
+        hidden_R_T_h: Tensor | None,
+    ) -> None:
+        self.policy, self.prompts, self.rollouts, self.chosen = policy, prompts, rollouts, chosen
+        self.hidden_R_T_h = None if chosen.needs_backward else hidden_R_T_h
+        self.positions_R = prompts.length_N + rollouts.length_R.numpy() - 1
+        self.head = None
+        if chosen.head is not None:
+            bias = chosen.head.bias
+            self.head = Head(
+                whole(chosen.head.weight.detach()),
+                None if bias is None else whole(bias.detach()),
+                policy.decoding,
+                policy.autocast,
+                has_weight=chosen.head.has_weight,
+                has_bias=chosen.head.has_bias,
+            )
+
+    @property
+    def needs_pass(self) -> bool:
+        """Whether the policy has to be run."""
+        return self.hidden_R_T_h is None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the policy lives."""
+        return next(self.policy.parameters()).device
+
+    def sequences(self, row_R: IntArray) -> Sequences:
+        """Some rollouts with their prompts."""
+        some = self.rollouts.take(torch.from_numpy(row_R))
+        sequences = Sequences.of(self.prompts.take(row_R), some.token_R_T, some.length_R)
+        return sequences.to(self.device)
+
+    def captured(self, row_R: IntArray) -> Captured:
+        """One pass, or none if generation left what it would give."""
+        if self.hidden_R_T_h is None:
+            return capture(self.policy, self.sequences(row_R), self.chosen)
+        index = torch.from_numpy(row_R)
+        length_R = self.rollouts.length_R[index]
+        width = int(length_R.max())
+        is_over_R_T = torch.arange(width) >= length_R.unsqueeze(1)
+        hidden = self.hidden_R_T_h[index, :width].float()
+        return Captured([], hidden.masked_fill(is_over_R_T.unsqueeze(2), 0.0).to(self.device))
+
+    def factors(self, captured: Captured, row_R: IntArray) -> list[Factors]:
+        """The chosen layers, the head last."""
+        found: list[Factors] = [
+            LayerFactors.of(inputs, errors, has_weight=part.has_weight, has_bias=part.has_bias)
+            for part, (inputs, errors) in zip(self.chosen.layers, captured.layers, strict=True)
+        ]
+        if self.head is not None and captured.hidden_R_T_h is not None:
+            index = torch.from_numpy(row_R)
+            width = captured.hidden_R_T_h.shape[1]
+            found.append(
+                HeadFactors(
+                    self.head,
+                    captured.hidden_R_T_h,
+                    self.rollouts.token_R_T[index, :width].to(self.device),
+                    self.rollouts.length_R[index].to(self.device),
+                    self._embedding(captured, row_R),
+                )
+            )
+        return found
+
+    def _embedding(self, captured: Captured, row_R: IntArray) -> EmbeddingFactors | None:
+        if self.chosen.embedding is None or captured.derivative_R_L_h is None:
+            return None
+        ids_R_L = self.sequences(row_R).ids_R_L
+        # its row of the embedding is never trained, even where a prompt contains it
+        padding = self.chosen.embedding.padding_idx
+        is_trained_R_L = ids_R_L != (-1 if padding is None else padding)
+        return EmbeddingFactors(captured.derivative_R_L_h * is_trained_R_L.unsqueeze(2), ids_R_L)
 
 
-def score_gram(hidden_B_n_T_h: Tensor, residual_B_n_T_V: Tensor) -> Tensor:
-    """Inner products of the scores within each group, shape (B, n, n).
-
-    The T^2 times larger products of tokens are made for as many rows of the result at a time as
-    ``MAX_GRAM_ENTRIES`` allows, at least one.
-    """
-    groups, size, width, _ = hidden_B_n_T_h.shape
-    hidden, residual = hidden_B_n_T_h.flatten(1, 2), residual_B_n_T_V.flatten(1, 2)
-    rows = max(1, MAX_GRAM_ENTRIES // (groups * size * width**2))
-    parts = []
-    for some_hidden, some_residual in zip(
-        torch.split(hidden, rows * width, dim=1),
-        torch.split(residual, rows * width, dim=1),
-        strict=True,
-    ):
-        products = (some_hidden @ hidden.mT) * (some_residual @ residual.mT)
-        parts.append(products.view(groups, -1, width, size, width).sum(dim=(2, 4)))
-    return torch.cat(parts, dim=1)
+def _exact(scores: _Scores, bundle: Bundle) -> FloatArray:
+    """Inner products of the scores of each group, shape (B, n, n)."""
+    rows = [bundle.row_R[part] for part in bundle.passes]
+    captured = Captured.together([scores.captured(row_R) for row_R in rows], bundle.passes)
+    grams = [score_gram(layer, bundle.size) for layer in scores.factors(captured, bundle.row_R)]
+    return np.asarray(torch.stack(grams).sum(dim=0).numpy())
 
 
-def moments_of_gram(gram_nn: FloatArray, reward_n: FloatArray) -> dict[str, float]:
-    """The five moments of one group from the Gram matrix of its scores.
-
-    Parameters
-    ----------
-    gram_nn : ndarray of float64, shape (n, n)
-    reward_n : ndarray of float64, shape (n,)
-        0 or 1.
-
-    Examples
-    --------
-    Four scores on a line, right at 1 and 3, wrong at 0 and 2: products of different rollouts give
-    1*3 + 0*2 - 2 * mean(1, 3) * mean(0, 2) = -1, while the means differ by 1.
-
-    >>> s = np.array([1.0, 3.0, 0.0, 2.0])
-    >>> moments_of_gram(np.outer(s, s), np.array([1.0, 1.0, 0.0, 0.0]))["sq_norm_difference"]
-    -1.0
-    """
-    right, wrong = np.flatnonzero(reward_n == 1.0), np.flatnonzero(reward_n == 0.0)
-    # rounding may leave the square of a vanishing score a hair below 0
-    square_n = np.maximum(np.diagonal(gram_nn), 0.0)
-    difference = np.nan
-    if min(right.size, wrong.size) >= 2:
-        difference = (
-            _mean_of_distinct(gram_nn, right)
-            + _mean_of_distinct(gram_nn, wrong)
-            - 2.0 * gram_nn[np.ix_(right, wrong)].mean()
-        )
-    return {
-        "sq_norm_correct": square_n[right].mean() if right.size else np.nan,
-        "sq_norm_wrong": square_n[wrong].mean() if wrong.size else np.nan,
-        "sq_norm_difference": float(difference),
-        "norm_correct": np.sqrt(square_n[right]).mean() if right.size else np.nan,
-        "norm_wrong": np.sqrt(square_n[wrong]).mean() if wrong.size else np.nan,
-    }
-
-
-def _mean_of_distinct(gram_nn: FloatArray, index: IntArray) -> float:
-    """Mean product of two different rollouts: unbiased for the squared norm of the mean score."""
-    block = gram_nn[np.ix_(index, index)]
-    count = index.size * (index.size - 1)
-    return float((block.sum() - np.trace(block)) / count)
+def _sketched(scores: _Scores, bundle: Bundle, size: int, seed: int) -> FloatArray:
+    """The same from sketches; what a pass leaves is dropped at once."""
+    sketch_R_k_k = torch.zeros(bundle.row_R.size, size, size)
+    for part in bundle.passes:
+        row_R = bundle.row_R[part]
+        for i, layer in enumerate(scores.factors(scores.captured(row_R), row_R)):
+            # one projection of a layer for all passes
+            generator = np.random.default_rng([seed, int(bundle.slot_G[0]), i])
+            sketch_R_k_k[torch.from_numpy(part)] += score_sketch(layer, size, generator)
+    flat = sketch_R_k_k.view(-1, bundle.size, size**2)
+    return np.asarray((flat @ flat.mT).double().numpy())

@@ -6,7 +6,6 @@ rollout is one whose advantage is exactly 0.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from cures.checks import fail
 from cures.records import Moments, Outcome, Plan, Selection
 from train.answers import answers
 from train.config import Config
-from train.engines.native import NativeEngine
+from train.engines.making import make_engine
 from train.engines.protocol import Engine, Finish
 from train.errors import TrainingDivergedError
 from train.gradient_moments import gradient_moments
@@ -47,7 +46,9 @@ class LanguageModelHost:
     model : PreTrainedModel
         Warm started; updated in place.
     engine : Engine, optional
-        What generates; default: this process, from the model itself.
+        What generates; default: that of ``[rollout]``.
+    folder : Path
+        Run folder, for engines that keep files.
     reference : PreTrainedModel, optional
         For a KL term.
     world : World
@@ -72,6 +73,7 @@ class LanguageModelHost:
         model: PreTrainedModel,
         *,
         engine: Engine | None = None,
+        folder: Path = Path(),
         reference: PreTrainedModel | None = None,
         world: World = World(),  # noqa: B008  frozen
     ) -> None:
@@ -80,10 +82,7 @@ class LanguageModelHost:
         self.world = world
         learner = config.learner
         is_sharded = learner.sharding == "fsdp" and world.size > 1
-        if engine is None:  # a sharded model cannot generate by itself
-            own = copy.deepcopy(model) if is_sharded else model
-            engine = NativeEngine(own, max_rows=config.rollout.max_rows)
-        self.engine: Engine = engine
+        self.engine: Engine = engine or make_engine(config, model, folder, world)
         self.policy = self._policy(model, is_sharded)
         self.learner = Learner(
             self.policy,

@@ -230,7 +230,7 @@ class Learner:
                 clip_low=config.clip_low,
                 clip_high=config.clip_high,
                 entropy_bonus=config.entropy_bonus,
-                kl_weight=config.kl_weight,
+                kl_weight=config.kl_weight if config.kl == "k3" else 0.0,
             )
             # sharded gradients come back as means over the ranks, and sums are meant
             scale = self.world.size if self.is_sharded else 1
@@ -285,7 +285,7 @@ class Learner:
             weight_F=weight_F,
             bonus_weight_F=bonus_F,
             old_log_prob_F=old_F,
-            reference_log_prob_F=reference_F if self.config.kl == "k3" else None,
+            reference_log_prob_F=reference_F,
             correction_F=flat(batch.correction_R_T),
         )
 

@@ -43,7 +43,7 @@ class TokenTargets:
     weight_F: Tensor  # w_r / T_r
     bonus_weight_F: Tensor  # the same in the rollouts whose entropy counts, 0 elsewhere
     old_log_prob_F: Tensor  # denominator of the ratio
-    reference_log_prob_F: Tensor | None = None  # for k3
+    reference_log_prob_F: Tensor | None = None
     correction_F: Tensor | None = None  # c
 
 
@@ -76,7 +76,8 @@ def policy_loss(
     clip_low, clip_high : float
         The ratio is clipped to ``[1 - clip_low, 1 + clip_high]``.
     entropy_bonus, kl_weight : float
-        >= 0; the latter acts only with ``targets.reference_log_prob_F``.
+        >= 0; the latter is that of k3. With ``targets.reference_log_prob_F`` k3 is measured even where
+        it does not count.
     """
     ratio_F = (terms.log_prob_F - targets.old_log_prob_F).exp()
     free_F = ratio_F * targets.advantage_F
@@ -91,7 +92,8 @@ def policy_loss(
     if targets.reference_log_prob_F is not None:
         log_ratio_F = targets.reference_log_prob_F - terms.log_prob_F
         k3_F = torch.expm1(log_ratio_F) - log_ratio_F
-        loss = loss + kl_weight * (targets.weight_F * k3_F).sum()
+        if kl_weight:
+            loss = loss + kl_weight * (targets.weight_F * k3_F).sum()
         kl = k3_F.sum().detach()
     return LossTerms(
         loss=loss,

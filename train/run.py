@@ -136,6 +136,7 @@ def train(
                 _after_update(run, record)
             return _finish(run)
         finally:
+            host.engine.close()
             for tracker in shown:
                 tracker.close()
 

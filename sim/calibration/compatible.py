@@ -22,7 +22,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.stats import beta
 
-from cures.checks import FloatArray, as_float
+from cures.checks import FloatArray, IntArray, as_float
 from sim.calibration.mixture import Counts
 from sim.calibration.quantities import Quantity
 
@@ -42,7 +42,7 @@ class Region:
         Simultaneous confidence limits of the chance of that event in the population.
     """
 
-    event_E_K: np.ndarray
+    event_E_K: FloatArray
     low_E: FloatArray
     high_E: FloatArray
 
@@ -87,7 +87,7 @@ def confidence_region(counts: Counts, rate_K: FloatArray, confidence: float = 0.
     return Region(np.concatenate(events), low, high)
 
 
-def _bin_starts(trial: int, prompts: int) -> np.ndarray:
+def _bin_starts(trial: int, prompts: int) -> IntArray:
     """First success count of each bin: one per count, or about equal steps in arcsin(sqrt(s/t))."""
     bins = min(MOST_BINS, max(2, prompts // PROMPTS_PER_BIN))
     if trial + 1 <= bins:
@@ -98,7 +98,7 @@ def _bin_starts(trial: int, prompts: int) -> np.ndarray:
 
 
 def _clopper_pearson(
-    number_E: np.ndarray, total_E: np.ndarray, error_E: FloatArray
+    number_E: IntArray, total_E: IntArray, error_E: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     with np.errstate(invalid="ignore"):  # a beta law with a parameter of 0: replaced
         low = beta.ppf(error_E / 2.0, number_E, total_E - number_E + 1)

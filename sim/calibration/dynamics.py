@@ -103,7 +103,7 @@ def fit_dynamics(
     """
     model = state_space(visits)
     parameters, last = _maximise(model, on_progress)
-    covariance = np.linalg.inv(last.information_J_J)
+    covariance: FloatArray = np.linalg.inv(last.information_J_J).astype(np.float64, copy=False)
     return _summary(model, parameters, covariance, last.value, confidence)
 
 
@@ -144,7 +144,7 @@ def _step(now: Evaluation, variance: float, damping: float) -> tuple[FloatArray,
 def _summary(
     model: StateSpace,
     parameters: FloatArray,
-    covariance: np.ndarray,
+    covariance: FloatArray,
     log_likelihood: float,
     confidence: float,
 ) -> Dynamics:

@@ -58,7 +58,7 @@ class Counts:
         """All prompts."""
         return int(self.prompts_C.sum())
 
-    def likelihood(self, rate_K: FloatArray) -> np.ndarray:
+    def likelihood(self, rate_K: FloatArray) -> FloatArray:
         """Chance of every cell at every rate, shape (C, K)."""
         return np.asarray(binom.pmf(self.success_C[:, None], self.trial_C[:, None], rate_K))
 
@@ -150,7 +150,7 @@ def fit(counts: Counts, rate_K: FloatArray) -> Mixture:
 
 
 def _newton_step(
-    likelihood: np.ndarray,
+    likelihood: FloatArray,
     share_C: FloatArray,
     weight_K: FloatArray,
     fitted_C: FloatArray,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit, logit
 
+from cures.checks import FloatArray
 from cures.storage import State
 from sim.picture import new_figure
 
@@ -95,7 +96,7 @@ def _progress(axes: Axes, report: dict[str, Any], arrays: State) -> None:
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
-def _mean_success(arrays: State, shift_U: np.ndarray) -> np.ndarray:
+def _mean_success(arrays: State, shift_U: FloatArray) -> FloatArray:
     """Of the simulated population with every logit moved by the same."""
     inside = (np.asarray(arrays["rate_K"]) > 0.0) & (np.asarray(arrays["rate_K"]) < 1.0)
     start_K = logit(np.asarray(arrays["rate_K"])[inside])

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import brentq, minimize
 from scipy.special import logsumexp, softmax
 
-from cures.checks import FloatArray
+from cures.checks import FloatArray, IntArray
 from sim.calibration.mixture import Counts, Mixture
 
 DEFICIT = 0.5  # nats below the best fit: a likelihood ratio of 1.6, which no data could tell apart
@@ -59,15 +59,15 @@ def smooth(counts: Counts, best: Mixture) -> Mixture:
     return Mixture(best.rate_K, weight, value, best.log_likelihood + best.gap - value)
 
 
-def _fit(counts: Counts, likelihood: np.ndarray, weight_K: FloatArray) -> float:
+def _fit(counts: Counts, likelihood: FloatArray, weight_K: FloatArray) -> float:
     return float(counts.prompts_C @ np.log(likelihood @ weight_K))
 
 
 def _at_strength(
-    likelihood: np.ndarray, prompts_C: np.ndarray, strength: float, start_C: FloatArray
+    likelihood: FloatArray, prompts_C: IntArray, strength: float, start_C: FloatArray
 ) -> FloatArray:
     """The population for one strength of the data, from the dual."""
-    pull_C = strength * prompts_C
+    pull_C = strength * prompts_C.astype(np.float64)
     scale = float(pull_C.sum())
 
     def tilted(u_C: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -22,7 +22,7 @@ from scipy.fft import irfft, rfft
 from scipy.interpolate import BSpline
 from scipy.special import gammaln, log_expit, softmax
 
-from cures.checks import FloatArray
+from cures.checks import FloatArray, IntArray
 from sim.calibration.visits import Visits
 
 INITIAL_REACH, GRID_REACH = 8.0, 16.0  # logits: of the initial law, and of the periodic grid
@@ -52,7 +52,7 @@ class Evaluation:
 
     value: float
     slope_J: FloatArray
-    information_J_J: np.ndarray
+    information_J_J: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,9 +74,9 @@ class StateSpace:
 
     visits: Visits
     logit_X: FloatArray
-    basis_X_J: np.ndarray
-    seen_X: np.ndarray
-    kind: tuple[np.ndarray, ...]
+    basis_X_J: FloatArray
+    seen_X: FloatArray
+    kind: tuple[IntArray, ...]
 
     @property
     def segments(self) -> int:
@@ -132,7 +132,7 @@ class StateSpace:
 
     def _chunk(
         self, start: int, parameter_J: FloatArray, initial_X: FloatArray
-    ) -> tuple[float, np.ndarray]:
+    ) -> tuple[float, FloatArray]:
         """Log-likelihood of :attr:`chunk` prompts, and the score of each."""
         stop = start + self.chunk
         cut = [(r.first(start, stop), kind[start:stop])

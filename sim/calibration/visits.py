@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cures.checks import FloatArray, IntArray
+from cures.checks import BoolArray, FloatArray, IntArray
 from sim.calibration.evidence import Evidence
 
 
@@ -34,7 +34,7 @@ class Round:
     trial: IntArray
     updates: FloatArray
     own: FloatArray
-    shared: np.ndarray
+    shared: FloatArray
 
     def first(self, start: int, stop: int) -> Round:
         """The prompts ``start`` ... ``stop - 1``, as far as they have this visit."""
@@ -143,7 +143,7 @@ def _segments(dose_U: FloatArray, most: int) -> IntArray:
     return np.unique(part_U, return_inverse=True)[1].astype(np.int64)
 
 
-def _chosen(prompt_V: IntArray, most: int, seed: int) -> np.ndarray:
+def _chosen(prompt_V: IntArray, most: int, seed: int) -> BoolArray:
     """Marks the lines of at most ``most`` prompts."""
     prompts = np.unique(prompt_V)
     if prompts.size <= most:

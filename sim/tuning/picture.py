@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
+from cures.checks import FloatArray
 from cures.storage import read_json, read_jsonl
 from sim.picture import new_figure, save
 
@@ -167,8 +168,8 @@ def _confirmation(folder: Path, report: dict[str, Any], config: dict[str, Any]) 
 
 
 def _surface(
-    axes: Axes, x_T: np.ndarray, y_T: np.ndarray, value_T: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    axes: Axes, x_T: FloatArray, y_T: FloatArray, value_T: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """A ridge regression on Gaussians over the panel, constant far from every trial."""
     edges, place = [], []
     for axis, values in ((axes.xaxis, x_T), (axes.yaxis, y_T)):
@@ -193,12 +194,12 @@ def _by_importance(report: dict[str, Any], trials: list[dict[str, Any]]) -> list
     return sorted(varied, key=lambda n: -importance.get(n, importance.get(f"{n}>0", 0.0)))
 
 
-def _threshold(values: np.ndarray) -> float:
+def _threshold(values: FloatArray) -> float:
     """Where a symmetric logarithm turns linear: just below the least positive value."""
     return float(values[values > 0].min()) / 1.5
 
 
-def _scale(axes: Axes, values: np.ndarray, is_log: bool, name: str, axis: str = "x") -> None:
+def _scale(axes: Axes, values: FloatArray, is_log: bool, name: str, axis: str = "x") -> None:
     """Scale, plain numbers as ticks (at most five of ``values``, evenly spread) and name of an axis."""
     from matplotlib.ticker import NullLocator, StrMethodFormatter
 

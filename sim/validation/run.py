@@ -3,8 +3,8 @@
 ``config.json`` holds the settings; ``checks/FAMILY/NAME.json`` and ``.npz`` what came of a check and the
 arrays behind its figure; ``validate.json`` everything at once. A check is kept when the command is
 started again, as long as the source of ``cures``, ``theory`` and the policies is what it was: a verdict
-on other code would say nothing. One whose files are damaged is run again, and ``validate.json`` names it:
-they are a cache, not data. What is damaged of the settings is refused.
+on other code would say nothing. One whose files are damaged is run again, and ``validate.json`` names
+it: they are a cache, not data. Damaged settings are refused.
 """
 
 from __future__ import annotations

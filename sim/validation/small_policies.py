@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import logit, logsumexp
 
-from cures.checks import BoolArray, FloatArray
+from cures.checks import BoolArray, FloatArray, IntArray
 from sim.item_response import ItemResponse
 from sim.policy import FloatMatrix, IntMatrix
 from sim.skills import Skills, threshold_for_success_rate
@@ -83,7 +83,7 @@ def repeating_chains(
 
 
 def _chains(
-    rate_N: FloatArray, chain_N_L: IntMatrix, length_N: np.ndarray, skill_K: FloatArray
+    rate_N: FloatArray, chain_N_L: IntMatrix, length_N: IntArray, skill_K: FloatArray
 ) -> tuple[Skills, FloatArray]:
     threshold_N = threshold_for_success_rate(skill_K, chain_N_L, length_N, rate_N)
     return Skills(chain_N_L, length_N, skill_K.size, threshold_N), skill_K

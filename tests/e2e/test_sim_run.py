@@ -13,12 +13,12 @@ import pytest
 import cures
 from cures.comparison import rollouts_to_target
 from cures.storage import load_state, read_json, read_jsonl, save_state
-from sim import run_folder
 from sim.arm import ArmTask, StoppedError, build, run_arm
 from sim.cli import main
 from sim.compare import compare
 from sim.item_response import ItemResponse
 from sim.populations import make_population
+from sim.run_folder import refuse_unwritable
 from sim.settings import Settings
 
 SMALL = {
@@ -385,26 +385,55 @@ def test_a_cell_of_other_settings_is_refused_before_the_first_one_runs(tmp_path,
     assert json.loads((out / "grid.json").read_text()) == {"cells": ["dead-grpo"]}
 
 
-@pytest.mark.parametrize("command", ["compare", "validate", "calibrate", "plan", "tune"])
-def test_a_folder_that_cannot_be_written_is_refused_at_once(command, tmp_path, capsys, monkeypatch):
+def in_a_file(folder):
+    (folder / "file").write_text("mine")
+    return folder / "file" / "new"
+
+
+def in_a_broken_link(folder):
+    (folder / "link").symlink_to(folder / "nowhere")
+    return folder / "link" / "new"
+
+
+def on_a_virtual_file_system(folder):
+    if not Path("/proc/self").is_dir():
+        pytest.skip("no /proc")
+    return Path("/proc/new")  # which nobody can make, root neither
+
+
+@pytest.mark.parametrize("place", [in_a_file, in_a_broken_link, on_a_virtual_file_system])
+@pytest.mark.parametrize("command", ["compare", "grid", "validate", "calibrate", "plan", "tune"])
+def test_a_folder_that_cannot_be_written_is_refused_at_once(
+    command, place, tmp_path, capsys, monkeypatch
+):
+    def compute(*arguments, **keywords):
+        raise AssertionError("computed first")
+
+    monkeypatch.setattr("sim.compare.run_arms", compute)
+    monkeypatch.setattr("sim.validation.run.run_checks", compute)
+    monkeypatch.setattr("sim.calibration.study.calibrate", compute)
+    monkeypatch.setattr("sim.planning.plan.make_plan", compute)
+    monkeypatch.setattr("sim.tuning.runs.run_once", compute)
     pilots = tmp_path / "pilots.jsonl"
-    row = '{"prompt": 0, "step": 0, "success": 1, "trial": 2, "is_pilot": true}\n'
-    pilots.write_text(row)
+    pilots.write_text('{"prompt": 0, "step": 0, "success": 1, "trial": 2, "is_pilot": true}\n')
     words = {
-        "compare": ["--schedulers", "cures"],
-        "calibrate": [str(pilots)],
-        "tune": ["--scheduler", "cures"],
-    }
-    out = tmp_path / "locked" / "new"
-    (tmp_path / "locked").mkdir()
-    # what the system says of a read-only folder; a superuser may write into any other
-    monkeypatch.setattr(run_folder.os, "access", lambda path, mode: "locked" not in str(path))
+        "compare": ["compare", "--schedulers", "cures"],
+        "grid": ["compare", "--schedulers", "cures", "--populations", "dead"],
+        "calibrate": ["calibrate", str(pilots)],
+        "tune": ["tune", "--scheduler", "cures", "--folder", str(tmp_path / "folder")],
+    }.get(command, [command])
+    out = place(tmp_path)
     target = out / "tuned.toml" if command == "tune" else out
-    assert main([command, *words.get(command, []), "--out", str(target)]) == 2
+    assert main([*words, "--out", str(target)]) == 2
     error = capsys.readouterr().err
-    assert "out must be a folder that can be written" in error
-    assert f"where {tmp_path / 'locked'} is read-only" in error
-    assert not list((tmp_path / "locked").iterdir())
+    assert "out must be a folder" in error
+    assert f"got {out}" in error
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path):
+    refuse_unwritable("compare", "out", tmp_path / "new" / "newer")
+    assert not list(tmp_path.iterdir())
 
 
 def test_grids_and_single_comparisons_do_not_mix(tmp_path, capsys):

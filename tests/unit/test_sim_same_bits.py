@@ -7,6 +7,7 @@ import pytest
 from scipy.special import expit
 
 import cures
+from sim.drift import shifted
 from sim.host import ANSWER_STREAM, VERDICT_STREAM, SimHost
 from sim.item_response import ItemResponse
 from sim.populations import Population, make_population
@@ -24,6 +25,9 @@ class PlainItemResponse(ItemResponse):
         p = self.success_rate(theta_D, prompt_B)
         return (weight_B * p * (1.0 - p)) @ self.loading_N_D[prompt_B]
 
+    def generate(self, theta_D, prompt_R, generator):
+        return (generator.random(prompt_R.size) < self.success_rate(theta_D, prompt_R)).astype(int)
+
     def score_sum(self, theta_D, prompt_R, answer_R, weight_R):
         residual = answer_R - self.success_rate(theta_D, prompt_R)
         return (weight_R * residual) @ self.loading_N_D[prompt_R]
@@ -34,7 +38,7 @@ class PlainItemResponse(ItemResponse):
 
 
 class PlainHost(SimHost):
-    """Looks every waiting rollout up before it is dropped, and every prompt's verdict by rollout."""
+    """Looks up every waiting rollout, also before it is dropped, and the verdict of every one."""
 
     @property
     def num_waiting(self):
@@ -52,6 +56,14 @@ class PlainHost(SimHost):
         expected_B = np.bincount(index[right], minlength=len(plan))
         assert np.array_equal(outcome.success_B, expected_B)
         return outcome
+
+    def _rows_of(self, group_G):
+        order = np.argsort(group_G)
+        slot = np.searchsorted(group_G[order], self._waiting["group"])
+        slot = order[np.minimum(slot, group_G.size - 1)]
+        row = np.flatnonzero(group_G[slot] == self._waiting["group"])
+        row = row[np.argsort(slot[row], kind="stable")]
+        return row, slot[row]
 
 
 def prompts(generator, kind, size):
@@ -87,14 +99,63 @@ def test_item_response(kind):
             theta = generator.standard_normal(width)
             weight = generator.standard_normal(prompt.size)
             answer = generator.integers(0, 2, prompt.size)
-            for name, arguments in (
-                ("success_rate", (prompt,)),
-                ("success_gradient", (prompt, weight)),
-                ("score_sum", (prompt, answer, weight)),
-                ("local_score", (prompt, answer)),
-            ):
-                got = getattr(quick, name)(theta, *arguments)
-                assert np.array_equal(got, getattr(plain, name)(theta, *arguments)), name
+            draws = [np.random.default_rng(1), np.random.default_rng(1)]
+            for _ in "before", "after":  # what generate looked up serves the scores after it
+                for name, arguments in (
+                    ("success_rate", (prompt,)),
+                    ("success_gradient", (prompt, weight)),
+                    ("score_sum", (prompt, answer, weight)),
+                    ("local_score", (prompt, answer)),
+                ):
+                    got = getattr(quick, name)(theta, *arguments)
+                    assert np.array_equal(got, getattr(plain, name)(theta, *arguments)), name
+                got = quick.generate(theta, prompt, draws[0])
+                assert np.array_equal(got, plain.generate(theta, prompt, draws[1]))
+
+
+def looked_up_twice(monkeypatch, change, *, most_kept=None):
+    """Whether scores after ``generate`` and a change look up anew; their values are checked."""
+    if most_kept is not None:
+        monkeypatch.setattr("sim.item_response.MOST_KEPT", most_kept)
+    generator = np.random.default_rng(3)
+    policy = ItemResponse(generator.standard_normal((50, 4)), generator.normal(size=50))
+    theta, prompt = generator.standard_normal(4), np.repeat(np.arange(0, 49, 3), 2)
+    answer = policy.generate(theta, prompt, generator)
+    calls = []
+    look_up = ItemResponse._look_up
+    monkeypatch.setattr(ItemResponse, "_look_up", lambda *a: calls.append(1) or look_up(*a))
+    policy, theta, prompt = change(policy, theta, prompt)
+    plain = PlainItemResponse(policy.loading_N_D, policy.threshold_N)
+    weight = generator.standard_normal(prompt.size)
+    got = policy.score_sum(theta, prompt, answer, weight)
+    assert np.array_equal(got, plain.score_sum(theta, prompt, answer, weight))
+    return bool(calls)
+
+
+def moved(array):
+    array += 1  # in place: whoever kept a reference and no copy is deceived
+    return array
+
+
+def test_scores_of_what_was_just_generated_are_not_looked_up_again(monkeypatch):
+    assert not looked_up_twice(monkeypatch, lambda policy, theta, prompt: (policy, theta, prompt))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda policy, theta, prompt: (policy, moved(theta), prompt),
+        lambda policy, theta, prompt: (policy, theta, prompt[::-1]),
+        lambda policy, theta, prompt: (policy, theta, moved(prompt)),
+        lambda policy, theta, prompt: (shifted(policy, np.ones(50)), theta, prompt),
+    ],
+)
+def test_scores_of_anything_else_are(monkeypatch, change):
+    assert looked_up_twice(monkeypatch, change)
+
+
+def test_a_large_plan_is_not_kept(monkeypatch):
+    assert looked_up_twice(monkeypatch, lambda *same: same, most_kept=4)
 
 
 def test_another_order_of_sums_would_be_noticed():
@@ -123,7 +184,7 @@ def plainly(population):
     )
 
 
-@pytest.mark.parametrize("name", ["uniform", "cures", "speed", "dapo", "oracle"])
+@pytest.mark.parametrize("name", ["uniform", "cures", "gvm", "speed", "dapo", "oracle"])
 @pytest.mark.parametrize("law", ["uniform", "coins"])
 def test_a_small_run(name, law):
     population = make_population(law, "item_response", num_pool=300, num_held_out=32, seed=1)
@@ -131,6 +192,7 @@ def test_a_small_run(name, law):
     for kind, prompts_ in ((SimHost, population), (PlainHost, plainly(population))):
         host = kind(prompts_, seed=2, learning_rate=0.05)
         options = {"cures": {"num_subsets": 2, "use_moments": True},
+                   "gvm": {"num_subsets": 2, "pilots": 2, "use_moments": True},
                    "oracle": {"true_success_rate": host.true_success_rate}}  # fmt: skip
         scheduler = cures.make_scheduler(
             name, num_prompts=300, batch_size=12, budget=96, seed=3, **options.get(name, {})

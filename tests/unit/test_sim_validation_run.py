@@ -78,17 +78,63 @@ def test_a_half_written_check_is_run_again(tmp_path, family):
     assert family == ["first", "second", "second"]
 
 
-@pytest.mark.parametrize("name", ["second.json", "second.npz"])
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"source": "x", "row": {}}', b"\xff"])
-def test_a_damaged_check_is_run_again_and_said(tmp_path, family, name, content):
+def damaged_row(**changes):
+    """A file of the right source whose row is not what a check writes."""
+
+    def damage(path):
+        stored = read_json(path)
+        stored["row"].update(changes)
+        write_json(path, {**stored, "row": {k: v for k, v in stored["row"].items() if v != "gone"}})
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *(
+            (name, lambda path, content=content: path.write_bytes(content))
+            for name in ("second.json", "second.npz")
+            for content in (b"", b"{", b"[]", b'{"source": 1}', b"\xff", b"null")
+        ),
+        ("second.json", lambda path: path.write_bytes(path.read_bytes()[:-20])),
+        ("second.npz", lambda path: path.write_bytes(path.read_bytes()[:-20])),
+        ("second.npz", Path.unlink),
+        ("second.json", damaged_row(passes="gone")),
+        ("second.json", damaged_row(passes="yes")),
+        ("second.json", damaged_row(value="much")),
+        ("second.json", damaged_row(further=1)),
+        ("second.json", damaged_row(name="first")),
+    ],
+)
+def test_a_damaged_check_is_run_again_and_said(tmp_path, family, name, damage):
     first = validate(QUICK, ["bound"], tmp_path)
-    (tmp_path / "checks" / "bound" / name).write_bytes(content)
+    damage(tmp_path / "checks" / "bound" / name)
     seen = []
     again = validate(QUICK, ["bound"], tmp_path, on_check=lambda row, origin: seen.append(origin))
     assert family == ["first", "second", "second"]
     assert seen == ["kept", "damaged"]
     assert again == {**first, "damaged": ["bound/second"]}
+    console = Console(width=80, record=True, force_terminal=False)
+    show(again, {}, tmp_path, console)
+    assert "1 of 2 results kept from before were damaged" in console.export_text()
     assert validate(QUICK, ["bound"], tmp_path) == first, "and is whole again"
+
+
+def test_an_archive_of_an_impossible_kind_is_damaged(tmp_path, family):
+    validate(QUICK, ["bound"], tmp_path)
+    path = tmp_path / "checks" / "bound" / "first.npz"
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1  # flag bit 0 of the directory: encrypted
+    path.write_bytes(content)
+    assert validate(QUICK, ["bound"], tmp_path)["damaged"] == ["bound/first"]
+
+
+def test_a_damaged_check_of_other_source_is_merely_old(tmp_path, family, monkeypatch):
+    validate(QUICK, ["bound"], tmp_path)
+    damaged_row(passes="gone")(tmp_path / "checks" / "bound" / "second.json")
+    monkeypatch.setattr(run, "source_of_truth", lambda: "changed")
+    assert validate(QUICK, ["bound"], tmp_path)["damaged"] == []
 
 
 def test_other_source_means_other_verdicts(tmp_path, family, monkeypatch):
@@ -180,8 +226,16 @@ def test_every_family_has_a_figure():
     assert list(FIGURES) == list(FAMILIES)
 
 
-def test_other_settings_are_refused_all_the_same(tmp_path, family):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "config.json is not valid JSON"),
+        ("{}", "validate: out must be a new folder or one of .*, got {}"),
+    ],
+)
+def test_damaged_settings_are_refused(tmp_path, family, content, words):
     validate(QUICK, ["bound"], tmp_path)
-    write_json(tmp_path / "config.json", {})
-    with pytest.raises(ValueError, match="out must be a new folder"):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=words):
         validate(QUICK, ["bound"], tmp_path)
+    assert family == ["first", "second"]

@@ -77,7 +77,8 @@ def reference(host, rollouts, *, weight=WEIGHT, minibatches=2, **wrong):
     settings = {k: v for k, v in LEARNER.items() if k != "final_lr_share"}
     settings = Settings(decode_temperature=0.8, **settings)
     found = ReferenceLearner(copy.deepcopy(host.model).double())
-    samples = samples_of(rollouts, host.task.pool.prompts, ADVANTAGE, weight)
+    prompts = host.task.pool.prompts.take(rollouts.prompt_R.numpy())
+    samples = samples_of(rollouts, prompts, ADVANTAGE, weight)
     seen = []
     for rate, (_, _, update_step) in zip(RATES, UPDATES, strict=True):
         rows = minibatches_of(np.flatnonzero(ADVANTAGE), 2, 5, update_step)[:minibatches]

@@ -46,7 +46,7 @@ prompts (--prompt):
 {styles}
 
 examples:
-  python -m train eval Qwen/Qwen2.5-Math-1.5B --engine vllm
+  python -m train eval Qwen/Qwen2.5-Math-1.5B --engine vllm --benchmarks
   python -m train eval MODEL_DIR --benchmarks math500 aime24 --samples aime24=64
   python -m train eval MODEL_DIR --benchmarks gsm8k --data gsm8k=gsm8k_test.jsonl --limit 100
 """
@@ -63,7 +63,7 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
     asked = p.add_argument_group("what is asked")
     asked.add_argument(
-        "--benchmarks", nargs="+", metavar="NAME", default=list(BENCHMARKS), help="see below (all)"
+        "--benchmarks", nargs="*", metavar="NAME", default=[], help="see below (all)"
     )
     asked.add_argument(
         "--data", nargs="+", action="extend", default=[], metavar="NAME=FILE",
@@ -138,7 +138,7 @@ def questions_of(options: argparse.Namespace) -> list[Question]:
     ValueError
         If a name is unknown or not among those asked, or a value cannot be read.
     """
-    chosen = benchmarks_named(options.benchmarks)
+    chosen = benchmarks_named(options.benchmarks or list(BENCHMARKS))
     names = tuple(benchmark.name for benchmark in chosen)
     files = dict(_named("--data", pair, names) for pair in options.data)
     every: int | None = None

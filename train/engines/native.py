@@ -155,7 +155,7 @@ def _generate_rows(
     """Rows of adjacent equal prompts."""
     rows, width, device = prompt_R.size, decoding.max_new_tokens, model.device
     completions = Completions.missing(rows, decoding)
-    if rows == 0:
+    if rows == 0 or _is_late(deadline):
         return completions
     distinct, row_of = np.unique(prompt_R, return_inverse=True)
     ids, mask = prompts.take(distinct).padded_left(decoding.pad_token)
@@ -180,7 +180,7 @@ def _generate_rows(
         if t + 1 == width or going.numel() == 0:
             completions.finish_R[live.numpy()] = Finish.LENGTH
             break
-        if deadline is not None and time.monotonic() > deadline:
+        if _is_late(deadline):
             _lose(completions, live, decoding)
             break
         if going.numel() < token.numel():
@@ -188,6 +188,10 @@ def _generate_rows(
             token = token[going.to(device)]
         logits = step(token.unsqueeze(1))
     return completions
+
+
+def _is_late(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() > deadline
 
 
 def _lose(completions: Completions, rows: Tensor, decoding: Decoding) -> None:
