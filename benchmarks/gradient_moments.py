@@ -14,9 +14,9 @@ answer six tokens long; verdicts are coins. Then all arms take a turn in every r
 - with a random head of 32,000 tokens on the same body: ``autograd.grad`` by the head for each rollout,
   the body being run for all rollouts at once without a graph, against ``gradient_moments``.
 
-Both loops over rollouts give norms alone, no difference of means: they do less. Before anything is timed
-the norms of both sides must agree to 1e-4. Seconds are CPU seconds of this process. A ratio is the median
-over the rounds of the ratio within a round.
+Both loops over rollouts give norms alone, no difference of means: they do less. Before anything is
+timed the norms of both sides must agree to 1e-4. Seconds are CPU seconds of this process. A ratio is
+the median over the rounds of the ratio within a round.
 """
 
 from __future__ import annotations
@@ -239,8 +239,8 @@ def page(found: dict[str, FloatArray], prompts: int, rounds: int) -> str:
 # Cost of gradient moments
 
 The model of `configs/tiny_cpu.toml` (0.23 million parameters), {prompts} prompts x {QUOTA} answers of
-six tokens, one thread. CPU milliseconds, median of {rounds} rounds [fastest, slowest]; ratios are medians of
-the ratio within a round. All arms take a turn in every round. The loops over rollouts
+six tokens, one thread. CPU milliseconds, median of {rounds} rounds [fastest, slowest]; ratios are medians
+of the ratio within a round. All arms take a turn in every round. The loops over rollouts
 ({FULL}; autograd of the head) give norms alone; the other arms give all five moments.
 
 Command: `{command}`. Commit: `{commit()}`.
