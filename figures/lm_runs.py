@@ -1,25 +1,27 @@
 """The tiny language model's runs behind its figures, named once; ``python -m figures lm_runs``.
 
 Every comparison is a folder of training runs, ``ARM-seedK``. The arms of a seed share their warm start
-and everything but the scheduler's settings. Runs that are missing are made, or gone on with; a
-comparison that is complete is left alone, whatever code made it.
+and everything but the scheduler's settings. Runs that are missing are made, or gone on with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cures.checks import as_choice
+from cures.checks import as_choice, as_int
 from figures.results import stamp
-from figures.training_runs import Report, TrainingRun, say, train_all
 
+CONFIG, QUICK_CONFIG = "configs/tiny_cpu.toml", "configs/smoke.toml"
 PILOTS = (4, 8, 16)  # N' of the paper's grid
 GROUP_SIZES = (8, 16, 32)  # and n
-CONTROL = "uniform@again"
-AGAIN = 1000  # added to the control's seed of rollouts and scheduler, not to that of the warm start
+AGAIN = 1000  # added to the seed of rollouts and scheduler, not to that of the warm start
 DEV = 100  # first seed of the development runs
 
 
@@ -43,15 +45,17 @@ class Comparison:
     Attributes
     ----------
     arms : tuple of Arm
-    seeds : range
-        Of the warm starts; one run of every arm each.
+    seeds : int
+        Paired seeds, counted from ``first_seed``.
     settings : dict
         ``section.key`` of the configuration -> value, of every run.
+    first_seed : int
     """
 
     arms: tuple[Arm, ...]
-    seeds: range
+    seeds: int
     settings: Mapping[str, Any]
+    first_seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,6 @@ class Size:
         Draws per update; rollouts of a run; rollouts between evaluations, twice as many in the grid.
     seeds, few_seeds : int
         Of the comparison to the baseline's best; of the others.
-    settings : dict
-        ``section.key`` -> value, over the file.
     """
 
     config: str
@@ -76,64 +78,38 @@ class Size:
     every: int
     seeds: int
     few_seeds: int
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-FULL = Size("configs/tiny_cpu.toml", 128, 61_440, 4096, 6, 2)
-# a pool so small that even 16 pilots leave rollouts to train on
-QUICK = Size("configs/smoke.toml", 32, 4096, 512, 2, 1, {"task.pool_size": 400})
+FULL = Size(CONFIG, 128, 61_440, 4096, 6, 2)
+QUICK = Size(QUICK_CONFIG, 32, 2048, 512, 2, 1)
 
 
 def comparisons(size: Size) -> dict[str, Comparison]:
     """Name -> runs."""
-    base = {**size.settings, "run.rollouts": size.rollouts, "evaluation.every": size.every}
+    budget = 8 * size.batch
+    base = {"run.rollouts": size.rollouts, "evaluation.every": size.every}
     uniform, cures = Arm("uniform"), Arm("cures")
     found = {
-        "best": Comparison((uniform, Arm(CONTROL), cures), range(size.seeds), base),
-        "best-dev": Comparison((uniform,), range(DEV, DEV + size.few_seeds), base),
+        "best": Comparison((uniform, Arm("uniform@again"), cures), size.seeds, base),
+        "best-dev": Comparison((uniform,), size.few_seeds, base, first_seed=DEV),
         "trace": Comparison(
             (cures, Arm("cures@moments", {"use_moments": True})),
-            range(size.few_seeds),
+            size.few_seeds,
             {**base, "rollout.gradient_moments": True},
         ),
     }
     for group_size in GROUP_SIZES:
         arms = [Arm(f"cures@pilots{pilots}", {"pilots": pilots}) for pilots in PILOTS]
-        budget = {
-            "evaluation.every": 2 * size.every,
-            "scheduler.budget": size.batch * group_size,
-        }
         found[f"grid-n{group_size}"] = Comparison(
-            (uniform, *arms), range(size.few_seeds), {**base, **budget}
+            (uniform, *arms),
+            size.few_seeds,
+            {
+                "run.rollouts": size.rollouts,
+                "evaluation.every": max(2 * size.every, size.batch * group_size),
+                "scheduler.budget": budget // 8 * group_size,
+            },
         )
     return found
-
-
-def training_runs(root: Path, size: Size, name: str) -> list[TrainingRun]:
-    """The runs of a comparison, seed by seed.
-
-    Examples
-    --------
-    >>> [str(run.out) for run in training_runs(Path("runs/lm"), FULL, "best-dev")]
-    ['runs/lm/best-dev/uniform-seed100', 'runs/lm/best-dev/uniform-seed101']
-    """
-    comparison = comparisons(size)[name]
-    return [
-        TrainingRun(
-            size.config,
-            arm.scheduler,
-            {
-                **comparison.settings,
-                **{f"scheduler.{arm.scheduler}.{key}": value for key, value in arm.options.items()},
-                "run.seed": seed + AGAIN if arm.label == CONTROL else seed,
-                "warm_start.seed": seed,
-                "run.cache": f"{root}/warm_start",
-            },
-            root / name / f"{arm.label}-seed{seed}",
-        )
-        for seed in comparison.seeds
-        for arm in comparison.arms
-    ]
 
 
 def make_runs(
@@ -142,7 +118,7 @@ def make_runs(
     *,
     names: Sequence[str] | None = None,
     jobs: int = 2,
-    report: Report = say,
+    report: Callable[[str], None] = print,
 ) -> None:
     """Make (or go on with) the runs below ``root``.
 
@@ -155,25 +131,64 @@ def make_runs(
     jobs : int
         Runs at a time.
     report : callable
-        Told how much it is, and of every run before it starts.
+        Told of every run before it starts.
 
     Raises
     ------
     ValueError
-        If a name is unknown, a folder holds runs with other settings, or a comparison was begun, and
-        not completed, at another commit.
+        If a name is unknown.
     subprocess.CalledProcessError
         If a run fails.
     """
-    known = comparisons(size)
+    everything = comparisons(size)
     for name in names or ():
-        as_choice("figures lm_runs", "--only", name, tuple(known))
-    missing: list[TrainingRun] = []
-    for name in names or known:
-        runs = training_runs(root, size, name)
-        left = [run for run in runs if not run.is_finished()]
-        report(f"{name}: {len(runs)} runs of {size.rollouts:,} rollouts, {len(left)} to make")
-        if left:
-            stamp(root / name)
-        missing += left
-    train_all(missing, jobs, report=report)
+        as_choice("figures lm_runs", "--only", name, tuple(everything))
+    as_int("figures lm_runs", "--jobs", jobs, 1)
+    chosen = {name: everything[name] for name in names or everything}
+    for name in chosen:
+        stamp(root / name)
+    # seed by seed: the first arm of a seed makes its warm start, before the others need it
+    first, rest = [], []
+    for name, comparison in chosen.items():
+        for seed in range(comparison.first_seed, comparison.first_seed + comparison.seeds):
+            for arm in comparison.arms:
+                is_first = not any(s == seed for _, _, s in first)
+                (first if is_first else rest).append((name, arm, seed))
+
+    def train(work: tuple[str, Arm, int]) -> None:
+        name, arm, seed = work
+        report(f"{name}: {arm.label}, seed {seed}")
+        _run(command(root, size, name, everything[name], arm, seed))
+
+    for some in (first, rest):
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(train, some))
+
+
+def command(
+    root: Path, size: Size, name: str, comparison: Comparison, arm: Arm, seed: int
+) -> list[str]:
+    """The training run as a command line."""
+    rollout_seed = seed + AGAIN if arm.label.endswith("@again") else seed
+    settings = {
+        **comparison.settings,
+        **{f"scheduler.{arm.scheduler}.{key}": value for key, value in arm.options.items()},
+        "run.seed": rollout_seed,
+        "warm_start.seed": seed,
+        "run.cache": f"{root}/warm_start",
+    }
+    sets = [part for key, value in settings.items() for part in ("--set", _toml(key, value))]
+    out = root / name / f"{arm.label}-seed{seed}"
+    base = [sys.executable, "-m", "train", "run", size.config, "--scheduler", arm.scheduler]
+    return [*base, *sets, "--out", str(out)]
+
+
+def _toml(key: str, value: Any) -> str:
+    return f"{key}={json.dumps(value)}"
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.stderr.write(done.stdout + done.stderr)
+        raise subprocess.CalledProcessError(done.returncode, command)

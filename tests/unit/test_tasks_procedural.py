@@ -47,7 +47,7 @@ def test_questions_repeat_by_seed_and_are_disjoint(task_of):
     assert np.bincount(one.category_N).tolist() == [6, 5]
     assert np.bincount(one.held_out_category_N).tolist() == [3, 2]
     for text, category in zip(one.pool.text_N, one.category_N, strict=True):
-        assert ("primes" in text) == (category == 1)
+        assert ("prime numbers" in text) == (category == 1)
 
 
 def test_rewards_are_the_generators_own_score_in_a_worker(task_of):
