@@ -11,7 +11,7 @@ import pytest
 
 from tests.train_cases import small_config
 from train.__main__ import main
-from train.config import SECTIONS, from_dict
+from train.config import KINDS, SECTIONS, from_dict
 from train.config_file import describe, differences, load
 from train.errors import TrainError
 
@@ -67,12 +67,137 @@ def test_shipped_configs_load(path):
         ),
         ("scheduler", {"speed": {"seed": datetime.date(2024, 1, 2)}}, r"\[scheduler.speed\]: seed"),
         ("scheduler", {"gvm": {"alpha": {"x": 1}}}, r"\[scheduler.gvm\]: alpha must be a finite"),
+        ("task", {"kind": "trivia"}, r"kind must be one of .*'arithmetic'.*, got 'trivia'"),
+        ("task", {"data": "a.jsonl"}, r"\[task\]: key must be one of .*, got 'data'"),
+        ("task", {"kind": ["dataset"]}, r"\[task\]: kind must be one of"),
+        ("model", {"kind": "borrowed"}, r"kind must be one of .*'pretrained'.*, got 'borrowed'"),
+        ("model", {"path": "a"}, r"\[model\]: key must be one of .*'layers'.*, got 'path'"),
+        ("warm_start", {"target_success": 1.5}, r"target_success must be a float in \[0.0, 1.0\]"),
+        ("rollout", {"engine": "fast"}, "engine must be one of .*'native'.*, got 'fast'"),
+        ("rollout", {"max_rows": 0}, r"max_rows must be an int in \[1, 10000000\], got 0"),
+        ("rollout", {"time_limit_s": 0}, r"time_limit_s must be a float in \(0.0, 1000000000.0\]"),
+        ("learner", {"aggregation": "sequence"}, "aggregation must be one of .*'token'"),
+        ("learner", {"schedule": "step"}, "schedule must be one of .*'cosine'.*, got 'step'"),
+        ("learner", {"warmup_share": 1.1}, r"warmup_share must be a float in \[0.0, 1.0\]"),
+        ("learner", {"final_lr_share": -0.1}, r"final_lr_share must be a float in \[0.0, 1.0\]"),
+        ("learner", {"minibatches": 0}, r"minibatches must be an int in \[1, 10000000\], got 0"),
+        ("learner", {"pass_tokens": 0}, r"pass_tokens must be an int in \[1, 1000000000000\]"),
+        ("learner", {"skip_untouched": 1}, "skip_untouched must be True or False, got 1"),
+        ("learner", {"clip_low": 0.0}, r"clip_low must be a float in \(0.0, 1.0\], got 0.0"),
+        ("learner", {"clip_low": 1.1}, r"clip_low must be a float in \(0.0, 1.0\], got 1.1"),
+        ("learner", {"clip_high": 0.0}, r"clip_high must be a float in \(0.0, 1000000.0\]"),
+        ("learner", {"entropy_bonus": -1.0}, r"entropy_bonus must be a float in \[0.0, 100.0\]"),
+        ("learner", {"entropy_over": "some"}, "entropy_over must be one of .*'informative', 'all'"),
+        ("learner", {"kl": "k2"}, "kl must be one of .*'none', 'k1', 'k3'.*, got 'k2'"),
+        ("learner", {"kl_weight": -1.0}, r"kl_weight must be a float in \[0.0, 100.0\], got -1.0"),
+        ("learner", {"mismatch": "on"}, "mismatch must be one of .*'off', 'truncated'"),
+        ("learner", {"mismatch_cap": 0.5}, r"mismatch_cap must be a float in \[1.0, 1000000.0\]"),
+        ("learner", {"precision": "float16"}, "precision must be one of .*'float32', 'bfloat16'"),
+        ("learner", {"activation_checkpointing": 1}, "activation_checkpointing must be True or"),
+        ("learner", {"compile": "yes"}, "compile must be True or False, got 'yes'"),
+        ("learner", {"sharding": "ddp"}, "sharding must be one of .*'none', 'fsdp'"),
+        ("learner", {"beta1": 1.0}, r"beta1 must be a float in \[0.0, 1.0\), got 1.0"),
+        ("learner", {"max_grad_norm": 0.0}, r"max_grad_norm must be a float in \(0.0, 10"),
+        ("learner", {"max_grad_norm": float("inf")}, "max_grad_norm must be a float in"),
+        ("run", {"checkpoints_kept": 1}, r"checkpoints_kept must be an int in \[2, 10000000\]"),
+        ("run", {"tensorboard": 1}, "tensorboard must be True or False, got 1"),
+        ("run", {"wandb": ""}, "wandb must be a non-empty string, got ''"),
         ("optimizer", {"lr": 1}, "section must be one of .*'learner'.*, got 'optimizer'"),
     ],
 )
 def test_bad_values_are_named(section, values, message):
     with pytest.raises(ValueError, match=message):
         small_config(**{section: values})
+
+
+PRETRAINED = {"kind": "pretrained", "path": "Qwen/Qwen2.5-Math-1.5B"}
+DATASET = {"kind": "dataset", "tokenizer": "Qwen/Qwen2.5-Math-1.5B", "data": "problems.jsonl",
+           "held_out_size": 20}  # fmt: skip
+
+
+def content_of(**sections):
+    """A pretrained model on a data set; ``sections`` take the place of whole sections, None: of none."""
+    small = small_config().as_dict()
+    content = {name: small[name] for name in ("scheduler", "evaluation", "run")}
+    content |= {"task": DATASET, "model": PRETRAINED, **sections}
+    return {name: section for name, section in content.items() if section is not None}
+
+
+def test_a_pretrained_model_on_a_data_set():
+    config = from_dict(content_of())
+    assert config.warm_start is None
+    assert config.model.kind == "pretrained"
+    assert config.task.kind == "dataset"
+    assert from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"warm_start": {}},
+            r"\[warm_start\] must be given for models of kind scratch alone, got ",
+        ),
+        ({"model": None}, r"kind must be scratch only with \[task\] kind arithmetic.*'dataset'"),
+        (
+            {"task": {"pool_size": 20, "held_out_size": 4}},
+            r"\[model\]: kind must be scratch with \[task\] kind arithmetic, got 'pretrained'",
+        ),
+        ({"model": {"kind": "pretrained"}}, r"\[model\]: path must be given, got 'nothing'"),
+        ({"model": {**PRETRAINED, "path": ""}}, "path must be a non-empty string"),
+        ({"model": {**PRETRAINED, "layers": 2}}, "key must be one of .*'path'.*, got 'layers'"),
+        ({"model": {**PRETRAINED, "dtype": "int8"}}, "dtype must be one of .*'bfloat16'"),
+        ({"model": {**PRETRAINED, "attention": "fast"}}, "attention must be one of .*'sdpa'"),
+        ({"model": {**PRETRAINED, "device": 0}}, "device must be a non-empty string, got 0"),
+        ({"task": {**DATASET, "digits": [1]}}, "key must be one of .*'data'.*, got 'digits'"),
+        ({"task": 5}, r"task must be a table, written \[task\], got 5"),
+    ],
+)
+def test_kinds_that_do_not_fit_are_named(sections, message):
+    with pytest.raises(ValueError, match=message):
+        from_dict(content_of(**sections))
+
+
+ALL = [*(cls for kinds in KINDS.values() for cls in kinds.values()), *SECTIONS.values()]
+
+
+def examples():
+    """A valid section of every kind there is."""
+    procedural = {"kind": "procedural", "tokenizer": "t", "generators": "chain_sum",
+                  "pool_size": 9, "held_out_size": 4}  # fmt: skip
+    configs = [
+        small_config(),
+        from_dict(content_of()),
+        from_dict(content_of(task=procedural)),
+    ]
+    found = [getattr(c, f.name) for c in configs for f in dataclasses.fields(c)]
+    return {type(section): section for section in found if section is not None}
+
+
+def illegal(metadata):
+    """Values just outside the legal set of an option, or of another type."""
+    kind, limits = metadata["kind"], metadata["limits"]
+    if kind in ("int", "float"):
+        step = 1 if kind == "int" else 1e-3
+        low = limits["low"] - (0 if limits.get("open_low") else step)
+        high = limits["high"] + (0 if limits.get("open_high") else max(step, limits["high"] * 1e-6))
+        return [low, high if kind == "float" else int(high), True, "7", float("nan")]
+    return {
+        "bool": [0, 1, "true"],
+        "choice": ["nonsense", 3],
+        "text": ["", 7],
+        "list": [[], "add", [None]],
+    }[kind]
+
+
+def test_every_option_refuses_by_its_name_what_is_just_outside():
+    sections = examples()
+    assert set(sections) == set(ALL)
+    for cls, section in sections.items():
+        for field in dataclasses.fields(cls):
+            for value in illegal(field.metadata) if field.metadata else []:
+                with pytest.raises(ValueError, match=rf"^\[{cls.TITLE}\]: {field.name} must be"):
+                    dataclasses.replace(section, **{field.name: value})
 
 
 def test_missing_value_is_named():
@@ -122,7 +247,7 @@ def test_differences_name_key_and_both_values():
 
 def test_every_number_has_an_upper_bound():
     # a slip of the keyboard is refused by name and does not fill the memory
-    for cls in SECTIONS.values():
+    for cls in ALL:
         for field in dataclasses.fields(cls):
             if field.metadata and field.metadata["kind"] in ("int", "float"):
                 assert "high" in field.metadata["limits"], f"{cls.TITLE}.{field.name}"
@@ -130,11 +255,12 @@ def test_every_number_has_an_upper_bound():
 
 def test_help_explains_every_key_and_its_limits():
     text = describe()
-    for title, cls in SECTIONS.items():
-        assert f"[{title}]" in text
+    for cls in ALL:
+        title = f"[{cls.TITLE}]  {cls.__doc__.splitlines()[0]}"
+        assert text.count(title) == 1
         for field in dataclasses.fields(cls):
             if field.metadata:
-                lines = text.split(f"[{title}]")[1].split("\n[")[0].splitlines()
+                lines = text.split(title)[1].split("\n[")[0].splitlines()
                 line = next(x for x in lines if x.startswith(f"  {field.name} "))
                 assert ("required; " in line) == (field.default is dataclasses.MISSING)
     for key, part in (

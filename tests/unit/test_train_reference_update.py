@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests.reference_update import ReferenceLearner, Settings, minibatches_of, samples_of
-from tests.train_cases import plan_of, small_host
+from cures.records import Selection
+from tests.reference_update import (
+    ReferenceLearner,
+    Settings,
+    advantages_of,
+    minibatches_of,
+    samples_of,
+    weights_of,
+)
+from tests.train_cases import plan_of, ragged_rollouts, small_host, with_rewards
 from train.rollouts import Rollouts
 
 # nothing at its default, so that a value that is not passed on shows
@@ -36,29 +44,54 @@ UPDATES = [(40, 0.5, 3), (52, 1.0, 4)]
 RATES = [2e-3 * (1 - 0.9 * 40 / 64) * 0.5, 2e-3 * (1 - 0.9 * 52 / 64)]
 
 
-def stale_host(pass_tokens=40, dtype=torch.float64):
+# The optional terms of the loss, each by itself and together; all of them are off by default.
+TERMS = {
+    "entropy of all": {"entropy_over": "all"},
+    "k3": {"kl": "k3", "kl_weight": 0.2},
+    "k1": {"kl": "k1", "kl_weight": 0.2},
+    "truncated": {"mismatch": "truncated", "mismatch_cap": 1.3},
+    "k3, truncated": {
+        "entropy_over": "all", "kl": "k3", "kl_weight": 0.2, "mismatch": "truncated",
+        "mismatch_cap": 1.3,
+    },
+    "k1, truncated": {
+        "kl": "k1", "kl_weight": 0.2, "mismatch": "truncated", "mismatch_cap": 1.3,
+    },
+}  # fmt: skip
+
+
+def stale_host(pass_tokens=40, dtype=torch.float64, *, is_ragged=False, **learner):
     """A host and rollouts of a policy that differs from its own by half a nat per token."""
     host = small_host(
         task={"digits": [3]},  # completions of up to five tokens
         model={"initializer_range": 0.3},
         rollout={"decode_temperature": 0.8},
-        learner={**LEARNER, "minibatches": 2, "pass_tokens": pass_tokens},
+        learner={**LEARNER, "minibatches": 2, "pass_tokens": pass_tokens, **learner},
         run={"seed": 5, "rollouts": 64},
     )
     host.rollout(plan_of(QUOTA))
-    columns = host.pending.as_dict()
+    rollouts, prompts = host.pending, prompts_of(host, host.pending)
+    if is_ragged:
+        rollouts, prompts = ragged_rollouts(host)
+    columns = rollouts.as_dict()
     shift = np.random.default_rng(0).normal(0.0, 0.5, size=columns["log_prob_R_T"].shape)
     columns["log_prob_R_T"] = columns["log_prob_R_T"] + torch.from_numpy(shift).float()
     host.model.to(dtype)
-    return host, Rollouts(**columns)
+    if host.learner.reference is not None:
+        host.learner.reference.to(dtype)
+    return host, Rollouts(**columns), prompts
 
 
-def learn(host, rollouts):
+def prompts_of(host, rollouts):
+    return host.task.pool.prompts.take(rollouts.prompt_R.numpy())
+
+
+def learn(host, rollouts, prompts):
     """Both updates by the trainer's learner; their metrics."""
     return [
         host.learner.update(
             rollouts,
-            host.task.pool.prompts.take(rollouts.prompt_R.numpy()),
+            prompts,
             ADVANTAGE,
             WEIGHT,
             generated=generated,
@@ -69,20 +102,43 @@ def learn(host, rollouts):
     ]
 
 
-def reference(host, rollouts, *, weight=WEIGHT, minibatches=2, **wrong):
-    """Both updates by the reference on a copy of the model: the learner and what it saw in each.
+def settings_of(host, **wrong):
+    """The host's settings in the words of the reference."""
+    config = host.config.learner
+    names = set(Settings.__dataclass_fields__) - {"decode_temperature", "mismatch_cap"}
+    return Settings(
+        **{
+            "decode_temperature": host.config.rollout.decode_temperature,
+            "mismatch_cap": config.mismatch_cap if config.mismatch == "truncated" else None,
+            **{name: getattr(config, name) for name in names},
+            **wrong,
+        }
+    )
+
+
+def reference_learner(host):
+    """On a copy of the model, with a copy of the model that a divergence is from."""
+    other = host.learner.reference
+    return ReferenceLearner(
+        copy.deepcopy(host.model).double(),
+        None if other is None else copy.deepcopy(other.model).double(),
+    )
+
+
+def reference(host, rollouts, prompts, *, weight=WEIGHT, minibatches=2, **wrong):
+    """Both updates by the reference: the model and what was seen in each.
 
     ``minibatches`` is how many of the two are trained on.
     """
-    settings = {k: v for k, v in LEARNER.items() if k != "final_lr_share"}
-    settings = Settings(decode_temperature=0.8, **settings)
-    found = ReferenceLearner(copy.deepcopy(host.model).double())
-    prompts = host.task.pool.prompts.take(rollouts.prompt_R.numpy())
+    settings = settings_of(host, **wrong)
+    is_all = settings.entropy_over == "all" or settings.kl != "none"
+    touched = np.arange(12) if is_all else np.flatnonzero(ADVANTAGE)
+    found = reference_learner(host)
     samples = samples_of(rollouts, prompts, ADVANTAGE, weight)
     seen = []
     for rate, (_, _, update_step) in zip(RATES, UPDATES, strict=True):
-        rows = minibatches_of(np.flatnonzero(ADVANTAGE), 2, 5, update_step)[:minibatches]
-        found.update(samples, rows, replace(settings, learning_rate=rate, **wrong))
+        rows = minibatches_of(touched, 2, 5, update_step)[:minibatches]
+        found.update(samples, rows, replace(settings, learning_rate=rate))
         seen.append(dict(found.seen))
         found.seen.clear()
     return found.model, seen
@@ -113,10 +169,10 @@ def largest_error(found, expected):
     ],
 )
 def test_updates_equal_the_reference(pass_tokens, dtype, tolerance):
-    host, rollouts = stale_host(pass_tokens, dtype)
+    host, *rows = stale_host(pass_tokens, dtype)
     start = weights(host)
-    model, seen = reference(host, rollouts)
-    metrics = learn(host, rollouts)
+    model, seen = reference(host, *rows)
+    metrics = learn(host, *rows)
     assert largest_error(change(host.model, start), change(model, start)) < tolerance
     for k in range(2):
         clipped = np.add(seen[k]["above"], seen[k]["below"])
@@ -129,8 +185,8 @@ def test_updates_equal_the_reference(pass_tokens, dtype, tolerance):
 
 
 def test_the_case_has_all_that_could_go_wrong():
-    host, rollouts = stale_host()
-    _, seen = reference(host, rollouts)
+    host, rollouts, prompts = stale_host()
+    _, seen = reference(host, rollouts, prompts)
     assert [len(rows) for rows in minibatches_of(np.flatnonzero(ADVANTAGE), 2, 5, 3)] == [6, 5]
     assert rollouts.length_R.unique().numel() > 1
     assert sum(seen[0]["above"]) >= 3, "clipped from above"
@@ -158,8 +214,101 @@ def test_the_case_has_all_that_could_go_wrong():
 )
 def test_another_update_would_be_seen(wrong):
     # negative control of the comparison: every other setting is off by thousands of tolerances
-    host, rollouts = stale_host()
+    host, *rows = stale_host()
     start = weights(host)
-    model, _ = reference(host, rollouts, **wrong)
-    learn(host, rollouts)
+    model, _ = reference(host, *rows, **wrong)
+    learn(host, *rows)
     assert largest_error(change(host.model, start), change(model, start)) > 1e-2
+
+
+@pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS)
+def test_optional_terms_equal_the_reference(terms):
+    # prompts of unequal lengths; tolerance as above
+    host, *rows = stale_host(is_ragged=True, **terms)
+    start = weights(host)
+    model, seen = reference(host, *rows)
+    metrics = learn(host, *rows)
+    assert largest_error(change(host.model, start), change(model, start)) < 5e-6
+    for k in range(2):
+        for key in ("loss", "grad_norm", "entropy"):
+            assert metrics[k][key] == pytest.approx(np.mean(seen[k][key]), rel=1e-4, abs=1e-5), key
+        clipped = np.add(seen[k]["above"], seen[k]["below"])
+        assert metrics[k]["clip_share"] == pytest.approx(clipped.mean(), rel=1e-12)
+        # None where there is nothing to measure
+        assert (metrics[k]["kl"] is None) == ("kl" not in terms)
+        assert (metrics[k]["mismatch"] is None) == ("mismatch" not in terms)
+        if "kl" in terms:
+            assert metrics[k]["kl"] == pytest.approx(np.mean(seen[k]["kl"]), rel=1e-4)
+        if "mismatch" in terms:
+            assert metrics[k]["mismatch"] == pytest.approx(np.mean(seen[k]["correction"]), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("entropy of all", {"entropy_over": "informative"}),
+        ("k3", {"kl": "k1"}),
+        ("k3", {"kl_weight": 0.1}),
+        ("k1", {"kl": "k3"}),
+        ("k1", {"kl_weight": 0.0}),
+        ("truncated", {"mismatch_cap": None}),
+        ("truncated", {"mismatch_cap": 1.5}),
+        ("k1, truncated", {"mismatch_cap": None}),
+        ("k3, truncated", {"entropy_over": "informative"}),
+    ],
+)
+def test_another_term_would_be_seen(name, wrong):
+    # negative control
+    host, *rows = stale_host(is_ragged=True, **TERMS[name])
+    start = weights(host)
+    model, _ = reference(host, *rows, **wrong)
+    learn(host, *rows)
+    assert largest_error(change(host.model, start), change(model, start)) > 1e-2
+
+
+# Rewards of the groups of 4, 3 and 5; the second group is wasted unless the baseline is the batch's.
+REWARD = [1, 0, 0, 1, 1, 1, 1, 0, 0, 1, 0, 0]
+GROUP = np.repeat(np.arange(3), QUOTA).tolist()
+PROMPT_WEIGHT = [0.5, 0.2, 0.3]
+HOST_RATE = 2e-3 * (1 - 0.9 * 12 / 64) * 0.5  # after 12 rollouts of 64, half a step
+
+
+def updated_host(estimator, aggregation):
+    """Change of the weights by one update of a whole host, and what is needed to repeat it."""
+    host, rollouts, prompts = stale_host(estimator=estimator, aggregation=aggregation)
+    rollouts = with_rewards(rollouts, [float(r) for r in REWARD])
+    start, again = weights(host), reference_learner(host)
+    host.pending = rollouts
+    host.update(Selection(np.arange(3), np.array(PROMPT_WEIGHT), step_scale=0.5))
+    return change(host.model, start), start, again, settings_of(host), rollouts, prompts
+
+
+def change_by_reference(case, estimator, aggregation):
+    _, start, again, settings, rollouts, prompts = case
+    advantage = advantages_of(estimator, REWARD, GROUP)
+    weight = weights_of(aggregation, PROMPT_WEIGHT, GROUP, rollouts.length_R.tolist())
+    again = copy.deepcopy(again)
+    again.update(
+        samples_of(rollouts, prompts, advantage, weight),
+        minibatches_of(np.flatnonzero(advantage), 2, 5, 0),
+        replace(settings, learning_rate=HOST_RATE),
+    )
+    return change(again.model, start)
+
+
+@pytest.mark.parametrize("estimator", ["grpo", "rloo", "dr_grpo", "reinforce++"])
+@pytest.mark.parametrize("aggregation", ["prompt", "rollout", "token"])
+def test_updates_of_a_host_equal_the_reference(estimator, aggregation):
+    case = updated_host(estimator, aggregation)
+    # the first step of AdamW is nearly the sign of a gradient: rounding counts where that is small
+    assert largest_error(case[0], change_by_reference(case, estimator, aggregation)) < 2e-5
+
+
+@pytest.mark.parametrize("estimator", ["grpo", "rloo", "dr_grpo", "reinforce++"])
+def test_another_estimator_or_aggregation_would_be_seen(estimator):
+    # negative control: with unequal groups and lengths no two of them are the same
+    case = updated_host(estimator, "token")
+    others = [e for e in ("grpo", "rloo", "dr_grpo", "reinforce++") if e != estimator]
+    wrong = [(e, "token") for e in others] + [(estimator, "prompt"), (estimator, "rollout")]
+    for other in wrong:
+        assert largest_error(case[0], change_by_reference(case, *other)) > 1e-2, other

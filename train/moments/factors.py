@@ -27,9 +27,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from train.engines.protocol import Decoding
-from train.policy import log_policy
 
-MAX_ENTRIES = 2**24  # of what is made on the way, in float32 64 MB; several such exist at a time
+MAX_ENTRIES = 2**22  # of what is made on the way, in float32 16 MB: more leaves the caches
 
 
 class Factors(Protocol):
@@ -97,7 +96,7 @@ class EmbeddingFactors:
         """One-hot, these columns alone."""
         shape = (*self.ids_R_L.shape, last - first)
         block = torch.zeros(shape, device=self.derivative_R_L_h.device)
-        _add_one_hot(block, self.ids_R_L, first)
+        _add_one_hot(block, self.ids_R_L, first, torch.ones(self.ids_R_L.shape).to(block))
         return block
 
     def rows(self, first: int, last: int) -> EmbeddingFactors:
@@ -131,31 +130,26 @@ class Head:
     def probabilities(self, hidden: Tensor, columns: int) -> Iterator[tuple[int, Tensor]]:
         """Of the sampled policy, as ``log_policy`` has it: (first token, block), in order."""
         if columns >= self.vocabulary:
-            logits = self.logits(hidden, 0, self.vocabulary)
-            yield 0, log_policy(logits, self.decoding).exp_()
+            yield 0, self._scaled(hidden, 0, columns).softmax(dim=-1)
             return
-        # log_policy wants all logits at once; here they are made twice, first for their sum
-        largest = torch.full(hidden.shape[:-1], torch.finfo(torch.float32).min).to(hidden.device)
-        total = torch.zeros_like(largest)
+        # made twice, first for the sum over the whole vocabulary
+        log_total = hidden.new_full(hidden.shape[:-1], torch.finfo(torch.float32).min)
         for first in range(0, self.vocabulary, columns):
-            legal = self._legal(hidden, first, columns)
-            new = torch.maximum(largest, legal.amax(dim=-1))
-            total *= self._exp(largest - new)
-            total += self._exp(legal - new.unsqueeze(-1)).sum(dim=-1)
-            largest = new
+            block = self._scaled(hidden, first, columns)
+            log_total = torch.logaddexp(log_total, block.logsumexp(dim=-1))
         for first in range(0, self.vocabulary, columns):
-            legal = self._legal(hidden, first, columns)
-            yield first, self._exp(legal - largest.unsqueeze(-1)) / total.unsqueeze(-1)
+            block = self._scaled(hidden, first, columns)
+            yield first, block.sub_(log_total.unsqueeze(-1)).exp_()
 
-    def _legal(self, hidden: Tensor, first: int, columns: int) -> Tensor:
+    def _scaled(self, hidden: Tensor, first: int, columns: int) -> Tensor:
+        """Logits over the temperature, -inf where a token is forbidden."""
         last = min(first + columns, self.vocabulary)
         logits = self.logits(hidden, first, last)
+        if self.decoding.temperature != 1.0:
+            logits = logits / self.decoding.temperature
         inside = [t - first for t in self.decoding.forbidden_tokens if first <= t < last]
         logits[..., inside] = -torch.inf
         return logits
-
-    def _exp(self, difference: Tensor) -> Tensor:
-        return (difference / self.decoding.temperature).exp_()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,9 +187,8 @@ class HeadFactors:
         is_real_R_T = place_T < self.length_R.unsqueeze(1)
         scale_R_T = is_real_R_T / self.head.decoding.temperature
         for first, block in self.head.probabilities(self.hidden_R_T_h, columns):
-            block.neg_()
-            _add_one_hot(block, self.target_R_T, first)
-            block *= scale_R_T.unsqueeze(2)
+            block *= -scale_R_T.unsqueeze(2)
+            _add_one_hot(block, self.target_R_T, first, scale_R_T)
             if self.embedding is not None:
                 last = first + block.shape[2]
                 block = torch.cat([block, self.embedding.errors(first, last)], dim=1)
@@ -212,9 +205,9 @@ class HeadFactors:
         )
 
 
-def _add_one_hot(block_R_T_c: Tensor, token_R_T: Tensor, first: int) -> None:
-    """Add 1 at each position's token where it is among the block's columns, in place."""
-    column = (token_R_T - first).unsqueeze(2)
-    is_inside = (column >= 0) & (column < block_R_T_c.shape[2])
-    column = column.clamp(0, block_R_T_c.shape[2] - 1)
-    block_R_T_c.scatter_add_(2, column, is_inside.to(block_R_T_c.dtype))
+def _add_one_hot(block_R_T_c: Tensor, token_R_T: Tensor, first: int, value_R_T: Tensor) -> None:
+    """Add a value at each position's token where it is among the block's columns, in place."""
+    column_R_T = token_R_T - first
+    is_inside = (column_R_T >= 0) & (column_R_T < block_R_T_c.shape[2])
+    column_R_T = column_R_T.clamp(0, block_R_T_c.shape[2] - 1)
+    block_R_T_c.scatter_add_(2, column_R_T.unsqueeze(2), (value_R_T * is_inside).unsqueeze(2))
