@@ -264,9 +264,9 @@ def page(found: dict[str, FloatArray], prompts: int, rounds: int) -> str:
 # Cost of gradient moments
 
 The model of `configs/tiny_cpu.toml` (0.23 million parameters), {prompts} prompts x {QUOTA} answers of
-six tokens, one thread. CPU milliseconds, median of {rounds} rounds [fastest, slowest]; ratios are medians
-of the ratio within a round. All arms take a turn in every round. The loops over rollouts
-({FULL}; autograd of the head) give norms alone; the other arms give all five moments.
+six tokens, one thread. CPU milliseconds, median of {rounds} rounds [fastest, slowest]; ratios are
+medians of the ratio within a round. All arms take a turn in every round; all but generation give the
+same moments. "{FULL}" is the way of the code released with the paper.
 
 Command: `{command}`. Commit: `{commit()}`.
 Machine: {machine}, torch {torch.__version__}. Machines are noisy: the ratios travel,
@@ -275,11 +275,10 @@ the milliseconds do not.
 """
     text += "\n".join(table(found)) + "\n\n" + "\n".join(verdicts(found)) + "\n"
     text += f"""
-Generation of this engine reads a prompt once for its {QUOTA} answers and computes each answer's tokens
-once. A forward pass over prompt and answer computes *more* tokens than that, so on a CPU, where both are
-bound by arithmetic, moments with a pass of their own cannot be cheap beside generation; from the hidden
-states that generation made, only the products remain. Generation of a large model on a GPU is bound by
-memory, one token at a time, and a forward pass is a small part of it: `docs/gradient_moments.md`.
+Generation reads a prompt once for its {QUOTA} answers and computes every token once. A pass over prompts
+and answers computes more tokens than that, and on a CPU both are bound by arithmetic, so that moments
+with a pass of their own cannot be cheap beside generation. From the hidden states that generation made,
+only the products remain. How the two compare for a large model on a GPU is not measured here.
 """
     return text
 

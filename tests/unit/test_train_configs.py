@@ -30,7 +30,7 @@ def test_dry_run(path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
 def test_what_the_paper_states(path):
-    # the paper's section on experiments: T, N', M, N, m, learning rate, lengths, KL, temperature, mini-batch
+    # the paper's section on experiments: T, N', M, N, m, learning rate, lengths, KL, temperature
     config = load(path)
     scheduler = config.scheduler
     assert (scheduler.name, scheduler.batch_size, scheduler.budget) == ("cures", 1024, 8 * 1024)
