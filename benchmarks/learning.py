@@ -65,8 +65,8 @@ HEADER = """\
 
 The tiny language model under uniform sampling, plain GRPO: every row has a warm start of its own,
 stopped by the success rate on 1,000 problems that it had never seen, then so many generated rollouts.
-Held-out success is sampled on 500 other unseen problems, 8 answers each, among which one-digit problems are more
-frequent, hence the higher start.
+Held-out success is sampled on 500 other unseen problems, 8 answers each, among which one-digit
+problems are more frequent, hence the higher start.
 """
 
 

@@ -106,8 +106,8 @@ def _parser() -> argparse.ArgumentParser:
         "eval",
         help="held-out success of a run's latest checkpoint; with --benchmarks, of any model on them",
         description=(
-            "Held-out success of a run's latest checkpoint, per kind of problem. With --benchmarks, any\n"
-            "model or run on the paper's benchmarks: python -m train eval --benchmarks --help"
+            "Held-out success of a run's latest checkpoint, per kind of problem. With --benchmarks,\n"
+            "any model or run on the paper's benchmarks: python -m train eval --benchmarks --help"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -128,14 +128,13 @@ def _benchmark_parser() -> argparse.ArgumentParser:
 def _benchmarks(options: argparse.Namespace) -> int:
     from train.benchmarks.command import run
     from train.checkpoint import latest_position, model_folder
-    from train.verifiers.math import is_right
     from train.verifiers.pool import VerifierPool
 
     root = Path(options.model) / "checkpoint"
     if root.is_dir() and latest_position(root) is not None:  # a run folder
         options.out = options.out or Path(options.model) / "benchmarks"
         options.model = str(model_folder(root))
-    with VerifierPool(is_right, on_failure="missing") as verify:
+    with VerifierPool("math", workers=2, on_failure="missing") as verify:
         return run(options, Console(markup=False), verify)
 
 
