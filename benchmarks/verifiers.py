@@ -1,6 +1,6 @@
 """Verdicts per second: each verifier alone, in a pool, and in a pool with hostile texts among them.
 
-python benchmarks/verifiers.py [--texts 2000] [--workers 2] [--hostile 0.01]
+python -m benchmarks.verifiers [--texts 2000] [--workers 2] [--hostile 0.01]
 """
 
 from __future__ import annotations

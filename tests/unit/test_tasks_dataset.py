@@ -15,6 +15,7 @@ from train.engines.protocol import Finish
 from train.tasks.dataset import build
 from train.tasks.dataset_config import DatasetConfig
 from train.tasks.making import make_task
+from train.tasks.rows import rows_of
 
 # AI-MO/NuminaMath-CoT: source, problem, solution, messages
 NUMINA = [
@@ -205,6 +206,78 @@ def test_missing_answers_can_be_dropped_and_are_counted(task_of):
 def test_a_column_that_is_not_there_is_named(column, suffix, task_of):
     with pytest.raises(ValueError, match=f"data{suffix} has no column 'nobody'"):
         task_of(suffix=suffix, **{column: "nobody"})
+    # and so are those that are
+    with pytest.raises(ValueError, match=re.escape("its columns are ['answer', 'problem']")):
+        task_of(suffix=suffix, **{column: "nobody"})
+
+
+def test_many_files_are_one_data_set(task_of, tmp_path):
+    for number, first in enumerate((0, 10)):
+        write_rows(tmp_path / f"part-{number}.parquet", SIMPLE[first : first + 10])
+    write_rows(tmp_path / "other.parquet", [{"problem": "1", "answer": "1"}])
+    task = task_of(data=str(tmp_path / "part-*.parquet"))
+    assert references(task.pool) | references(task.held_out) == {
+        row["problem"]: row["answer"] for row in SIMPLE
+    }
+    with pytest.raises(ValueError, match="data must be a pattern that some file matches"):
+        task_of(data=str(tmp_path / "none-*.jsonl"))
+
+
+def test_rows_of_the_hub(monkeypatch):
+    import datasets
+
+    found = datasets.Dataset.from_list(SIMPLE)
+    asked = []
+
+    def load_dataset(*words, **rest):
+        asked.append((words, rest))
+        return found
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    where = {"subset": "main", "split": "test", "revision": "abc"}
+    rows = list(rows_of("owner/name", ["problem"], **where))
+    assert asked == [(("owner/name", "main"), {"split": "test", "revision": "abc"})]
+    assert [row.values for row in rows] == [{"problem": row["problem"]} for row in SIMPLE]
+    assert rows[3].place == "owner/name (test), row 4"
+    with pytest.raises(ValueError, match=re.escape("no column 'x'; its columns are ['answer', 'p")):
+        rows_of("owner/name", ["problem", "x"], **where)
+
+
+# math-verify finds nothing in a kana, and sympy never ends with a tower of powers
+@pytest.mark.parametrize("bad", ["あ", r"9^{9^{9^9}}"])
+def test_answers_that_the_verifier_cannot_read(bad, task_of, monkeypatch):
+    monkeypatch.setattr("train.tasks.dataset.CHECK_LIMIT_S", 5.0)
+    good = [r"\frac{1}{2}", "x+1", r"\text{(B)}", "(1, 2]", "-3", "0.25", "12345678901234567890"]
+    rows = [{"problem": f"{i}?", "answer": answer} for i, answer in enumerate([*good, bad])]
+    with pytest.raises(ValueError, match=r"line 8: answer must be an answer that math-verify can"):
+        task_of(rows, verifier="math")
+    task = task_of(rows, verifier="math", missing_answers="drop")
+    assert task.dropped == {"unreadable answer": 1}
+    assert len(task.pool.text_N) + len(task.held_out.text_N) == len(good)
+    assert task_of(rows, verifier="exact").dropped == {}  # the others compare texts
+
+
+def test_texts_that_stand_for_no_answer(task_of):
+    rows = [*SIMPLE, {"problem": "a", "answer": "proof"}, {"problem": "b", "answer": "notfound"}]
+    task = task_of(rows, unanswered="proof, notfound", missing_answers="drop")
+    assert task.dropped == {"no answer": 2}
+    with pytest.raises(ValueError, match="line 21: answer must be an answer of format"):
+        task_of(rows, unanswered="proof, notfound")
+
+
+@pytest.mark.parametrize(
+    ("format_", "answer", "reference"),
+    [
+        ("plain", "$007$", "7"),
+        ("text", " $007$ ", "$007$"),
+        ("text", 7, "7"),
+        ("list", ["$1$", "2"], "1, 2"),
+    ],
+)
+def test_formats_of_answers(format_, answer, reference, task_of):
+    rows = [{"problem": f"{i}?", "answer": answer} for i in range(4)]
+    task = task_of(rows, ".jsonl", answer_format=format_)
+    assert set(task.pool.reference_N) == {reference}
 
 
 def test_duplicates_long_prompts_and_the_limit_are_counted(task_of):
@@ -352,6 +425,7 @@ def test_files_that_cannot_be_read_are_named(task_of, tmp_path, tokenizer_folder
         ({}, "held_out_size must be given"),
         ({"held_out_size": 1}, "held_out_size must be an int in [2,"),
         ({"held_out_size": 2, "held_out_share": 0.1}, "held_out_share must be left out"),
+        ({"held_out_split": "test"}, "held_out_split must be left out: a file has no splits"),
         ({"held_out_share": 1.0}, "held_out_share must be a float in (0.0, 1.0)"),
         ({"held_out_size": 2, "verifier": "nobody"}, "verifier must be one of math, exact, regex"),
         ({"held_out_size": 2, "verifier": "regex"}, "verifier_pattern must be a regular expr"),

@@ -84,6 +84,13 @@ def test_an_exhausted_generator_is_named(task_of):
         task_of(generators="chain_sum, nobody")
 
 
+@pytest.mark.parametrize("name", ["isomorphic_strings", "graph_color", "composite"])
+def test_generators_that_cannot_be_used_are_named(name, task_of):
+    # it iterates over sets of texts; it has no answer of its own; it needs settings
+    with pytest.raises(ValueError, match=f"generators must be ones that .*{name}"):
+        task_of(generators=f"chain_sum, {name}")
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch, tokenizer_folder):
     for name in [n for n in sys.modules if n.partition(".")[0] == "reasoning_gym"]:
         monkeypatch.delitem(sys.modules, name)

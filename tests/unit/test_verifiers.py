@@ -77,6 +77,23 @@ def test_math(completion, reference, verdict):
     assert math.is_right(completion, reference) is verdict
 
 
+def test_of_a_text_without_a_box_the_end_is_searched():
+    filler = "and so on. " * math.TAIL
+    assert math.is_right(f"The answer is $3$. {filler}", "3") is False
+    assert math.is_right(f"{filler}The answer is $3$.", "3") is True
+    # a model that is caught in a loop: the whole of it would take math-verify minutes
+    assert math.is_right("1 " * 30_000, "3") is False
+    # a dollar sign opens no formula that goes on in the next line
+    assert math.is_right("It costs $5\nso the answer is $x=3$", "3") is True
+
+
+def test_references_that_math_verify_can_read():
+    for text in (r"\frac{1}{2}", "x+1", r"\text{(B)}", "(1, 2]", "C", r"\sqrt{2}", "1, 2"):
+        assert math.is_readable("", text), text
+    for text in ("あ", r"\begin{foo", "", "?"):
+        assert not math.is_readable("", text), text
+
+
 def test_what_math_verify_cannot_read_is_compared_as_text():
     # math-verify finds no number or formula in a kana
     assert math.is_right(r"\boxed{あ}", "あ") is True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from train.verifiers.pool import MAX_CHARACTERS, VerifierPool
+from train.verifiers.process import LateError, wait_for
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 3.0
@@ -247,7 +250,44 @@ subprocess.Popen = lambda command, **rest: real([sys.executable, "-c", {worker!r
     assert is_gone(int(pid_file.read_text()))
 
 
+def test_ctrl_c_ends_the_batch_and_not_the_pool(tmp_path):
+    body = "    time.sleep(float(completion))\n    return completion == reference"
+    program = f"""
+import signal, sys, threading
+from train.verifiers.pool import VerifierPool
+with VerifierPool({mine(tmp_path, body)!r}, 2, 3.0) as verify:
+    print(verify(["0", "0", "0"], ["0", "1", "0"]).tolist(), flush=True)
+    try:
+        verify(["0.5"] * 1000, ["0"] * 1000)  # minutes
+    except KeyboardInterrupt:
+        print(verify(["0", "0", "0"], ["1", "0", "0"]).tolist(), flush=True)
+"""
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert trainer.stdout.readline() == "[1.0, 0.0, 1.0]\n"
+    time.sleep(1.0)
+    os.killpg(trainer.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
+    rest, _ = trainer.communicate(timeout=120)
+    assert rest == "[0.0, 1.0, 1.0]\n"
+    assert trainer.returncode == 0
+
+
 def test_workers_import_no_torch(tmp_path):
     body = "    import train.verifiers.math\n    return 'torch' not in sys.modules"
     with VerifierPool(mine(tmp_path, body)) as verify:
         assert verify(["a"], ["a"]).tolist() == [1.0]
+
+
+def test_an_answer_that_is_there_after_the_deadline_counts():
+    # a machine that is suspended, or a process that is stopped, must not turn verdicts into time-outs
+    ours, theirs = os.pipe()
+    try:
+        with pytest.raises(LateError):
+            wait_for(ours, select.POLLIN, time.monotonic() - 10.0)
+        os.write(theirs, b"x")
+        wait_for(ours, select.POLLIN, time.monotonic() - 10.0)
+    finally:
+        os.close(ours)
+        os.close(theirs)

@@ -1,14 +1,16 @@
 """A data set as a task: rows -> questions, cleaned, with some of them held out.
 
 What is left out is counted (:attr:`DatasetTask.dropped`), in this order: rows without an answer (if
-``missing_answers = "drop"``), prompts that are too long, prompts whose text came before, prompts that
-are held out in a file of their own, prompts beyond ``limit``. Texts are compared without regard to
-white space. Duplicates go before questions are held out, so that none is on both sides.
+``missing_answers = "drop"``), prompts that are too long, prompts whose text came before, answers that
+verifier ``math`` cannot read (if ``missing_answers = "drop"``), prompts that are held out in a file of
+their own, prompts beyond ``limit``. Texts are compared without regard to white space. Duplicates go
+before questions are held out, so that none is on both sides.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ import numpy as np
 
 from cures.checks import FloatArray, IntArray, as_float, fail
 from train.benchmarks.answering import Verify
-from train.benchmarks.references import after_hashes, boxed, plain
+from train.benchmarks.references import after_hashes, boxed, listed, plain
 from train.engines.protocol import Decoding
 from train.prompts import Prompts
 from train.seeds import Stream, numpy_generator
@@ -29,13 +31,33 @@ from train.tasks.text_prompts import Conversation, TextPrompts
 from train.tasks.text_questions import TextQuestions
 from train.verifiers.pool import VerifierPool
 
-READING = {"plain": plain, "boxed": boxed, "hashes": after_hashes}
+CHECK_LIMIT_S = 60.0  # for one reference: a generous one, so that a busy machine changes no pool
+# These are read for sure, and most references are of this kind.
+NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
+
+
+def as_text(value: Any) -> str | None:
+    """Text or a number, nothing left out; None if it is neither, or empty.
+
+    Examples
+    --------
+    >>> as_text(" $007 "), as_text(7), as_text(""), as_text(True)
+    ('$007', '7', None, None)
+    """
+    is_text = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return str(value).strip() or None if is_text else None
+
+
+READING = {
+    "plain": plain, "boxed": boxed, "hashes": after_hashes, "list": listed, "text": as_text,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question before it is tokens."""
+    """One question before it is tokens, and the row it comes from."""
 
+    place: str
     prompt: str | Conversation
     reference: str
     category: str | None
@@ -202,7 +224,37 @@ def _cleaned(
     first: dict[str, int] = {}
     for i, item in enumerate(items):
         first.setdefault(item.key, i)
-    return _kept(items, ids, list(first.values()), dropped, "duplicate")
+    items, ids = _kept(items, ids, list(first.values()), dropped, "duplicate")
+    unreadable = _unreadable(config, items)
+    readable = [i for i, item in enumerate(items) if item.reference not in unreadable]
+    return _kept(items, ids, readable, dropped, "unreadable answer")
+
+
+def _unreadable(config: DatasetConfig, items: Sequence[Item]) -> set[str]:
+    """References that verifier ``math`` cannot read, or not compare within :data:`CHECK_LIMIT_S`.
+
+    Raises
+    ------
+    ValueError
+        Naming the first such row, unless they may be left out.
+    """
+    references = sorted({i.reference for i in items if not NUMBER.fullmatch(i.reference)})
+    if config.verifier != "math" or not references:
+        return set()
+    with VerifierPool(
+        "train.verifiers.math:is_readable",
+        config.verifier_workers,
+        CHECK_LIMIT_S,
+        "zero",
+        memory_limit=int(config.verifier_memory_gib * 2**30),
+    ) as check:
+        is_readable_R = check([""] * len(references), references)
+    found = {references[i] for i in np.flatnonzero(is_readable_R == 0.0)}
+    first = next((item for item in items if item.reference in found), None)
+    if first is not None and config.missing_answers == "refuse":
+        legal = "an answer that math-verify can read, or missing_answers = 'drop'"
+        fail(first.place, config.answer_column, legal, first.reference)
+    return found
 
 
 def _item(row: Row, config: DatasetConfig, *, needs_prior: bool) -> Item | None:
@@ -216,7 +268,7 @@ def _item(row: Row, config: DatasetConfig, *, needs_prior: bool) -> Item | None:
     values, place = row.values, row.place
     prompt = _prompt(values.get(config.prompt_column), place, config)
     reference = READING[config.answer_format](values.get(config.answer_column))
-    if reference is None:
+    if reference is None or reference in config.unanswered_texts:
         if config.missing_answers == "drop":
             return None
         legal = f"an answer of format {config.answer_format!r}, or missing_answers = 'drop'"
@@ -230,7 +282,7 @@ def _item(row: Row, config: DatasetConfig, *, needs_prior: bool) -> Item | None:
     prior = None
     if needs_prior and config.prior_column is not None:
         prior = as_float(place, config.prior_column, values.get(config.prior_column), 0.0, 1.0)
-    return Item(prompt, reference, category, prior)
+    return Item(place, prompt, reference, category, prior)
 
 
 def _prompt(value: Any, place: str, config: DatasetConfig) -> str | Conversation:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from cures.checks import fail
 from train.section import MAX_SIZE, option
+from train.tasks.rows import FILES
 from train.tasks.text_config import TextConfig
 from train.verifiers.naming import place_of
 from train.verifiers.regex import check_pattern
 
-ANSWER_FORMATS = ("plain", "boxed", "hashes")
+ANSWER_FORMATS = ("plain", "boxed", "hashes", "list", "text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,10 @@ class DatasetConfig(TextConfig):
     """A data set of questions and answers (train/tasks/dataset.py)."""
 
     kind: str = option("what is asked", "choice", "dataset", choices=("dataset",))
-    data: str = option("a file .jsonl or .parquet, or a data set on the Hub", "text")
+    data: str = option(
+        "a file .jsonl or .parquet, a pattern of such files (train-*.parquet), or a data set on the "
+        "Hub", "text",
+    )  # fmt: skip
     subset: str | None = option(
         "configuration of a data set on the Hub", "text", None, is_optional=True
     )
@@ -28,7 +32,9 @@ class DatasetConfig(TextConfig):
     answer_column: str = option("holds the right answer", "text", "answer")
     answer_format: str = option(
         "plain: the answer itself; boxed: a solution with \\boxed{} (Numina-Math, MATH); "
-        "hashes: a solution with #### (GSM8K)", "choice", "plain", choices=ANSWER_FORMATS,
+        "hashes: a solution with #### (GSM8K); list: several answers, all wanted; text: the answer "
+        "itself, of which not even a dollar sign or a leading zero is left out",
+        "choice", "plain", choices=ANSWER_FORMATS,
     )  # fmt: skip
     category_column: str | None = option(
         "holds a kind, for schedulers and tables; absent: none", "text", None, is_optional=True
@@ -37,8 +43,13 @@ class DatasetConfig(TextConfig):
         "holds a guess of the success rate in [0, 1]; absent: none", "text", None, is_optional=True
     )
     missing_answers: str = option(
-        "rows without an answer that can be read: refused by name, or left out and counted",
+        "rows without an answer, or with one that verifier math cannot read: refused by name, or "
+        "left out and counted",
         "choice", "refuse", choices=("refuse", "drop"),
+    )  # fmt: skip
+    unanswered: str | None = option(
+        "texts that stand for no answer, separated by commas, such as proof, notfound", "text", None,
+        is_optional=True,
     )  # fmt: skip
     limit: int | None = option(
         "train on so many prompts, drawn by seed; absent: on all", "int", None,
@@ -78,7 +89,15 @@ class DatasetConfig(TextConfig):
                  self.verifier_pattern)  # fmt: skip
         if self.held_out_size is not None and self.held_out_share is not None:
             fail("[task]", "held_out_share", "left out with held_out_size", self.held_out_share)
+        if self.held_out_split is not None and (self.held_out_data or self.data).endswith(FILES):
+            legal = "left out: a file has no splits"
+            fail("[task]", "held_out_split", legal, self.held_out_split)
         is_own = self.held_out_data is not None or self.held_out_split is not None
         if not is_own and self.held_out_size is None and self.held_out_share is None:
             legal = "given, or one of held_out_share, held_out_data, held_out_split"
             fail("[task]", "held_out_size", legal, None)
+
+    @property
+    def unanswered_texts(self) -> tuple[str, ...]:
+        """Texts that stand for no answer."""
+        return tuple(text.strip() for text in (self.unanswered or "").split(","))

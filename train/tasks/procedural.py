@@ -27,6 +27,7 @@ from train.tasks.text_questions import TextQuestions
 from train.verifiers.pool import VerifierPool
 
 TRIES = 20  # questions looked at per question wanted, before a generator counts as exhausted
+CHECKED = 8  # questions of each generator whose own answers are judged before anything else is
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ def build(config: ProceduralConfig, decode_temperature: float = 1.0) -> Procedur
         items = _items(config, language, name, category, sum(wanted), dropped)
         for side, count in zip((held, pool), wanted, strict=True):
             side += [next(items) for _ in range(count)]
+        _check_repeats(verify, name, [*held, *pool], category)
     order = numpy_generator(config.seed, Stream.PROBLEMS).permutation(len(held))
     held = [held[i] for i in order]  # of all kinds, whatever part of them is looked at
     return ProceduralTask(
@@ -140,6 +142,26 @@ def _known_generators() -> tuple[str, ...]:
     return tuple(sorted(DATASETS))
 
 
+def _check_repeats(verify: VerifierPool, name: str, items: Sequence[Item], category: int) -> None:
+    """Refuse a generator whose questions or answers are others in a worker process.
+
+    Raises
+    ------
+    ValueError
+        Naming it, and the question.
+    """
+    checked = [item for item in items if item.category == category][:CHECKED]
+    answers = [rf"\boxed{{{item.answer}}}" for item in checked]
+    verdict_C = verify(answers, [item.reference for item in checked])
+    for item, verdict in zip(checked, verdict_C, strict=True):
+        if verdict != 1.0:
+            legal = (
+                "ones that repeat themselves in another process, and give full score to their own "
+                f"answers in a box; {name} does not: {verify.last_error or 'score below 1'}"
+            )
+            fail("[task]", "generators", legal, item.question)
+
+
 def _share(total: int, kinds: int, place: int) -> int:
     """As even as can be; the first get one more."""
     return total // kinds + (place < total % kinds)
@@ -161,7 +183,11 @@ def _items(
         When it is exhausted.
     """
     seed = int(numpy_generator(config.seed, Stream.PROBLEMS, 1 + category).integers(2**31))
-    generator = generator_of(name, seed, TRIES * wanted)
+    try:
+        generator = generator_of(name, seed, TRIES * wanted)
+    except Exception as error:  # what its settings lack is its author's choice
+        legal = f"ones that need no settings; {name} says: {type(error).__name__}: {error}"
+        fail("[task]", "generators", legal, name)
     seen: set[str] = set()
     for index in range(TRIES * wanted):
         entry: dict[str, Any] = generator[index]

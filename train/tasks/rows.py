@@ -1,10 +1,12 @@
-"""A file or a data set on the Hub -> rows with the columns that are wanted, and where each stands."""
+"""Files or a data set on the Hub -> rows with the columns that are wanted, and where each stands."""
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +33,25 @@ class Row:
     values: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows in order, read as they are needed where the format allows it; and what there is."""
+
+    rows: Iterator[Row]
+    count: int
+    columns: frozenset[str]
+
+
 def rows_of(
     source: str, columns: Sequence[str], *, subset: str | None, split: str, revision: str
-) -> list[Row]:
-    """All rows of a file, or of a data set on the Hub, in order.
+) -> Iterator[Row]:
+    """All rows of files, or of a data set on the Hub, in order.
 
     Parameters
     ----------
     source : str
-        A file, if it ends in one of :data:`FILES`.
+        A file, or a pattern of files such as ``data/train-*.parquet``, if it ends in one of
+        :data:`FILES`; files that match come in the order of their names.
     columns : sequence of str
         Others are not kept.
     subset, split, revision : str
@@ -50,25 +62,44 @@ def rows_of(
     ValueError
         If it is not there, cannot be read, is empty or lacks a column.
     """
-    path = Path(source)
-    if path.suffix == ".jsonl":
-        rows = list(_from_lines(path, columns))
-        there = {name for row in rows for name in row.values}
-    elif path.suffix == ".parquet":
-        rows, there = _from_parquet(path, columns)
-    elif path.exists():
+    if Path(source).suffix in FILES:
+        table = _joined([_from_file(path, columns) for path in _files(source)])
+    elif Path(source).exists():
         fail("[task]", "data", f"a file that ends in {' or '.join(FILES)}, or on the Hub", source)
     else:
-        rows, there = _from_hub(source, columns, subset, split, revision)
-    if not rows:
+        table = _from_hub(source, columns, subset, split, revision)
+    if not table.count:
         raise ValueError(f"[task]: {source} holds no row")
-    missing = [name for name in columns if name not in there]
+    missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise ValueError(f"[task]: {source} has no column {', '.join(map(repr, missing))}")
-    return rows
+        names = ", ".join(map(repr, missing))
+        there = sorted(table.columns)
+        raise ValueError(f"[task]: {source} has no column {names}; its columns are {there}")
+    return table.rows
 
 
-def _from_lines(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _files(source: str) -> list[Path]:
+    if Path(source).exists() or not glob.has_magic(source):
+        return [Path(source)]
+    found = sorted(map(Path, glob.glob(source)))
+    if not found:
+        fail("[task]", "data", "a pattern that some file matches", source)
+    return found
+
+
+def _from_file(path: Path, columns: Sequence[str]) -> Table:
+    return (_from_lines if path.suffix == ".jsonl" else _from_parquet)(path, columns)
+
+
+def _joined(tables: Sequence[Table]) -> Table:
+    rows = chain.from_iterable(table.rows for table in tables)
+    columns = frozenset().union(*(table.columns for table in tables))
+    return Table(rows, sum(table.count for table in tables), columns)
+
+
+def _from_lines(path: Path, columns: Sequence[str]) -> Table:
+    rows: list[Row] = []
+    there: set[str] = set()
     with reading(path, REMEDY):
         file = open(path, "rb")  # noqa: SIM115  closed below
     with file:
@@ -83,34 +114,43 @@ def _from_lines(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                 raise ValueError(f"{place}: is no JSON ({error})") from error
             if not isinstance(content, dict):
                 fail(place, "row", "a JSON object", content)
-            yield Row(place, {name: content[name] for name in columns if name in content})
+            there.update(content)
+            rows.append(Row(place, {name: content[name] for name in columns if name in content}))
+    return Table(iter(rows), len(rows), frozenset(there))
 
 
-def _from_parquet(path: Path, columns: Sequence[str]) -> tuple[list[Row], set[str]]:
-    import pyarrow.parquet
+def _from_parquet(path: Path, columns: Sequence[str]) -> Table:
+    from pyarrow.parquet import ParquetFile
 
     with reading(path, REMEDY):
-        there = set(pyarrow.parquet.read_schema(path).names)
-        table = pyarrow.parquet.read_table(path, columns=[c for c in columns if c in there])
-        contents = table.to_pylist()
-    rows = [Row(f"{path}, row {i}", content) for i, content in enumerate(contents, start=1)]
-    return rows, there
+        file = ParquetFile(path)
+        there = frozenset(file.schema_arrow.names)
+        count = file.metadata.num_rows
+
+    def rows() -> Iterator[Row]:
+        number = 0
+        with reading(path, REMEDY), file:
+            for batch in file.iter_batches(columns=[name for name in columns if name in there]):
+                for content in batch.to_pylist():
+                    number += 1
+                    yield Row(f"{path}, row {number}", content)
+
+    return Table(rows(), count, there)
 
 
 def _from_hub(
     name: str, columns: Sequence[str], subset: str | None, split: str, revision: str
-) -> tuple[list[Row], set[str]]:
+) -> Table:
     import datasets  # takes a second, and a file needs none of it
 
     try:
         found = datasets.load_dataset(name, subset, split=split, revision=revision)
-        there = set(found.column_names)
-        # one that is missing is named by the caller
-        contents = list(found.select_columns([c for c in columns if c in there]))
     except Exception as error:  # of the network, the Hub, the data set, the disk: all kinds
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
             f"[task]: {name} is no file, and cannot be loaded from the Hub ({reason})"
         ) from error
-    rows = [Row(f"{name} ({split}), row {i}", row) for i, row in enumerate(contents, start=1)]
-    return rows, there
+    there = frozenset(found.column_names)
+    kept = found.select_columns([column for column in columns if column in there])
+    rows = (Row(f"{name} ({split}), row {i}", row) for i, row in enumerate(kept, start=1))
+    return Table(rows, len(found), there)

@@ -33,7 +33,9 @@ class TextConfig(Section):
     max_new_tokens: int = option(
         "longer completions are truncated, and wrong", "int", 3072, low=1, high=MAX_SIZE
     )
-    verifier_workers: int = option("processes that judge", "int", 1, low=1, high=MAX_THREADS)
+    verifier_workers: int = option(
+        "processes that judge, for each process of torchrun", "int", 1, low=1, high=MAX_THREADS
+    )
     verifier_time_limit_s: float = option(
         "seconds for one verdict", "float", 10.0, low=0.0, high=1e6, open_low=True
     )

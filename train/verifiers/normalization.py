@@ -9,15 +9,17 @@ INVISIBLE = ("Cf", "Cc")  # format characters such as right-to-left marks; contr
 
 
 def visible(text: str) -> str:
-    """Without characters that nobody sees; line breaks and tabs become spaces.
+    """Without characters that nobody sees; white space other than line feeds becomes spaces.
 
     Examples
     --------
-    >>> visible("\\u200f4\\x002\\n")
+    >>> visible("\\u200f4\\x002\\t")
     '42 '
     """
     return "".join(
-        " " if sign.isspace() else "" if unicodedata.category(sign) in INVISIBLE else sign
+        (sign if sign == "\n" else " ")
+        if sign.isspace()
+        else ("" if unicodedata.category(sign) in INVISIBLE else sign)
         for sign in text
     )
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+MAX_ANSWER = 2**16  # bytes; a line of a worker has less than a thousand
 START_LIMIT_S = 120.0  # importing sympy from a busy disk takes seconds
 ROOT = Path(__file__).parents[2]
 
@@ -117,25 +118,26 @@ class WorkerProcess:
         rest = memoryview(content)
         file = self._process.stdin.fileno()
         while rest:
-            _wait(file, select.POLLOUT, deadline)
+            wait_for(file, select.POLLOUT, deadline)
             rest = rest[os.write(file, rest[: select.PIPE_BUF]) :]
 
     def _line(self, deadline: float) -> bytes:
         assert self._process.stdout is not None
         file = self._process.stdout.fileno()
         while b"\n" not in self._received:
-            _wait(file, select.POLLIN, deadline)
+            wait_for(file, select.POLLIN, deadline)
             found = os.read(file, 2**16)
-            if not found:
+            if not found or len(self._received) > MAX_ANSWER:
                 raise CrashedError
             self._received += found
         line, _, self._received = self._received.partition(b"\n")
         return line
 
 
-def _wait(file: int, event: int, deadline: float) -> None:
+def wait_for(file: int, event: int, deadline: float) -> None:
+    """Return when a pipe is ready; raise :class:`LateError` if it is not by the deadline."""
     poll = select.poll()
     poll.register(file, event)
-    left_s = deadline - time.monotonic()
-    if left_s <= 0.0 or not poll.poll(left_s * 1000.0):
+    # what is there already counts, even if this process was stopped until after the deadline
+    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000.0):
         raise LateError

@@ -18,6 +18,7 @@ import sys
 from typing import Any, TextIO
 
 from train.verifiers.naming import load
+from train.verifiers.process import START_LIMIT_S
 
 GRACE_S = 5.0  # by which the pool's own kill comes before the timer
 
@@ -26,6 +27,7 @@ def main() -> None:
     """Serve until there is no more input."""
     requests, replies = _private_streams()
     order = json.loads(requests.readline())
+    signal.setitimer(signal.ITIMER_REAL, START_LIMIT_S)
     try:
         judge = load(order["place"])
     except BaseException as error:  # of anybody's module
@@ -34,6 +36,7 @@ def main() -> None:
     # after loading, which may need more than a verdict may
     resource.setrlimit(resource.RLIMIT_AS, (order["memory_limit"],) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
     _say(replies, ready=True)
     for line in requests:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
