@@ -7,7 +7,6 @@ import signal
 import threading
 
 import pytest
-import torch
 
 from tests.engine_conformance import (
     EngineConformance,
@@ -30,7 +29,6 @@ class TestVllmServer(EngineConformance):
         assert engine.version is None
         yield engine
         pids = family(engine._own._guard.pid)
-        assert len(pids) >= 3, "guard, server, engine"
         engine.close()
         assert not living(pids)
         assert not engine._folder.exists()
@@ -89,18 +87,14 @@ class TestVllmServer(EngineConformance):
         else:
             pytest.fail("the server computes what nobody waits for")
 
-    def test_a_server_that_dies_amid_a_call_costs_its_rows(self, engine, model):
-        prompts, wanted = some_prompts(), decoding(end_tokens=(), max_new_tokens=50)
-        expected = self.sample(engine, prompts, [1] * 5, wanted)
-        guard = engine._own._guard.pid
-        pids = family(guard)
+    def test_a_server_that_dies_amid_a_call_costs_its_rows(self, engine):
+        # the last of this class: starting another is tested without vLLM (tests/unit)
+        wanted = decoding(end_tokens=(), max_new_tokens=50)
+        pids = family(engine._own._guard.pid)
+        assert len(pids) >= 3, "guard, server, engine"
         threading.Timer(0.3, os.kill, (named("EngineCore", pids), signal.SIGKILL)).start()
-        found = self.sample(engine, prompts, [300] * 5, wanted)
+        found = self.sample(engine, some_prompts(), [300] * 5, wanted)
         lost = int((found.finish_R == Finish.MISSING).sum())
         assert lost > 0
         assert sum(n for why, n in engine.lost.items() if why.startswith("server")) >= lost
         assert are_gone(pids, within_s=30.0), "nothing is left of it"
-        # the next call has a new server with the same weights
-        again = self.sample(engine, prompts, [1] * 5, wanted)
-        assert torch.equal(again.token_R_T, expected.token_R_T)
-        assert worst_log_prob_error(model, prompts, [1] * 5, again, wanted) < 1e-4

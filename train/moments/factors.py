@@ -24,11 +24,14 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import linear, threshold_
 
 from train.engines.protocol import Decoding
 
 MAX_ENTRIES = 2**22  # of what is made on the way, in float32 16 MB: more leaves the caches
+
+# Products of smaller probabilities are subnormal numbers, which a CPU multiplies three times as slowly
+NEGLIGIBLE = 1e-18
 
 
 class Factors(Protocol):
@@ -96,7 +99,7 @@ class EmbeddingFactors:
         """One-hot, these columns alone."""
         shape = (*self.ids_R_L.shape, last - first)
         block = torch.zeros(shape, device=self.derivative_R_L_h.device)
-        _add_one_hot(block, self.ids_R_L, first, torch.ones(self.ids_R_L.shape).to(block))
+        _add_one_hot(block, self.ids_R_L, first, 1.0)
         return block
 
     def rows(self, first: int, last: int) -> EmbeddingFactors:
@@ -164,11 +167,16 @@ class HeadFactors:
 
     @property
     def inputs_R_T_a(self) -> Tensor:
-        """See :class:`Factors`; positions of the embedding follow the completion tokens."""
+        """See :class:`Factors`; positions of the embedding follow the completion tokens.
+
+        With sign and temperature of the errors, because inputs are far fewer.
+        """
         parts = [self.hidden_R_T_h] if self.head.has_weight else []
         if self.head.has_bias:
-            parts.append(torch.ones_like(self.hidden_R_T_h[:, :, :1]))
-        inputs = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+            place_T = torch.arange(self.target_R_T.shape[1], device=self.length_R.device)
+            is_real_R_T = place_T < self.length_R.unsqueeze(1)
+            parts.append(is_real_R_T.unsqueeze(2).to(self.hidden_R_T_h.dtype))
+        inputs = torch.cat(parts, dim=2) / -self.head.decoding.temperature
         if self.embedding is None:
             return inputs
         more = self.embedding.derivative_R_L_h
@@ -183,12 +191,9 @@ class HeadFactors:
 
     def errors(self, columns: int) -> Iterator[Tensor]:
         """See :class:`Factors`."""
-        place_T = torch.arange(self.target_R_T.shape[1], device=self.length_R.device)
-        is_real_R_T = place_T < self.length_R.unsqueeze(1)
-        scale_R_T = is_real_R_T / self.head.decoding.temperature
         for first, block in self.head.probabilities(self.hidden_R_T_h, columns):
-            block *= -scale_R_T.unsqueeze(2)
-            _add_one_hot(block, self.target_R_T, first, scale_R_T)
+            threshold_(block, NEGLIGIBLE, 0.0)
+            _add_one_hot(block, self.target_R_T, first, -1.0)
             if self.embedding is not None:
                 last = first + block.shape[2]
                 block = torch.cat([block, self.embedding.errors(first, last)], dim=1)
@@ -205,9 +210,9 @@ class HeadFactors:
         )
 
 
-def _add_one_hot(block_R_T_c: Tensor, token_R_T: Tensor, first: int, value_R_T: Tensor) -> None:
+def _add_one_hot(block_R_T_c: Tensor, token_R_T: Tensor, first: int, value: float) -> None:
     """Add a value at each position's token where it is among the block's columns, in place."""
     column_R_T = token_R_T - first
     is_inside = (column_R_T >= 0) & (column_R_T < block_R_T_c.shape[2])
     column_R_T = column_R_T.clamp(0, block_R_T_c.shape[2] - 1)
-    block_R_T_c.scatter_add_(2, column_R_T.unsqueeze(2), (value_R_T * is_inside).unsqueeze(2))
+    block_R_T_c.scatter_add_(2, column_R_T.unsqueeze(2), (value * is_inside).unsqueeze(2))
