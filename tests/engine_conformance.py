@@ -145,6 +145,25 @@ class EngineConformance:
             time_limit_s=time_limit_s,
         )
 
+    def test_hidden_states_are_the_heads_inputs_or_none(self, engine, model):
+        prompts, quota, wanted = some_prompts(), np.array([2, 0, 1, 3, 2]), decoding()
+        call = (prompts, quota, np.arange(5), wanted)
+        plain = engine.generate(*call, version=0)
+        found = engine.generate(*call, version=0, keeps_hidden=True)
+        assert plain.hidden_R_T_h is None
+        assert torch.equal(found.token_R_T, plain.token_R_T)
+        if found.hidden_R_T_h is None:
+            return
+        for row, i in enumerate(np.repeat(np.arange(5), quota)):
+            length = int(found.length_R[row])
+            prompt = prompts.row(int(i)).tolist()
+            tokens = torch.tensor([prompt + found.token_R_T[row, : length - 1].tolist()])
+            with torch.no_grad():
+                states = model.model(input_ids=tokens, use_cache=False).last_hidden_state[0]
+            hidden = found.hidden_R_T_h[row]
+            assert torch.allclose(hidden[:length], states[len(prompt) - 1 :], atol=1e-4)
+            assert not hidden[length:].any()
+
     @pytest.mark.parametrize("temperature", [0.8, 1.0])
     def test_log_probs_are_those_of_the_policy_that_sampled(self, engine, model, temperature):
         prompts, quota, wanted = some_prompts(), [4, 0, 5, 3, 6], decoding(temperature=temperature)

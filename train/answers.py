@@ -33,6 +33,7 @@ def answers(
     world: World,
     luck_R: FloatArray | None = None,
     time_limit_s: float | None = None,
+    keeps_hidden: bool = False,
 ) -> Answers:
     """Generate ``quota_P[i]`` completions of question ``index_P[i]`` and judge them.
 
@@ -51,6 +52,8 @@ def answers(
         Uniform numbers, for tasks whose verdicts are random.
     time_limit_s : float, optional
         For generation.
+    keeps_hidden : bool
+        See :meth:`train.engines.protocol.Engine.generate`; of one process alone.
     """
     first, last = _share(quota_P, world)
     quota = quota_P[first:last]
@@ -63,6 +66,7 @@ def answers(
         decoding,
         version=version,
         time_limit_s=time_limit_s,
+        keeps_hidden=keeps_hidden and world.size == 1,
     )
     luck = None if luck_R is None else luck_R[skipped : skipped + rows]
     reward = questions.reward(np.repeat(index, quota), mine, luck)
@@ -76,7 +80,7 @@ def answers(
     token, log_prob, length, finish, all_rewards = (
         torch.cat(world.gather_rows(column)) for column in columns
     )
-    completions = Completions(token, log_prob, length, finish.numpy())
+    completions = Completions(token, log_prob, length, finish.numpy(), mine.hidden_R_T_h)
     return Answers(completions, all_rewards.numpy())
 
 

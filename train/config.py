@@ -1,4 +1,4 @@
-"""What a run is: a TOML file with nine sections, read into frozen, validated records.
+"""What a run is: a TOML file with ten sections, read into frozen, validated records.
 
 Every value is checked when a record is built, by itself and against the others, and an unknown key is
 refused by name, so that a misspelt option can never quietly keep its default. Sections ``[task]`` and
@@ -18,6 +18,7 @@ from cures.checks import as_choice, fail
 from train.engines.engine_config import VllmConfig
 from train.loss_kinds import KL_KINDS, MISMATCH_KINDS
 from train.model_config import DTYPES, PretrainedConfig, ScratchConfig
+from train.moments_config import MomentsConfig
 from train.scheduler_config import SchedulerConfig
 from train.section import MAX_COUNT, MAX_RATE, MAX_SEED, MAX_SIZE, MAX_THREADS, Section, option
 from train.tasks.arithmetic_config import ArithmeticConfig
@@ -90,7 +91,7 @@ class RolloutConfig(Section):
         "float", None, low=0.0, high=1e9, open_low=True, is_optional=True,
     )  # fmt: skip
     gradient_moments: bool = option(
-        "measure score norms for schedulers that use them (Eq. 21)", "bool", False
+        "measure gradient moments for schedulers that use them (Eq. 21)", "bool", False
     )
 
 
@@ -218,6 +219,7 @@ class Config:
     model: ScratchConfig | PretrainedConfig
     warm_start: WarmStartConfig | None
     rollout: RolloutConfig
+    moments: MomentsConfig
     vllm: VllmConfig
     learner: LearnerConfig
     scheduler: SchedulerConfig
@@ -228,6 +230,9 @@ class Config:
         wanted = self.scheduler.resolved_options().get("use_moments", False)
         if wanted is True and not self.rollout.gradient_moments:
             legal = "true, because the scheduler has use_moments = true"
+            fail("[rollout]", "gradient_moments", legal, self.rollout.gradient_moments)
+        if self.moments != MomentsConfig() and not self.rollout.gradient_moments:
+            legal = "true, because [moments] says how"
             fail("[rollout]", "gradient_moments", legal, self.rollout.gradient_moments)
         is_new = isinstance(self.model, ScratchConfig)
         if is_new != (self.warm_start is not None):
@@ -254,6 +259,7 @@ SECTIONS: dict[str, type[Section]] = {
     for cls in (
         WarmStartConfig,
         RolloutConfig,
+        MomentsConfig,
         VllmConfig,
         LearnerConfig,
         SchedulerConfig,

@@ -25,9 +25,10 @@ from train.engines.protocol import Engine, Finish
 from train.errors import TrainingDivergedError
 from train.gradient_moments import gradient_moments
 from train.learner import Learner
+from train.moments.parameters import parameter_set
 from train.policy import Policy, is_finite
 from train.rollouts import Rollouts, slots
-from train.seeds import Stream, numpy_generator, prompt_seeds
+from train.seeds import Stream, numpy_generator, prompt_seeds, torch_seed
 from train.sequences import Sequences
 from train.sharding import reshard, shard, whole_weights
 from train.tasks.protocol import Task
@@ -98,6 +99,8 @@ class LanguageModelHost:
         self.updates = 0
         self.missing = 0
         self.cpu_time_s = {"rollout": 0.0, "update": 0.0}
+        if config.rollout.gradient_moments:
+            parameter_set(self.policy, config.moments.parameters)  # refused now rather than later
         self._hand_over()
 
     def _policy(self, model: PreTrainedModel, is_sharded: bool) -> Policy:
@@ -130,7 +133,7 @@ class LanguageModelHost:
         What the engine or the verifier lost is missing: neither kept nor counted as a trial.
         """
         started = time.process_time()
-        new = self._generate(plan)
+        new, hidden_R_T_h = self._generate(plan)
         planned = int(plan.quota_B.sum())
         self.pending = Rollouts.concatenate([self.pending, new])
         self.generated += planned
@@ -145,14 +148,16 @@ class LanguageModelHost:
             trial_B,
             token_B=token_B.astype(np.int64),
             policy_step=self.updates,
-            moments_B=self._moments(plan, new),
+            moments_B=self._moments(plan, new, hidden_R_T_h),
         )
         self.cpu_time_s["rollout"] += time.process_time() - started
         return outcome
 
-    def _generate(self, plan: Plan) -> Rollouts:
+    def _generate(self, plan: Plan) -> tuple[Rollouts, Tensor | None]:
+        """Rollouts that are not missing, with hidden states if moments can do with them."""
         rollout, seed = self.config.rollout, self.config.run.seed
         rows = int(plan.quota_B.sum())
+        entries = rows * self.task.decoding.max_new_tokens * self.model.config.hidden_size
         found = answers(
             self.engine,
             self.task.pool,
@@ -164,6 +169,7 @@ class LanguageModelHost:
             world=self.world,
             luck_R=numpy_generator(seed, Stream.COINS, plan.plan_id).random(rows),
             time_limit_s=rollout.time_limit_s,
+            keeps_hidden=self._measures(plan) and entries <= self.config.moments.exact_entries,
         )
         completions = found.completions
         table = Rollouts(
@@ -175,17 +181,28 @@ class LanguageModelHost:
             reward_R=torch.from_numpy(found.reward_R),
             is_truncated_R=torch.from_numpy(completions.finish_R == Finish.LENGTH),
         )
-        return table.take(torch.from_numpy(np.isfinite(found.reward_R)))
+        is_there = torch.from_numpy(np.isfinite(found.reward_R))
+        hidden = completions.hidden_R_T_h
+        return table.take(is_there), None if hidden is None else hidden[is_there]
 
-    def _moments(self, plan: Plan, new: Rollouts) -> Moments | None:
-        if not (plan.wants_moments and self.config.rollout.gradient_moments):
+    def _measures(self, plan: Plan) -> bool:
+        return plan.wants_moments and self.config.rollout.gradient_moments
+
+    def _moments(
+        self, plan: Plan, new: Rollouts, hidden_R_T_h: Tensor | None
+    ) -> Moments | None:
+        if not self._measures(plan):
             return None
         return gradient_moments(
             self.policy,
             self.task.pool.prompts.take(new.prompt_R.numpy()),
             new,
             plan.group_B,
+            self.config.moments,
             pass_tokens=self.config.learner.pass_tokens,
+            seed=torch_seed(self.config.run.seed, Stream.SKETCHES, plan.plan_id),
+            world=self.world,
+            hidden_R_T_h=hidden_R_T_h,
         )
 
     def _hand_over(self) -> None:

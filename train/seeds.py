@@ -29,6 +29,7 @@ class Stream(IntEnum):
     ORACLE = 8
     WARM_START_CHECK = 9
     TUNED_POPULATION = 10
+    SKETCHES = 11
 
 
 # Schedulers derive theirs from keys of two numbers; three can never meet them, also under one seed.

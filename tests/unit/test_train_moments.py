@@ -365,6 +365,41 @@ def test_a_group_that_is_not_in_the_plan_is_refused():
         )
 
 
+def test_host_takes_hidden_states_of_its_engine(monkeypatch):
+    """The same moments as by a pass of their own, which the engine's states make needless."""
+    plan = plan_of([4, 4, 3], wants_moments=True)
+    options = {"rollout": {"gradient_moments": True}}
+    expected = small_host(**options, moments={"exact_entries": 0}).rollout(plan).moments_B
+    host = small_host(**options)
+    monkeypatch.setattr(host.policy, "hidden", None)
+    found = host.rollout(plan).moments_B
+    assert np.isfinite(expected.sq_norm_wrong).any()
+    for name in ("sq_norm_correct", "sq_norm_wrong", "norm_correct", "norm_wrong"):
+        # exact_entries = 0: by sketches of a head narrower than they are, which lose nothing
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4)
+
+
+def test_host_refuses_what_cannot_be_measured_before_anything_is_generated():
+    options = {"rollout": {"gradient_moments": True}, "moments": {"parameters": "no.such.layer"}}
+    with pytest.raises(ValueError, match="parameters must be"):
+        small_host(**options)
+    with pytest.raises(ValueError, match="gradient_moments must be true, because .moments. says"):
+        small_host(moments={"parameters": "linear"})
+
+
+@pytest.mark.parametrize("chosen", ["head", "linear"])
+def test_host_measures_what_it_is_told(chosen):
+    options = {"rollout": {"gradient_moments": True}, "moments": {"parameters": chosen}}
+    host = small_host(**options)
+    found = host.rollout(plan_of([4, 4], wants_moments=True)).moments_B
+    prompts = host.task.pool.prompts.take(host.pending.prompt_R.numpy())
+    config = MomentsConfig(parameters=chosen)
+    expected = gradient_moments(
+        host.policy, prompts, host.pending, np.arange(2), config, pass_tokens=100
+    )
+    np.testing.assert_allclose(found.norm_wrong, expected.norm_wrong, rtol=1e-4)
+
+
 def test_host_reports_moments_only_when_asked():
     asked = small_host(rollout={"gradient_moments": True})
     assert asked.rollout(plan_of([4, 4], wants_moments=True)).moments_B is not None

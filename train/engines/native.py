@@ -24,6 +24,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from cures.checks import IntArray, as_int, fail
 from train.engines.protocol import Completions, Decoding, Finish, check_call
 from train.errors import TrainingDivergedError
+from train.hooks import inputs_of
 from train.policy import log_policy
 from train.prompts import Prompts
 
@@ -76,6 +77,7 @@ class NativeEngine:
         *,
         version: int,
         time_limit_s: float | None = None,
+        keeps_hidden: bool = False,
     ) -> Completions:
         """See :class:`train.engines.protocol.Engine`."""
         check_call(self, prompts, quota_P, seed_P, version)
@@ -86,7 +88,13 @@ class NativeEngine:
         order = np.argsort(prompts.length_N[prompt_R], kind="stable")
         parts = [
             _generate_rows(
-                self.model, prompts, prompt_R[rows], uniform_R_T[rows], decoding, deadline
+                self.model,
+                prompts,
+                prompt_R[rows],
+                uniform_R_T[rows],
+                decoding,
+                deadline,
+                keeps_hidden=keeps_hidden,
             )
             for rows in np.split(order, np.arange(self.max_rows, order.size, self.max_rows))
         ]
@@ -151,10 +159,13 @@ def _generate_rows(
     uniform_R_T: np.ndarray,
     decoding: Decoding,
     deadline: float | None,
+    *,
+    keeps_hidden: bool,
 ) -> Completions:
     """Rows of adjacent equal prompts."""
     rows, width, device = prompt_R.size, decoding.max_new_tokens, model.device
-    completions = Completions.missing(rows, decoding)
+    hidden_size = model.config.hidden_size if keeps_hidden else None
+    completions = Completions.missing(rows, decoding, hidden_size)
     if rows == 0 or _is_late(deadline):
         return completions
     distinct, row_of = np.unique(prompt_R, return_inverse=True)
@@ -163,7 +174,7 @@ def _generate_rows(
     layers = [_Buffer(ids.shape[1] + width) for _ in range(model.config.num_hidden_layers)]
     cache = Cache(layers=layers)
     step = _Step(model, cache, None if bool(mask.all()) else mask.to(device))
-    logits = step(ids.to(device))[index]
+    logits, hidden = (found[index] for found in step(ids.to(device)))
     step.select_rows(index.to(device))
     live = torch.arange(rows)
     uniform = torch.from_numpy(uniform_R_T).to(device)
@@ -172,6 +183,8 @@ def _generate_rows(
         token, log_prob = _draw(logits, uniform[live.to(device), t], decoding)
         completions.token_R_T[live, t] = token.cpu()
         completions.log_prob_R_T[live, t] = log_prob.cpu()
+        if completions.hidden_R_T_h is not None:
+            completions.hidden_R_T_h[live, t] = hidden.float().cpu()
         has_ended = torch.isin(token, end).cpu()
         completions.finish_R[live[has_ended].numpy()] = Finish.STOP
         completions.length_R[live] = t + 1
@@ -186,7 +199,7 @@ def _generate_rows(
         if going.numel() < token.numel():
             step.select_rows(going.to(device))
             token = token[going.to(device)]
-        logits = step(token.unsqueeze(1))
+        logits, hidden = step(token.unsqueeze(1))
     return completions
 
 
@@ -199,16 +212,18 @@ def _lose(completions: Completions, rows: Tensor, decoding: Decoding) -> None:
     completions.token_R_T[rows] = decoding.pad_token
     completions.log_prob_R_T[rows] = 0.0
     completions.length_R[rows] = 0
+    if completions.hidden_R_T_h is not None:
+        completions.hidden_R_T_h[rows] = 0.0
 
 
 class _Step:
-    """A forward pass over new tokens of the live rows: logits of the next one."""
+    """A forward pass over new tokens of the live rows: logits of the next one, and the head's input."""
 
     def __init__(self, model: PreTrainedModel, cache: Cache, mask: Tensor | None) -> None:
         self.model, self.cache, self.mask = model, cache, mask
         self.is_prefill = True
 
-    def __call__(self, ids: Tensor) -> Tensor:
+    def __call__(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         options: dict[str, Tensor] = {}
         if self.mask is not None:  # some row has padding before it
             if not self.is_prefill:
@@ -219,15 +234,15 @@ class _Step:
                 "position_ids": position[:, -ids.shape[1] :],
             }
         self.is_prefill = False
-        output = self.model(
-            input_ids=ids,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **options,
-        )
-        logits: Tensor = output.logits[:, -1]
-        return logits
+        with inputs_of(self.model.get_output_embeddings()) as inputs:
+            output = self.model(
+                input_ids=ids,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **options,
+            )
+        return output.logits[:, -1], inputs[0][:, -1]
 
     def select_rows(self, index: Tensor) -> None:
         for layer in self.cache.layers:

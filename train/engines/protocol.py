@@ -8,7 +8,7 @@ one asked for: rollouts of a stale cache or of a half-updated model cannot come 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
@@ -72,35 +72,47 @@ class Completions:
     log_prob_R_T: Tensor  # float32, under the policy that sampled; 0 after the end
     length_R: Tensor  # int64, tokens generated, end token included; 0 if missing
     finish_R: IntArray  # int64, values of Finish
+    # inputs of the head that each token was sampled from; 0 after the end; None if not kept
+    hidden_R_T_h: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.length_R.numel())
 
     @classmethod
     def concatenate(cls, parts: Sequence[Completions]) -> Completions:
-        """All rows of ``parts``, of one width, in order."""
+        """All rows of ``parts``, of one width, in order; hidden states if all have them."""
+        hidden = [part.hidden_R_T_h for part in parts if part.hidden_R_T_h is not None]
         return cls(
             torch.cat([part.token_R_T for part in parts]),
             torch.cat([part.log_prob_R_T for part in parts]),
             torch.cat([part.length_R for part in parts]),
             np.concatenate([part.finish_R for part in parts]),
+            torch.cat(hidden) if hidden and len(hidden) == len(parts) else None,
         )
 
     def take(self, index_R: IntArray) -> Completions:
         """Rows at ``index_R``."""
         index = torch.from_numpy(index_R)
-        tensors = {f.name: getattr(self, f.name)[index] for f in fields(self)[:3]}
-        return Completions(**tensors, finish_R=self.finish_R[index_R])
+        return Completions(
+            self.token_R_T[index],
+            self.log_prob_R_T[index],
+            self.length_R[index],
+            self.finish_R[index_R],
+            None if self.hidden_R_T_h is None else self.hidden_R_T_h[index],
+        )
 
     @classmethod
-    def missing(cls, rows: int, decoding: Decoding) -> Completions:
-        """``rows`` rollouts that were lost."""
+    def missing(
+        cls, rows: int, decoding: Decoding, hidden_size: int | None = None
+    ) -> Completions:
+        """``rows`` rollouts that were lost; with a size, of hidden states that were kept."""
         width = decoding.max_new_tokens
         return cls(
             torch.full((rows, width), decoding.pad_token),
             torch.zeros(rows, width),
             torch.zeros(rows, dtype=torch.int64),
             np.full(rows, int(Finish.MISSING)),
+            None if hidden_size is None else torch.zeros(rows, width, hidden_size),
         )
 
 
@@ -128,6 +140,7 @@ class Engine(Protocol):
         *,
         version: int,
         time_limit_s: float | None = None,
+        keeps_hidden: bool = False,
     ) -> Completions:
         """Sample ``quota_P[i]`` completions of prompt i.
 
@@ -145,6 +158,8 @@ class Engine(Protocol):
             The weights that the caller means.
         time_limit_s : float, optional
             What is not finished by then is ``Finish.MISSING``; nothing is raised.
+        keeps_hidden : bool
+            Return the hidden states too, where the engine has them; others give None.
 
         Raises
         ------

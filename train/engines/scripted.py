@@ -100,6 +100,7 @@ class ScriptedEngine:
         *,
         version: int,
         time_limit_s: float | None = None,
+        keeps_hidden: bool = False,
     ) -> Completions:
         """See :class:`train.engines.protocol.Engine`."""
         check_call(self, prompts, quota_P, seed_P, version)

@@ -81,6 +81,7 @@ class TransformersEngine:
         *,
         version: int,
         time_limit_s: float | None = None,
+        keeps_hidden: bool = False,
     ) -> Completions:
         """See :class:`train.engines.protocol.Engine`."""
         check_call(self, prompts, quota_P, seed_P, version)

@@ -133,6 +133,7 @@ class VllmEngine:
         *,
         version: int,
         time_limit_s: float | None = None,
+        keeps_hidden: bool = False,
     ) -> Completions:
         """See :class:`train.engines.protocol.Engine`."""
         check_call(self, prompts, quota_P, seed_P, version)

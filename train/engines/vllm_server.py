@@ -135,6 +135,7 @@ class VllmServerEngine:
         *,
         version: int,
         time_limit_s: float | None = None,
+        keeps_hidden: bool = False,
     ) -> Completions:
         """See :class:`train.engines.protocol.Engine`.
 

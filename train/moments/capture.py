@@ -18,6 +18,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.distributed.fsdp import FSDPModule
 
 from cures.checks import IntArray, fail
+from train.hooks import inputs_of
 from train.moments.parameters import WHERE, ParameterSet, Part
 from train.policy import Policy
 from train.sequences import Sequences
@@ -91,7 +92,7 @@ def capture(policy: Policy, sequences: Sequences, chosen: ParameterSet) -> Captu
         parts.append(Part("embedding", chosen.embedding, has_weight=True, has_bias=False))
     # a compiled body has no place for hooks
     with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
-        with _recorded(parts) as calls, _inputs_of(policy.head) as hidden:
+        with _recorded(parts) as calls, inputs_of(policy.head) as hidden:
             log_prob = policy(sequences).log_prob_F.sum()
         for part, found in zip(parts, calls, strict=True):
             _require_rows(part, found, sequences)
@@ -134,21 +135,6 @@ def _recorded(parts: Sequence[Part]) -> Iterator[list[list[_Call]]]:
             handle.remove()
 
 
-@contextmanager
-def _inputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
-    """What a module is given, call by call."""
-    inputs: list[Tensor] = []
-
-    def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        inputs.append(arguments[0].detach())
-
-    handle = module.register_forward_pre_hook(hook)
-    try:
-        yield inputs
-    finally:
-        handle.remove()
-
-
 def _require_rows(part: Part, calls: list[_Call], sequences: Sequences) -> None:
     shape = tuple(sequences.ids_R_L.shape)
     found = [tuple(call.input.shape[:2]) for call in calls]
@@ -161,7 +147,7 @@ def _require_rows(part: Part, calls: list[_Call], sequences: Sequences) -> None:
 def _last_hidden(policy: Policy, sequences: Sequences) -> Tensor:
     """Hidden states (F, h) before the head."""
     if isinstance(policy, FSDPModule):  # whose weights are gathered by its own call alone
-        with _inputs_of(policy.head) as hidden:
+        with inputs_of(policy.head) as hidden:
             policy(sequences)
         return torch.cat(hidden)
     device = sequences.ids_R_L.device.type
