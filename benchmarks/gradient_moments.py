@@ -6,11 +6,11 @@
 The model of configs/tiny_cpu.toml, untrained, answers 32 prompts 8 times each on one thread, every
 answer six tokens long; verdicts are coins. Then all arms take a turn in every round:
 
-- generation of these rollouts by engine `native`;
+- generation of these rollouts by engine `native`, without and with its hidden states;
 - one forward and backward pass per rollout through the whole model, of which the head's gradient is
   used: the way of the code released with the paper (which takes the embedding's norm);
-- ``gradient_moments`` for the head, for the head from hidden states that generation kept, for the last
-  block and for all linear layers;
+- ``gradient_moments`` for the head with a pass of its own, for the head from hidden states that
+  generation kept (what a run with engine `native` does), for the last block and for all linear layers;
 - with a random head of 32,000 tokens on the same body: ``autograd.grad`` by the head for each rollout,
   the body being run for all rollouts at once without a graph, against ``gradient_moments``.
 
@@ -55,7 +55,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "tiny_cpu.toml"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 QUOTA, LARGE_VOCABULARY, TOLERANCE = 8, 32_000, 1e-4
 AIM_FACTOR, AIM_SHARE = 10.0, 0.1
-GENERATION = "generation"
+GENERATION, KEEPING = "generation", "generation, hidden states kept"
 FULL, HEAD, KEPT = "a backward pass per rollout", "head", "head, hidden states kept"
 BLOCK, ALL = "last block", "all linear layers"
 LARGE_AUTOGRAD, LARGE_HEAD = "32,000 tokens: autograd of the head", "32,000 tokens: head"
@@ -158,8 +158,8 @@ def require_agreement(found: Moments, expected: Moments) -> None:
             raise RuntimeError(f"{f.name}: {ours}, by autograd {theirs}")
 
 
-def generated(config: Config, prompts: int) -> tuple[Case, Callable[[], object]]:
-    """Rollouts of the tiny model, and the call that generated them."""
+def generated(config: Config, prompts: int) -> tuple[Case, Callable[[bool], object]]:
+    """Rollouts of the tiny model, and the call that generated them, with or without hidden states."""
     task = make_task(config)
     decoding = replace(task.decoding, end_tokens=())  # all answers of one length
     model = new_model_of(config, task)
@@ -168,8 +168,10 @@ def generated(config: Config, prompts: int) -> tuple[Case, Callable[[], object]]
     chosen, quota_P = task.pool.prompts.take(np.arange(prompts)), np.full(prompts, QUOTA)
     seed_P = np.arange(prompts)
 
-    def generate() -> object:
-        return engine.generate(chosen, quota_P, seed_P, decoding, version=0)
+    def generate(keeps_hidden: bool) -> object:
+        return engine.generate(
+            chosen, quota_P, seed_P, decoding, version=0, keeps_hidden=keeps_hidden
+        )
 
     found = engine.generate(chosen, quota_P, seed_P, decoding, version=0)
     prompt_R = torch.arange(prompts).repeat_interleave(QUOTA)
@@ -247,12 +249,11 @@ def verdicts(found: dict[str, FloatArray]) -> list[str]:
         lines.append(
             f"| {name}: at least {AIM_FACTOR:.0f}x faster than {RATIOS[name]} | {factor:.1f}x | {met} |"
         )
-    for name in (HEAD, KEPT):
-        share = float(np.median(found[name] / found[GENERATION]))
-        met = "met" if share < AIM_SHARE else "missed"
-        lines.append(
-            f"| {name}: below {100 * AIM_SHARE:.0f} % of generation | {100 * share:.0f} % | {met} |"
-        )
+    share = float(np.median(found[KEPT] / found[GENERATION]))
+    met = "met" if share < AIM_SHARE else "missed"
+    lines.append(
+        f"| {KEPT}: below {100 * AIM_SHARE:.0f} % of generation | {100 * share:.1f} % | {met} |"
+    )
     return lines
 
 
@@ -278,7 +279,9 @@ the milliseconds do not.
 Generation reads a prompt once for its {QUOTA} answers and computes every token once. A pass over prompts
 and answers computes more tokens than that, and on a CPU both are bound by arithmetic, so that moments
 with a pass of their own cannot be cheap beside generation. From the hidden states that generation made,
-only the products remain. How the two compare for a large model on a GPU is not measured here.
+only the products remain: so it is in a run with engine `native`, in one process, with the untied head as
+parameters. Other engines and tied heads pay for a pass. How the two compare for a large model on a GPU
+is not measured here.
 """
     return text
 
@@ -302,7 +305,8 @@ def main() -> None:
     require_agreement(case.moments("head"), case.full_backward(one_R))
     require_agreement(large.moments("head"), large.head_autograd())
     arms: dict[str, Callable[[], object]] = {
-        GENERATION: generate,
+        GENERATION: lambda: generate(False),
+        KEEPING: lambda: generate(True),
         FULL: lambda: case.full_backward(one_R),
         HEAD: lambda: case.moments("head"),
         KEPT: lambda: case.moments("head", case.hidden_R_T_h),

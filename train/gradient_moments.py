@@ -134,7 +134,10 @@ class _Scores:
     ) -> None:
         self.policy, self.prompts, self.rollouts, self.chosen = policy, prompts, rollouts, chosen
         self.hidden_R_T_h = None if chosen.needs_backward else hidden_R_T_h
-        self.positions_R = prompts.length_N + rollouts.length_R.numpy() - 1
+        completion_R = rollouts.length_R.numpy()
+        self.positions_R = (
+            prompts.length_N + completion_R - 1 if self.needs_pass else completion_R
+        )  # that something is computed at
         self.head = None
         if chosen.head is not None:
             bias = chosen.head.bias
@@ -206,8 +209,11 @@ class _Scores:
 
 def _exact(scores: _Scores, bundle: Bundle) -> FloatArray:
     """Inner products of the scores of each group, shape (B, n, n)."""
-    rows = [bundle.row_R[part] for part in bundle.passes]
-    captured = Captured.together([scores.captured(row_R) for row_R in rows], bundle.passes)
+    if scores.needs_pass:
+        parts = [scores.captured(bundle.row_R[part]) for part in bundle.passes]
+        captured = Captured.together(parts, bundle.passes)
+    else:
+        captured = scores.captured(bundle.row_R)
     grams = [score_gram(layer, bundle.size) for layer in scores.factors(captured, bundle.row_R)]
     return np.asarray(torch.stack(grams).sum(dim=0).numpy())
 

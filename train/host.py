@@ -188,9 +188,7 @@ class LanguageModelHost:
     def _measures(self, plan: Plan) -> bool:
         return plan.wants_moments and self.config.rollout.gradient_moments
 
-    def _moments(
-        self, plan: Plan, new: Rollouts, hidden_R_T_h: Tensor | None
-    ) -> Moments | None:
+    def _moments(self, plan: Plan, new: Rollouts, hidden_R_T_h: Tensor | None) -> Moments | None:
         if not self._measures(plan):
             return None
         return gradient_moments(

@@ -47,7 +47,9 @@ class SeededEngine:
         self.asked = []  # prompts of every call, as text
         self.time_limits = []
 
-    def generate(self, prompts, quota_P, seed_P, decoding, *, version, time_limit_s=None, keeps_hidden=False):
+    def generate(
+        self, prompts, quota_P, seed_P, decoding, *, version, time_limit_s=None, keeps_hidden=False
+    ):
         assert version == self.version
         self.time_limits.append(time_limit_s)
         time.sleep(self.pause_s)

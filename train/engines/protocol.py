@@ -102,9 +102,7 @@ class Completions:
         )
 
     @classmethod
-    def missing(
-        cls, rows: int, decoding: Decoding, hidden_size: int | None = None
-    ) -> Completions:
+    def missing(cls, rows: int, decoding: Decoding, hidden_size: int | None = None) -> Completions:
         """``rows`` rollouts that were lost; with a size, of hidden states that were kept."""
         width = decoding.max_new_tokens
         return cls(

@@ -81,34 +81,25 @@ def make_bundles(
     completion_G = np.maximum.reduceat(length_R[order], start_G)
     bundles: list[Bundle] = []
 
-    def kept(group_G: IntArray) -> int:
-        largest = entries(int(longest_G[group_G].max()), int(completion_G[group_G].max()))
-        return int(size_G[group_G].sum()) * largest
-
-    def close(group_G: IntArray) -> None:
+    def close(group_G: IntArray, is_exact: bool) -> None:
         rows = np.concatenate([rows_G[g] for g in group_G])
-        bundles.append(
-            Bundle(
-                slot_G[group_G],
-                rows,
-                int(size_G[group_G[0]]),
-                kept(group_G) <= exact_entries,
-                cut_by_tokens(positions_R[rows], pass_tokens),
-            )
-        )
+        passes = cut_by_tokens(positions_R[rows], pass_tokens)
+        bundles.append(Bundle(slot_G[group_G], rows, int(size_G[group_G[0]]), is_exact, passes))
 
     by_size = np.lexsort((longest_G, size_G))
-    first = 0
-    for last in range(1, by_size.size + 1):
-        if last < by_size.size:
-            group_G = by_size[first : last + 1]
-            is_alike = size_G[group_G[0]] == size_G[group_G[-1]]
-            # sorted, so the last is the longest
-            tokens = int(size_G[group_G].sum()) * int(longest_G[group_G[-1]])
-            if is_alike and tokens <= pass_tokens and kept(group_G) <= exact_entries:
-                continue
-        close(by_size[first:last])
-        first = last
+    first = completion = kept = 0
+    for last, g in enumerate(by_size.tolist()):
+        size, longest = int(size_G[g]), int(longest_G[g])  # sorted, so the last is the longest
+        rollouts = size * (last - first + 1)
+        completion = max(completion, int(completion_G[g]))
+        more = rollouts * entries(longest, completion)
+        has_room = rollouts * longest <= pass_tokens and more <= exact_entries
+        if last > first and not (size == size_G[by_size[first]] and has_room):
+            close(by_size[first:last], kept <= exact_entries)
+            first, completion = last, int(completion_G[g])
+            more = size * entries(longest, completion)
+        kept = more
+    close(by_size[first:], kept <= exact_entries)
     return bundles
 
 
