@@ -21,6 +21,7 @@ from train.host import LanguageModelHost
 from train.model import device_of, empty_model, new_model_of, pretrained_model
 from train.model_config import PretrainedConfig
 from train.oracle import SuccessProbe
+from train.tasks.arithmetic import ArithmeticTask
 from train.tasks.making import make_task
 from train.tasks.protocol import Task
 from train.warm_start import warm_start
@@ -78,6 +79,7 @@ def initial_model(
         return pretrained_model(
             config.model, task, device_of(config.model.device, world.local_rank)
         )
+    assert isinstance(task, ArithmeticTask)  # or the configuration is refused
     if world.is_first:
         return _agreed(warm_start(config, task, report=report).model, world)
     return _agreed(new_model_of(config, task), world)

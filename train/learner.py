@@ -163,7 +163,8 @@ class Learner:
             group["lr"] = rate
         batch = self._batch(rollouts, prompts, advantage_R, weight_R, used) if parts else None
         total, norms, tokens = _Sums(), [], 0
-        for part in parts if batch is not None else []:
+        for part in parts:
+            assert batch is not None
             sums = self._accumulate(batch, part, share=len(parts))
             norms.append(self._step(sums.loss, update_step))
             total.loss += sums.loss
@@ -234,7 +235,7 @@ class Learner:
             )
             # sharded gradients come back as means over the ranks, and sums are meant
             scale = self.world.size if self.is_sharded else 1
-            (scale * terms.loss).backward()  # type: ignore[no-untyped-call]
+            (scale * terms.loss).backward()
             if is_real:
                 found = (terms.loss.detach(), terms.entropy, terms.clipped, terms.kl)
                 sums += torch.stack([value.double().cpu() for value in found])

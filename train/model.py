@@ -92,7 +92,8 @@ def pretrained_model(config: PretrainedConfig, task: Task, device: torch.device)
         raise ValueError(f"[model]: path {config.path!r} cannot be loaded: {reason}") from error
     check_fits(model, task)
     model.train(False)
-    return model.to(device)
+    torch.nn.Module.to(model, device)  # in place; the model's own `to` has lost its types
+    return model
 
 
 def empty_model(

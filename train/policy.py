@@ -89,7 +89,7 @@ class Policy(nn.Module):
         self.decoding = decoding
         self.autocast = autocast
         if recomputes_activations:
-            for layer in model.base_model.layers:
+            for layer in decoder_layers(model):
                 layer.forward = _recomputed(layer.forward)
         body = model.base_model
         # in a tuple, so that it is no second owner of the weights
@@ -141,6 +141,20 @@ class Policy(nn.Module):
         log_policy_F_V = log_policy(self.head(hidden_F_h), self.decoding)
         log_prob_F = log_policy_F_V.gather(-1, target_F.unsqueeze(-1)).squeeze(-1)
         return log_prob_F, -(log_policy_F_V.exp() * log_policy_F_V).sum(dim=-1)
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The layers that a model's body is a stack of.
+
+    Raises
+    ------
+    ValueError
+        If its body has no ``layers``.
+    """
+    layers = getattr(model.base_model, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        fail("decoder_layers", "model", "one whose body has a list of layers", type(model).__name__)
+    return layers
 
 
 def _recomputed(function: Callable[..., Any]) -> Callable[..., Any]:

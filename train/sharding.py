@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from train.policy import Policy
+from train.policy import Policy, decoder_layers
 from train.tensors import whole
 from train.world import World
 
@@ -32,10 +32,7 @@ def shard(policy: Policy, world: World, precision: torch.dtype | None) -> None:
     device = next(policy.parameters()).device.type
     mesh = init_device_mesh(device, (world.size,))
     mixed = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32)
-    layers = policy.model.base_model.layers
-    if not isinstance(layers, nn.ModuleList):
-        raise TypeError(f"shard: the model's layers must be a ModuleList, got {type(layers)}")
-    for layer in layers:
+    for layer in decoder_layers(policy.model):
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
     fully_shard(policy, mesh=mesh, mp_policy=mixed)
 

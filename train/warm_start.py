@@ -108,7 +108,7 @@ def _train(
     for step in range(warm.steps):
         share = 1.0 - (1.0 - FINAL_LR_SHARE) * step / warm.steps
         loss = -policy(worked.sequences(next(order))).log_prob_F.mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for optimizer, learning_rate in optimizers:
             for parameters in optimizer.param_groups:
                 parameters["lr"] = share * learning_rate

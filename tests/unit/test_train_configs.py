@@ -19,13 +19,13 @@ PAPERS = [path for path in FILES if path.name.startswith("qwen")]
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_dry_run(path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)  # where configs/architectures is
-    assert main(["run", str(path), "--dry-run", "--prompts", "800000", "--processes", "8"]) == 0
+    assert main(["run", str(path), "--dry-run", "--prompts", "150000", "--processes", "8"]) == 0
     shown = capsys.readouterr().out
     assert "sum while training" in shown
-    assert "rollouts over 800,000 prompts" in shown
+    assert "rollouts over 150,000 prompts" in shown
     if path in PAPERS:
         # by hand: 4 pilots each, 15 subsets of 10 steps of 8192
-        assert f"{4 * 800_000 + 15 * 10 * 8192:,}" in shown
+        assert f"{4 * 150_000 + 15 * 10 * 8192:,}" in shown
 
 
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)

@@ -115,7 +115,7 @@ def weights_hash(named: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(named):
         value = named[name].detach().to("cpu").contiguous()
-        content = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy())
+        content = zlib.crc32(value.reshape(-1).view(torch.uint8).numpy().data)
         row = [name, str(value.dtype), list(value.shape), content]
         digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()

@@ -106,14 +106,16 @@ def engine_of(
 def _empty_engine(
     options: argparse.Namespace, model: PreTrainedModel, device: str, folder: Path, world: World
 ) -> Engine:
+    if options.engine in ("native", "transformers"):
+        torch.nn.Module.to(model, device)  # in place; the model's own `to` has lost its types
     if options.engine == "native":
         from train.engines.native import NativeEngine
 
-        return NativeEngine(model.to(device), max_rows=options.max_rows)
+        return NativeEngine(model, max_rows=options.max_rows)
     if options.engine == "transformers":
         from train.engines.transformers_engine import TransformersEngine
 
-        return TransformersEngine(model.to(device), max_rows=options.max_rows)
+        return TransformersEngine(model, max_rows=options.max_rows)
     from train.engines.engine_config import VllmConfig
 
     vllm = VllmConfig(

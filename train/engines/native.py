@@ -120,7 +120,7 @@ class _Buffer(DynamicLayer):
     """Keys and values of one layer in a buffer of fixed length: a step writes, and copies nothing."""
 
     def __init__(self, capacity: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.capacity, self.used = capacity, 0
 
     def update(
@@ -129,6 +129,8 @@ class _Buffer(DynamicLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = self._empty(key_states), self._empty(value_states)
+        assert self.keys is not None
+        assert self.values is not None
         stop = self.used + key_states.shape[-2]
         self.keys[..., self.used : stop, :] = key_states
         self.values[..., self.used : stop, :] = value_states
@@ -172,8 +174,7 @@ def _generate_rows(
     ids, mask = prompts.take(distinct).padded_left(decoding.pad_token)
     index = torch.from_numpy(row_of)
     layers = [_Buffer(ids.shape[1] + width) for _ in range(model.config.num_hidden_layers)]
-    cache = Cache(layers=layers)
-    step = _Step(model, cache, None if bool(mask.all()) else mask.to(device))
+    step = _Step(model, layers, None if bool(mask.all()) else mask.to(device))
     logits, hidden = (found[index] for found in step(ids.to(device)))
     step.select_rows(index.to(device))
     live = torch.arange(rows)
@@ -219,8 +220,9 @@ def _lose(completions: Completions, rows: Tensor, decoding: Decoding) -> None:
 class _Step:
     """A forward pass over new tokens of the live rows: logits of the next one, and the head's input."""
 
-    def __init__(self, model: PreTrainedModel, cache: Cache, mask: Tensor | None) -> None:
-        self.model, self.cache, self.mask = model, cache, mask
+    def __init__(self, model: PreTrainedModel, layers: list[_Buffer], mask: Tensor | None) -> None:
+        self.model, self.layers, self.mask = model, layers, mask
+        self.cache = Cache(layers=[*layers])
         self.is_prefill = True
 
     def __call__(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,7 +247,7 @@ class _Step:
         return output.logits[:, -1], inputs[0][:, -1]
 
     def select_rows(self, index: Tensor) -> None:
-        for layer in self.cache.layers:
+        for layer in self.layers:
             layer.select_rows(index)
         if self.mask is not None:
             self.mask = self.mask[index]

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -165,7 +166,7 @@ def _generate_rows(
         return completions
     ids, mask = prompts.padded_left(decoding.pad_token)
     drawn = _Draw(torch.from_numpy(uniform_R_T).to(model.device), decoding, ids.shape[1])
-    found = model.generate(
+    found = cast(Any, model).generate(
         ids.to(model.device),
         attention_mask=mask.long().to(model.device),
         generation_config=GenerationConfig(

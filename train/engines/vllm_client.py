@@ -169,8 +169,9 @@ class VllmClient:
 
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         address = urlsplit(self.url)
-        kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-        return kinds[address.scheme](address.hostname or "", address.port, timeout=timeout_s)
+        is_secret = address.scheme == "https"
+        kind = http.client.HTTPSConnection if is_secret else http.client.HTTPConnection
+        return kind(address.hostname or "", address.port, timeout=timeout_s)
 
 
 def _left(deadline: float | None) -> float | None:

@@ -24,7 +24,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, threshold_
+from torch.nn.functional import linear, threshold
 
 from train.engines.protocol import Decoding
 
@@ -192,7 +192,7 @@ class HeadFactors:
     def errors(self, columns: int) -> Iterator[Tensor]:
         """See :class:`Factors`."""
         for first, block in self.head.probabilities(self.hidden_R_T_h, columns):
-            threshold_(block, NEGLIGIBLE, 0.0)
+            threshold(block, NEGLIGIBLE, 0.0, inplace=True)
             _add_one_hot(block, self.target_R_T, first, -1.0)
             if self.embedding is not None:
                 last = first + block.shape[2]

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cures.checks import FloatArray, IntArray, fail
+from cures.checks import BoolArray, FloatArray, IntArray, fail
 from train.engines.protocol import Completions, Decoding, Finish
 from train.prompts import Prompts
 from train.seeds import Stream, numpy_generator
@@ -217,7 +217,8 @@ def exact_match(token_R_T: IntArray, answer_R_A: IntArray) -> FloatArray:
     width = answer_R_A.shape[1]
     if token_R_T.shape[1] < width:
         return np.zeros(token_R_T.shape[0])
-    return (token_R_T[:, :width] == answer_R_A).all(axis=1).astype(np.float64)
+    is_right_R: BoolArray = (token_R_T[:, :width] == answer_R_A).all(axis=1)
+    return is_right_R.astype(np.float64)
 
 
 class ArithmeticTask:

@@ -106,7 +106,8 @@ def build(config: ProceduralConfig, decode_temperature: float = 1.0) -> Procedur
         memory_limit=int(config.verifier_memory_gib * 2**30),
     )
     verify.start()
-    held, pool = [], []
+    held: list[Item] = []
+    pool: list[Item] = []
     dropped: dict[str, int] = {}
     kinds = len(config.names)
     for category, name in enumerate(config.names):

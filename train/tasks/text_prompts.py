@@ -110,8 +110,7 @@ class TextPrompts:
     def completion_text(self, token_T: Sequence[int]) -> str:
         """What was said before the first end token, without special tokens."""
         end = next((i for i, token in enumerate(token_T) if token in self.end_tokens), None)
-        text: str = self.tokenizer.decode(list(token_T[:end]), skip_special_tokens=True)
-        return text
+        return str(self.tokenizer.decode(list(token_T[:end]), skip_special_tokens=True))
 
     def save(self, folder: Path) -> None:
         """The tokenizer's files, for ``from_pretrained``."""

@@ -71,7 +71,7 @@ def load(place: str) -> Callable[..., Any]:
         spec.loader.exec_module(module)
     else:
         module = importlib.import_module(module_name)
-    function = getattr(module, name, None)
-    if not callable(function):
+    function: Callable[..., Any] | None = getattr(module, name, None)
+    if function is None or not callable(function):
         fail("verifier", f"function of {module_name}", "defined there", name)
     return function
