@@ -174,11 +174,12 @@ class JsonlLog:
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Rows of a JSON lines file; a bad line is an error that names its number."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        # not splitlines, which also cuts at separators that may stand inside a text
+        text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"read_jsonl: {path}: {error}") from error
     rows = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:

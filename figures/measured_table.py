@@ -13,35 +13,8 @@ from cures.checks import fail
 from figures.sim_folders import by_label
 from figures.style import ESTIMATORS, POOLS
 from sim.wording import difference_text, verdict_text
+from train.benchmarks.paper import TABLE_1
 
-BENCHMARKS = (
-    "MATH500", "GSM8K", "GAO23", "Minerva", "Olympiad", "AIME24", "AIME25", "AMC23",
-)  # fmt: skip
-# The last column is the average as printed. Of the 1.5B base model it recomputes to 19.99.
-PAPER = {
-    "1.5B": {
-        "base": (40.20, 43.90, 25.19, 11.40, 21.04, 1.67, 1.67, 14.84, 20.00),
-        "GRPO": (73.80, 86.43, 48.83, 27.94, 35.41, 8.54, 6.67, 45.47, 41.64),
-        "RPP": (64.80, 82.94, 42.08, 21.32, 29.19, 4.17, 3.33, 39.06, 35.86),
-        "Speed-RL-GRPO": (68.80, 85.67, 47.14, 27.40, 35.56, 12.08, 6.88, 47.19, 41.34),
-        "Speed-RL-RPP": (65.80, 85.67, 48.31, 27.94, 36.30, 12.58, 10.08, 47.34, 41.75),
-        "GVM-GRPO": (74.80, 84.23, 48.83, 27.21, 35.56, 10.21, 11.25, 50.47, 42.82),
-        "GVM-RPP": (75.40, 84.00, 49.61, 24.63, 35.56, 11.46, 6.04, 50.94, 42.21),
-        "CurES-GRPO": (77.20, 85.97, 51.43, 31.62, 37.33, 13.33, 10.42, 52.19, 44.94),
-        "CurES-RPP": (75.40, 85.82, 51.43, 28.31, 37.04, 12.71, 11.46, 50.94, 44.14),
-    },
-    "7B": {
-        "base": (60.20, 72.40, 44.68, 22.79, 30.81, 7.92, 1.88, 27.19, 33.48),
-        "GRPO": (80.00, 91.43, 51.43, 31.99, 38.37, 20.00, 10.00, 57.50, 47.59),
-        "RPP": (81.20, 91.89, 55.58, 39.71, 40.00, 18.54, 11.67, 62.81, 50.18),
-        "Speed-RL-GRPO": (82.80, 88.70, 55.58, 29.41, 42.37, 20.21, 11.46, 60.16, 48.84),
-        "Speed-RL-RPP": (78.60, 91.81, 53.77, 37.13, 42.96, 17.29, 12.08, 62.81, 49.56),
-        "GVM-GRPO": (81.60, 91.28, 54.03, 32.72, 42.67, 23.54, 15.00, 64.31, 50.64),
-        "GVM-RPP": (81.60, 90.07, 55.32, 29.04, 40.30, 17.50, 8.33, 53.44, 46.95),
-        "CurES-GRPO": (84.80, 92.27, 56.62, 37.87, 43.56, 24.58, 15.21, 64.38, 52.41),
-        "CurES-RPP": (81.80, 91.89, 54.55, 33.09, 40.59, 23.33, 12.92, 58.75, 49.62),
-    },
-}
 # Names of the paper's rows without the estimator, and the scheduler that stands for each.
 METHODS = {"": "uniform", "Speed-RL-": "speed", "GVM-": "gvm", "CurES-": "cures"}
 SHORT = {"grpo": "GRPO", "reinforce++": "RPP"}
@@ -91,7 +64,7 @@ def table(arrays: dict[str, Any]) -> str:
     lines = [
         "| method | paper, 1.5B | paper, 7B | " + " | ".join(headings) + " |",
         "|---" * (3 + len(pools)) + "|",
-        f"| before training | {PAPER['1.5B']['base'][-1]:.2f} | {PAPER['7B']['base'][-1]:.2f} | "
+        f"| before training | {TABLE_1['1.5B']['base'][-1]:.2f} | {TABLE_1['7B']['base'][-1]:.2f} | "
         + " | ".join(f"{_any(arrays, pool)['start']:.3f}" for pool in pools)
         + " |",
     ]
@@ -101,7 +74,7 @@ def table(arrays: dict[str, Any]) -> str:
             for pool in pools:
                 row = arrays.get(f"{pool}/{estimator}", {}).get(arm)
                 cells.append("" if row is None else _cell(row))
-            paper = [f"{PAPER[size][prefix + short][-1]:.2f}" for size in PAPER]
+            paper = [f"{TABLE_1[size][prefix + short][-1]:.2f}" for size in TABLE_1]
             name = f"{prefix}{short}" if prefix else f"{short} (`uniform`)"
             lines.append(f"| {name} | {' | '.join(paper)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -120,7 +93,7 @@ def _cell(row: dict[str, Any]) -> str:
 def ranking(arrays: dict[str, Any]) -> str:
     """Order of the methods, the paper's and ours."""
     parts = []
-    for size, rows in PAPER.items():
+    for size, rows in TABLE_1.items():
         for short in SHORT.values():
             ours = {prefix + short: rows[prefix + short][-1] for prefix in METHODS}
             ordered = sorted(ours, key=lambda name: -ours[name])

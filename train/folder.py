@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from train import checkpoint
 from train.config import Config
 from train.config_file import differences
 from train.errors import FolderInUseError, reading
+from train.tasks.protocol import Task
 
 FORMAT = "cures-train-1"  # what tells our config.json from everybody else's
 
@@ -77,6 +79,40 @@ def claim(config: Config, folder: Path) -> None:
                 "Give another --out, or the old values"
             )
     write_json(folder / "config.json", {"format": FORMAT, **plain})
+
+
+def check_questions(task: Task, folder: Path) -> None:
+    """Record what the questions are, or check that they still are what the run began with.
+
+    A data set is named in the configuration, not held: its file may have been edited since.
+
+    Raises
+    ------
+    ValueError
+        If ``folder`` has a checkpoint of a run on other questions.
+    """
+    digest = hashlib.sha256()
+    for questions in (task.pool, task.held_out):
+        prompts = questions.prompts
+        digest.update(prompts.start_N.tobytes() + prompts.token_F.numpy().tobytes())
+        for index in range(len(prompts)):
+            digest.update(questions.answer(index).encode() + b"\0")
+    now = {
+        "prompts": len(task.pool.prompts),
+        "held_out": len(task.held_out.prompts),
+        "left_out": dict(task.dropped),
+        "sha256": digest.hexdigest(),
+    }
+    path = folder / "questions.json"
+    if path.exists() and checkpoint.latest_position(folder / "checkpoint") is not None:
+        with reading(path, "restore it, or give another --out"):
+            found = differences(read_json(path), now)
+        if found:
+            raise ValueError(
+                f"train: {folder} holds a run on other questions: {'; '.join(found)}. "
+                "Give another --out, or the data that it began with"
+            )
+    write_json(path, now)
 
 
 def _is_ours(entry: Path) -> bool:

@@ -34,7 +34,7 @@ from train.config import Config
 from train.curve import draw_curve
 from train.errors import TrainError
 from train.evaluation import by_category, held_out_success, standard_error
-from train.folder import check_environment, claim, locked
+from train.folder import check_environment, check_questions, claim, locked
 from train.host import LanguageModelHost
 from train.logs import RunLogs, SilentLogs, metrics_row, read_log
 from train.oracle import SuccessProbe
@@ -42,6 +42,7 @@ from train.population_watch import Look, PopulationWatch
 from train.progress import TrainingProgress
 from train.stopping import StopRequest, TerminatedError, stop_request
 from train.tasks.making import make_task
+from train.tasks.protocol import Task
 from train.trackers import Tracker, numbers, trackers
 from train.tuned import TunedPopulation, size_note
 from train.world import World
@@ -104,7 +105,11 @@ def train(
     task = make_task(config)
     probe = SuccessProbe(config, task)
     scheduler = build_scheduler(config, task, probe)  # before the warm start: it checks its options
-    with _claimed(config, folder, progress, world) as logs, stop_request() as stop, _disk(folder):
+    with (
+        _claimed(config, task, folder, progress, world) as logs,
+        stop_request() as stop,
+        _disk(folder),
+    ):
         world.barrier()  # the others read the folder only once it is claimed
         root = folder / "checkpoint"
         saved = checkpoint.load(root, world)
@@ -189,7 +194,7 @@ def _resume(run: _Run, saved: checkpoint.Checkpoint) -> None:
 
 @contextmanager
 def _claimed(
-    config: Config, folder: Path, progress: TrainingProgress, world: World
+    config: Config, task: Task, folder: Path, progress: TrainingProgress, world: World
 ) -> Iterator[RunLogs | SilentLogs]:
     """The logs of a folder that is ours, under its lock."""
     if not world.is_first:
@@ -197,6 +202,11 @@ def _claimed(
         return
     with locked(folder):
         claim(config, folder)
+        check_questions(task, folder)
+        if task.dropped:
+            counts = ", ".join(f"{count} {reason}" for reason, count in task.dropped.items())
+            text = f"[task]: {len(task.pool.prompts)} prompts; left out: {counts}"
+            progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
         for change in check_environment(folder):
             progress.console.print(f"warning: {change}; a resumed run may differ in the last bits")
         with RunLogs(folder) as logs:

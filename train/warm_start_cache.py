@@ -20,7 +20,7 @@ from train.checkpoint import sync
 from train.config import Config
 from train.errors import reading
 
-FORMAT = 4  # raise when a change makes cached models differ from what would be trained now
+FORMAT = 5  # raise when a change makes cached models differ from what would be trained now
 
 
 def fingerprint(config: Config) -> str:

@@ -79,6 +79,10 @@ def test_jsonl_is_cut_back_to_a_checkpoint(tmp_path):
         log.truncate(position)
         log.append({"step": 2, "again": True})
     assert read_jsonl(path) == [{"step": 1}, {"step": 2, "again": True}]
+    path.write_text('{"text": "one\u2028line"}\n', encoding="utf-8")
+    assert read_jsonl(path) == [{"text": "one\u2028line"}]
+    path.write_text("")
+    assert read_jsonl(path) == []
     with JsonlLog(path) as log, pytest.raises(ValueError, match="position must be"):
         log.truncate(10_000)
 

@@ -18,7 +18,9 @@ from tests.train_cases import (
 )
 from train.__main__ import main
 from train.building import load_run
+from train.folder import check_questions
 from train.logs import LOGS, RunLogs
+from train.tasks.making import make_task
 
 
 def config_of(root):
@@ -200,3 +202,29 @@ def test_waiting_rollouts_of_another_width_are_refused():
         ValueError, match=r"Rollouts.from_dict: tensors must be of types and shapes"
     ):
         host.load_state(tensors, generated=0, updates=0)
+
+
+def test_other_questions_than_the_run_began_with(copy):
+    config, folder = copy
+    questions = read_json(folder / "questions.json")
+    assert (questions["prompts"], questions["left_out"]) == (config.task.pool_size, {})
+    trained(config, folder)  # the same ones: nothing happens
+    write_json(folder / "questions.json", {**questions, "sha256": "0" * 64})
+    with pytest.raises(ValueError, match=r"a run on other questions: sha256.*another --out"):
+        trained(config, folder)
+    assert read_json(folder / "questions.json")["sha256"] == "0" * 64
+    (folder / "questions.json").write_bytes(b"{")
+    with pytest.raises(ValueError, match=r"questions\.json"):
+        trained(config, folder)
+
+
+def test_an_edited_answer_is_another_question(tmp_path, monkeypatch):
+    config = small_config()
+    task = make_task(config)
+    check_questions(task, tmp_path)
+    first = read_json(tmp_path / "questions.json")["sha256"]
+    check_questions(make_task(config), tmp_path)
+    assert read_json(tmp_path / "questions.json")["sha256"] == first
+    monkeypatch.setattr(type(task.pool), "answer", lambda self, index: "0")
+    check_questions(task, tmp_path)
+    assert read_json(tmp_path / "questions.json")["sha256"] != first

@@ -23,6 +23,7 @@ from train.benchmarks.prompting import answer_limits, encode
 from train.benchmarks.scores import score
 from train.benchmarks.table import as_dict, markdown
 from train.engines.protocol import Decoding
+from train.verifiers.pool import VerifierPool
 from train.world import World
 
 
@@ -195,6 +196,8 @@ def _asked(question: Question, exam: Exam) -> dict[str, Any]:
 
 
 def _name_of(verify: Verify) -> str:
+    if isinstance(verify, VerifierPool):
+        return verify.place
     kind = verify if hasattr(verify, "__qualname__") else type(verify)
     return f"{kind.__module__}.{kind.__qualname__}"
 

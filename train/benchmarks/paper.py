@@ -1,7 +1,4 @@
-"""Table 1 of the paper as printed, in percent.
-
-A copy of what figures/measured_table.py holds: hosts import no figures. A test compares the two.
-"""
+"""Table 1 of the paper as printed, in percent."""
 
 from __future__ import annotations
 

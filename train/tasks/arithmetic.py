@@ -17,6 +17,7 @@ takes a success rate of one half for something to learn.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -273,6 +274,11 @@ class ArithmeticTask:
         """A teacher's guess for hand-made curricula, shape (N,): more digits, less success."""
         digits_N = np.array([self.cells[c].digits for c in self.category_N], dtype=np.float64)
         return 1.0 / (1.0 + digits_N)
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """None: problems are made as they are wanted."""
+        return {}
 
     @property
     def known_success_rate_N(self) -> FloatArray:

@@ -6,6 +6,7 @@ the learner, so that a data set, a procedural task and the tiny arithmetic run t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -102,6 +103,11 @@ class Task(Protocol):
     @property
     def prior_success_rate_N(self) -> FloatArray | None:
         """A guess of each success rate before any rollout."""
+        ...
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Questions that were left out, by reason."""
         ...
 
     def save_tokenizer(self, folder: Path) -> None:

@@ -54,6 +54,8 @@ class VerifierPool:
     ----------
     counters : dict of str to int
         ``judged``, and without a verdict ``timeout``, ``crash``, ``exception``.
+    place : str
+        Of the verifier, as its processes are told.
     last_error : str or None
         Of the latest exception.
 
@@ -80,8 +82,9 @@ class VerifierPool:
         self.on_failure = as_choice(where, "on_failure", on_failure, tuple(FAILURES))
         self.counters = dict.fromkeys(("judged", "timeout", "crash", "exception"), 0)
         self.last_error: str | None = None
+        self.place = place_of(verifier)
         self._order = {
-            "place": place_of(verifier),
+            "place": self.place,
             "options": dict(options or {}),
             "time_limit_s": self.time_limit_s,
             "memory_limit": as_int(where, "memory_limit", memory_limit, 2**26),
