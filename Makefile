@@ -4,12 +4,14 @@
 #   TORCH_INDEX  where to find it, empty for the default index
 #   VENV         where the virtual environment lives
 #   VLLM_VENV    where that of test-vllm lives
+#   TRL_VENV     where that of against-trl lives
 
 PYTHON ?= python3.11
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
+TRL_VENV ?= .venv-trl
 
 PIN_HASH := $(shell cat pyproject.toml constraints.txt Makefile | sha256sum | cut -c1-16)
 PINS := $(VENV)/.pins-$(PIN_HASH)
@@ -20,7 +22,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test setup-vllm test-vllm lint bench figures clean
+.PHONY: help setup demo test setup-vllm test-vllm lint bench bench-train against-trl figures clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,9 +66,20 @@ bench: setup  ## time of an import, a scheduler step and allocate (run on an idl
 	@$(PY) benchmarks/scheduler_step.py
 	@$(PY) benchmarks/allocate.py
 
+bench-train: setup  ## speed of generation, gradient moments and verifiers in train/ (run on an idle machine)
+	@$(PY) -m benchmarks.native_generation
+	@$(PY) -m benchmarks.gradient_moments
+	@$(PY) -m benchmarks.verifiers
+
+against-trl:  ## a training step against TRL's, in an environment of its own (half an hour)
+	@test -x $(TRL_VENV)/bin/python || $(PYTHON) -m venv $(TRL_VENV)
+	@$(TRL_VENV)/bin/python -m pip install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt "$(TORCH)"
+	@$(TRL_VENV)/bin/python -m pip install -q -c constraints-trl.txt -e ".[train,data]" trl accelerate
+	@$(TRL_VENV)/bin/python -m benchmarks.against_trl
+
 figures: setup  ## every figure of the paper: make the missing runs (10 minutes once), draw, write the page
 	@$(PY) -m figures runs
 	@$(PY) -m figures all
 
 clean:  ## remove the environment, builds and caches; run folders stay
-	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) $(TRL_VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
