@@ -316,6 +316,11 @@ def _finish(run: _Run) -> dict[str, Any]:
     run.logs.positions()  # puts every line on disk before it is read back
     run.world.barrier()
     evaluations = read_log(folder, "evaluation")
+    lost = {why: count for why, count in run.host.engine.lost.items() if count}
+    if lost:
+        counts = ", ".join(f"{count} by {why}" for why, count in lost.items())
+        text = f"missing rollouts of engine {run.config.rollout.engine} in this process: {counts}"
+        run.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
     summary = {
         "scheduler": scheduler.name,
         "updates": scheduler.update_step,

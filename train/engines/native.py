@@ -13,6 +13,7 @@ the same seeds are coupled.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -44,6 +45,7 @@ class NativeEngine:
     def __init__(self, model: PreTrainedModel, *, max_rows: int = 2048) -> None:
         self.model = model
         self.max_rows = as_int("NativeEngine", "max_rows", max_rows, 1)
+        self.lost: Counter[str] = Counter()
         self._version: int | None = None
 
     @property
@@ -100,7 +102,9 @@ class NativeEngine:
         ]
         back = np.empty_like(order)
         back[order] = np.arange(order.size)
-        return Completions.concatenate(parts).take(back)
+        completions = Completions.concatenate(parts).take(back)
+        self.lost.update({"time limit": int((completions.finish_R == Finish.MISSING).sum())})
+        return completions
 
     def close(self) -> None:
         """Nothing is held outside this process's objects."""

@@ -7,7 +7,7 @@ one asked for: rollouts of a stale cache or of a half-updated model cannot come 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -120,6 +120,11 @@ class Engine(Protocol):
     @property
     def version(self) -> int | None:
         """Policy updates that its weights have seen; None without weights or amid a change."""
+        ...
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Rollouts that went missing since the engine was made, by reason."""
         ...
 
     def load_weights(self, named: Iterable[tuple[str, Tensor]], version: int) -> None:
