@@ -1,7 +1,7 @@
 """Loss and success of short runs of a real language model: the same seed gives the same numbers.
 
-``train_curves.json`` was written by ``OMP_NUM_THREADS=1 python -m tests.golden.test_train_curves``. Counts
-are compared exactly. Losses, norms and entropies are compared to 1 %: kernels of another CPU round
+``train_curves.json`` was written by ``OMP_NUM_THREADS=1 python -m tests.golden.test_train_curves``.
+Counts are compared exactly; losses, norms and entropies to 1 %: kernels of another CPU round
 otherwise, which ten updates amplify, while a changed sign, weight or seed moves them by far more, as the
 control shows. A change of these numbers needs a line in CHANGELOG.md that says why.
 """
