@@ -2,7 +2,7 @@
 
 A scheduler has a colour and a marker of its own, whatever else is drawn; labelled arms of one
 scheduler differ by dashes and have hollow markers, seen even where two curves coincide. Colours are
-Okabe and Ito's; schedulers that are told the true success rates are grey: no contenders.
+Okabe and Ito's, then Tol's; schedulers that are told the true success rates are grey: no contenders.
 
 matplotlib is imported late: worker processes import the command line, never draw, and start faster.
 """
@@ -28,6 +28,12 @@ LOOKS = {
     "speed": ("#CC79A7", "v"),
     "dapo": ("#56B4E9", "P"),
     "band": ("#E69F00", "X"),
+    "mopps": ("#882255", "*"),
+    "lilo": ("#F0E442", "H"),
+    "knapsack": ("#332288", "d"),
+    "greso": ("#44AA99", "p"),
+    "vip": ("#117733", "h"),
+    "reinforce-ada": ("#AA4499", "8"),
     "staged": ("#999999", "<"),
     "oracle": ("#666666", ">"),
 }
@@ -72,7 +78,8 @@ def arm_styles(arms: Sequence[str]) -> dict[str, ArmStyle]:
         colour, marker = LOOKS[name]
         turn, position = divmod(seen[name], len(DASHES))
         seen[name] += 1
-        marker = marker if turn == 0 else SPARES[(turn - 1) % len(SPARES)]
+        spares = [spare for spare in SPARES if spare != marker]
+        marker = marker if turn == 0 else spares[(turn - 1) % len(spares)]
         styles[arm] = ArmStyle(colour, marker, DASHES[position])
     return styles
 

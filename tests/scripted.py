@@ -69,10 +69,24 @@ class ScriptedHost:
             self.finished.add(group)
         return total
 
+    def _kept(self, selection: Selection) -> int:
+        """Rollouts of the selected groups that are trained on: all, or what ``keep_G2`` allows."""
+        groups = [self.groups[group] for group in selection.group_G.tolist()]
+        if selection.keep_G2 is None:
+            return sum(row["trial"] for row in groups)
+        pairs = zip(groups, selection.keep_G2.tolist(), strict=True)
+        return sum(
+            min(right, row["success"]) + min(wrong, row["trial"] - row["success"])
+            for row, (right, wrong) in pairs
+        )
+
     def update(self, selection: Selection) -> dict[str, float]:
         assert selection.group_G.size
         assert abs(selection.weight_G.sum() - 1.0) < 1e-12  # Eq. 16: draws / m
-        self.trained += self._drop(selection.group_G)
+        kept = self._kept(selection)
+        dropped = self._drop(selection.group_G) - kept
+        self.trained += kept
+        self.discarded += dropped
         self.discarded += self._drop(selection.discard_G)
         self.updates += 1
         return {}
@@ -89,6 +103,8 @@ def small_scheduler(name: str, *, num_prompts: int = 48, seed: int = 0, **settin
         defaults |= {"num_subsets": 2, "steps_per_subset": 5}
     if name == "cures-released":
         defaults |= {"num_workers": 2, "num_gpus": 2, "batch_size": 4, "budget": 32}
+    if name == "vip":  # neighbours in this line are alike
+        defaults |= {"features_N_D": np.linspace(0.0, 4.0, num_prompts)[:, None], "rank": 12}
     if name == "oracle":
         defaults |= {"true_success_rate": lambda: np.linspace(0.0, 1.0, num_prompts)}
     if name == "staged":

@@ -11,11 +11,17 @@ from cures.schedulers.cures import Cures
 from cures.schedulers.cures_released import CuresReleased
 from cures.schedulers.dapo import Dapo
 from cures.schedulers.driver import Scheduler
+from cures.schedulers.greso import Greso
 from cures.schedulers.gvm import Gvm
+from cures.schedulers.knapsack import Knapsack
+from cures.schedulers.lilo import Lilo
+from cures.schedulers.mopps import Mopps
 from cures.schedulers.oracle import Oracle
+from cures.schedulers.reinforce_ada import ReinforceAda
 from cures.schedulers.speed import Speed
 from cures.schedulers.staged import Staged
 from cures.schedulers.uniform import Uniform
+from cures.schedulers.vip import Vip
 
 _CLASSES: tuple[type[Scheduler], ...] = (
     Cures,
@@ -26,6 +32,12 @@ _CLASSES: tuple[type[Scheduler], ...] = (
     Dapo,
     Staged,
     Band,
+    Mopps,
+    Lilo,
+    Knapsack,
+    Greso,
+    Vip,
+    ReinforceAda,
     Oracle,
 )
 SCHEDULERS: dict[str, type[Scheduler]] = {cls.name: cls for cls in _CLASSES}
@@ -39,7 +51,8 @@ def list_schedulers() -> list[str]:
     Examples
     --------
     >>> list_schedulers()
-    ['cures', 'cures-released', 'uniform', 'gvm', 'speed', 'dapo', 'staged', 'band', 'oracle']
+    ['cures', 'cures-released', 'uniform', 'gvm', 'speed', 'dapo', 'staged', 'band',
+     'mopps', 'lilo', 'knapsack', 'greso', 'vip', 'reinforce-ada', 'oracle']
     """
     return list(SCHEDULERS)
 

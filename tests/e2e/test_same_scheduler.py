@@ -26,6 +26,7 @@ SETTINGS = {
     "cures": {"num_subsets": 4, "steps_per_subset": 3},
     "cures-released": {"num_subsets": 4, "steps_per_subset": 3, "num_workers": 4, "num_gpus": 2},
     "gvm": {"num_subsets": 4, "steps_per_subset": 3},
+    "vip": {"features_N_D": RATE_N[:, None]},
     "staged": {"prior_success_rate_N": RATE_N, "total_rollouts": 2000},
     "oracle": {"true_success_rate": lambda: RATE_N},
 }

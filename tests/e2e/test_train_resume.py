@@ -22,6 +22,7 @@ OPTIONS = {
     },
     "gvm": {"num_subsets": 3, "pilots": 4, "steps_per_subset": 2, "use_moments": True},
     "speed": {"screening_size": 2},
+    "lilo": {"pilots": 2, "candidates_per_prompt": 2},
 }  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def step(scheduler, host):
 
 
 def test_exact_budget_is_what_the_design_says():
-    assert EXACT == ["cures", "uniform", "staged", "oracle"]
+    assert EXACT == ["cures", "uniform", "staged", "mopps", "knapsack", "vip", "oracle"]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -313,10 +313,10 @@ def mean_variance_trained(name: str, rate_N: np.ndarray, seeds: range) -> np.nda
     return np.array(values)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("staged", "oracle")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("staged", "vip", "oracle")])
 def test_prompt_ids_carry_no_meaning(name):
-    # `staged` and `oracle` are left out: the caller tells them about each prompt (their own tests
-    # permute that)
+    # `staged`, `vip` and `oracle` are left out: the caller tells them about each prompt (their own
+    # tests permute that)
     rate_N = spread_rates()
     order = np.random.default_rng(0).permutation(rate_N.size)
     a = mean_variance_trained(name, rate_N, range(24))

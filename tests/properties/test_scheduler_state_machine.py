@@ -59,6 +59,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             for i in rest:
                 group = int(plan.group_B[i])
                 self.host.groups[group]["trial"] -= int(outcome.trial_B[i])
+                self.host.groups[group]["success"] -= int(outcome.success_B[i])
                 self.host.missing += int(outcome.trial_B[i])
         selection = self.scheduler.observe(
             Outcome(
