@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from cures.checks import fail
+from cures.schedulers.adaptive import Adaptive
 from cures.schedulers.band import Band
 from cures.schedulers.cures import Cures
 from cures.schedulers.cures_released import CuresReleased
@@ -38,6 +39,7 @@ _CLASSES: tuple[type[Scheduler], ...] = (
     Greso,
     Vip,
     ReinforceAda,
+    Adaptive,
     Oracle,
 )
 SCHEDULERS: dict[str, type[Scheduler]] = {cls.name: cls for cls in _CLASSES}
@@ -52,7 +54,7 @@ def list_schedulers() -> list[str]:
     --------
     >>> list_schedulers()
     ['cures', 'cures-released', 'uniform', 'gvm', 'speed', 'dapo', 'staged', 'band',
-     'mopps', 'lilo', 'knapsack', 'greso', 'vip', 'reinforce-ada', 'oracle']
+     'mopps', 'lilo', 'knapsack', 'greso', 'vip', 'reinforce-ada', 'adaptive', 'oracle']
     """
     return list(SCHEDULERS)
 

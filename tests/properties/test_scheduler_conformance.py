@@ -39,7 +39,7 @@ def step(scheduler, host):
 
 
 def test_exact_budget_is_what_the_design_says():
-    assert EXACT == ["cures", "uniform", "staged", "mopps", "knapsack", "vip", "oracle"]
+    assert EXACT == ["cures", "uniform", "staged", "mopps", "knapsack", "vip", "adaptive", "oracle"]
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -1,0 +1,343 @@
+"""Scheduler `adaptive` and its three parts: the queue, the pool's prior, the explained share."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import cures
+from cures.beta_moments import expected_mixed
+from cures.explained_share import between_and_total, learnable_share
+from cures.fair_queue import FairQueue
+from cures.pool_posterior import FIRST_GUESS, STRENGTH, PoolPosterior
+from cures.potential import prob_mixed
+from cures.records import Moments
+from tests.scripted import ScriptedHost
+
+
+def scheduler_of(num_prompts=40, **settings):
+    size = {"batch_size": 8, "budget": 64, "seed": 0}
+    return cures.make_scheduler("adaptive", num_prompts=num_prompts, **(size | settings))
+
+
+# -- the queue --------------------------------------------------------------------------------------
+
+
+def visits(chance_N, plans, size, *, seed=0, independent=False):
+    """Visits of each prompt after every plan, shape (plans, N)."""
+    generator = np.random.default_rng(seed)
+    queue = FairQueue.shuffled(chance_N.size, generator)
+    count_N = np.zeros(chance_N.size)
+    rows = []
+    for _ in range(plans):
+        if independent:
+            chosen = generator.choice(
+                chance_N.size, size, replace=False, p=chance_N / chance_N.sum()
+            )
+        else:
+            chosen = queue.first(chance_N, size)
+            queue = queue.after(chance_N, chosen, generator.random(size))
+        count_N[chosen] += 1
+        rows.append(count_N.copy())
+    return np.array(rows)
+
+
+def largest_debt(**options):
+    """Largest difference between visits and chances so far, over prompts and plans."""
+    worth = np.linspace(0.1, 1.0, 100)
+    chance_N = 10 * worth / worth.sum()
+    rows = visits(chance_N, 400, 10, **options)
+    return np.abs(rows - np.outer(np.arange(1, 401), chance_N)).max()
+
+
+def test_visits_follow_the_chances_at_all_times():
+    assert largest_debt() < 2.0
+    # 400 draws of chance up to 0.18: a binomial's standard deviation is up to 7.7
+    assert largest_debt(independent=True) > 10.0
+
+
+def test_equal_chances_are_passes_over_the_pool():
+    rows = visits(np.full(100, 0.1), 400, 10)
+    assert np.ptp(rows, axis=1).max() <= 2
+    assert np.ptp(visits(np.full(100, 0.1), 400, 10, independent=True)[-1]) > 10
+
+
+def test_advances_shuffle_the_order():
+    """Companions of one pass are not companions in the next, as they are at equal advances."""
+
+    def common(advance_of):
+        queue, chance_N = FairQueue.shuffled(100, np.random.default_rng(0)), np.full(100, 0.1)
+        batches = []
+        for turn in range(20):
+            chosen = queue.first(chance_N, 10)
+            queue = queue.after(chance_N, chosen, advance_of(turn, chosen))
+            batches.append(set(chosen.tolist()))
+        return np.mean([len(batches[i] & batches[i + 10]) for i in range(10)])
+
+    at_first = FairQueue.shuffled(100, np.random.default_rng(0)).advance_N
+    assert common(lambda turn, chosen: at_first[chosen]) > 8.0
+    # ten of a hundred have 1 in common by chance, and near ones stay near
+    assert common(lambda turn, chosen: np.random.default_rng(turn).random(10)) < 4.0
+
+
+def test_the_queue_by_hand():
+    queue = FairQueue(np.array([0.3, 0.1, 0.2]), np.array([0.0, 0.5, 0.0]))
+    chance_N = np.array([0.5, 0.25, 0.25])
+    # 0.8, 0.85, 0.45
+    assert queue.first(chance_N, 2).tolist() == [1, 0]
+    after = queue.after(chance_N, np.array([1, 0]), np.array([0.25, 0.75]))
+    np.testing.assert_allclose(after.credit_N, [-0.2, -0.65, 0.45])
+    assert after.advance_N.tolist() == [0.75, 0.25, 0.0]
+    assert queue.credit_N.tolist() == [0.3, 0.1, 0.2]
+
+
+# -- the prior --------------------------------------------------------------------------------------
+
+
+def told(rate_N, chance_N, *, groups=40_000, n=8, seed=0, says_chance=True):
+    """The prior after groups drawn at these chances."""
+    generator = np.random.default_rng(seed)
+    posterior = PoolPosterior(rate_N.size)
+    prompt = generator.choice(rate_N.size, groups, p=chance_N / chance_N.sum())
+    success = generator.binomial(n, rate_N[prompt])
+    options = {"chance_B": chance_N[prompt]} if says_chance else {}
+    posterior.update(prompt, success, np.full(groups, n), **options)
+    return posterior.prior()
+
+
+def test_prior_is_the_law_of_the_pool():
+    # quantiles of Beta(0.6, 1.4), scipy
+    rate_N = stats.beta.ppf((np.arange(2000) + 0.5) / 2000, 0.6, 1.4)
+    alike = np.full(2000, 0.01)
+    alpha, beta = told(rate_N, alike)
+    assert (alpha, beta) == (pytest.approx(0.6, rel=0.05), pytest.approx(1.4, rel=0.05))
+    # where mixed groups are preferred, the chances put it right ...
+    chance_N = 0.02 * prob_mixed(rate_N, 8) + 0.002
+    found = told(rate_N, chance_N)
+    assert found == (pytest.approx(0.6, rel=0.1), pytest.approx(1.4, rel=0.1))
+    # ... and without them the pool looks like what is preferred: two and a half times as concentrated
+    assert sum(told(rate_N, chance_N, says_chance=False)) > 3.0
+
+
+def test_prior_by_hand():
+    posterior = PoolPosterior(10)
+    assert posterior.prior() == (0.5, 0.5)  # Beta(1/2, 1/2)
+    posterior.update([0, 1], [0, 3], [4, 4])
+    # weight 6; first 2 + 0 + 3/4; second 1.5 + 0 + 3*2/(4*3)
+    mean, second = 2.75 / 6, 2.0 / 6
+    strength = mean * (1 - mean) / (second - mean**2) - 1
+    assert posterior.prior() == pytest.approx((mean * strength, (1 - mean) * strength))
+    # group 0 had half the chance of group 1: it stands for twice as many, 4/3 and 2/3 groups
+    other = PoolPosterior(10)
+    other.update([0, 1], [0, 3], [4, 4], chance_B=[0.1, 0.2])
+    mean, second = (2 + 0.75 * 2 / 3) / 6, (1.5 + 0.5 * 2 / 3) / 6
+    strength = mean * (1 - mean) / (second - mean**2) - 1
+    assert other.prior() == pytest.approx((mean * strength, (1 - mean) * strength))
+
+
+def test_prior_fades_like_evidence_and_stays_a_law():
+    posterior = PoolPosterior(4, forgetting=0.5)
+    posterior.update([0, 1, 2], [8, 8, 8], [8, 8, 8])
+    before = posterior.mean()
+    posterior.advance(40)
+    assert posterior.prior() == pytest.approx((0.5, 0.5))
+    assert before[3] > 0.6  # nobody looked at it; the others are always right
+    assert posterior.mean() == pytest.approx(np.full(4, 0.5))
+    for success in (0, 4, 8):  # all groups alike: no spread of rates, or the largest one
+        other = PoolPosterior(2000)
+        other.update(np.arange(2000), np.full(2000, success), np.full(2000, 8))
+        alpha, beta = other.prior()
+        assert alpha > 0.0
+        assert beta > 0.0
+        assert STRENGTH[0] <= alpha + beta <= STRENGTH[1]
+
+
+def test_single_rollouts_and_missing_ones_tell_no_spread():
+    posterior = PoolPosterior(4)
+    posterior.update([0, 1], [1, 0], [1, 0])
+    assert posterior.prior() == (0.5, 0.5)
+    assert posterior.evidence()[0].tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_damaged_states_of_the_posterior_change_nothing():
+    posterior = PoolPosterior(4)
+    posterior.update([0, 1], [1, 0], [2, 2])
+    state = posterior.state_dict()
+    for damage in ({"pool": np.array([-1.0, 0.0, 0.0])}, {"pool": np.zeros(2)}):
+        with pytest.raises(ValueError, match="pool"):
+            posterior.load_state_dict({**state, **damage, "success_N": np.ones(4)})
+    with pytest.raises(ValueError, match="state must be a dict with keys"):
+        posterior.load_state_dict({k: v for k, v in state.items() if k != "pool"})
+    assert np.array_equal(posterior.state_dict()["success_N"], state["success_N"])
+    assert posterior.prior() != PoolPosterior(4).prior()
+    assert FIRST_GUESS.tolist() == [4.0, 2.0, 1.5]
+
+
+# -- the explained share ----------------------------------------------------------------------------
+
+
+def moments_of(score_R_D, reward_R):
+    """Moments of one group by their definitions, over pairs of different rollouts."""
+    right, wrong = score_R_D[reward_R == 1], score_R_D[reward_R == 0]
+    columns = [np.nan] * 5
+    if len(right):
+        columns[0], columns[3] = (right**2).sum(1).mean(), np.sqrt((right**2).sum(1)).mean()
+    if len(wrong):
+        columns[1], columns[4] = (wrong**2).sum(1).mean(), np.sqrt((wrong**2).sum(1)).mean()
+    if len(right) >= 2 and len(wrong) >= 2:
+        squares = [
+            sum(a @ b for i, a in enumerate(x) for j, b in enumerate(x) if i != j)
+            / (len(x) * (len(x) - 1))
+            for x in (right, wrong)
+        ]
+        columns[2] = squares[0] + squares[1] - 2 * right.mean(0) @ wrong.mean(0)
+    return Moments(*(np.array([value]) for value in columns))
+
+
+def expected_between(prob_A, right_A, n=4):
+    """Means of both estimates over all groups of n answers, enumerated.
+
+    Answers a are drawn from a softmax with free logits, whose score is e_a - prob; ``right_A`` is the
+    chance that an answer is judged right (0, 1, or a coin's).
+    """
+    size = prob_A.size
+    score_A_A = np.eye(size) - prob_A
+    between = total = 0.0
+    for answers in product(range(size), repeat=n):
+        for rewards in product((0, 1), repeat=n):
+            reward = np.array(rewards)
+            chance = np.prod(prob_A[list(answers)])
+            chance *= np.prod(
+                np.where(reward == 1, right_A[list(answers)], 1 - right_A[list(answers)])
+            )
+            if chance == 0.0:
+                continue
+            b, t = between_and_total(
+                np.array([reward.sum()]),
+                np.array([n]),
+                moments_of(score_A_A[list(answers)], reward),
+            )
+            between += chance * b[0]
+            total += chance * t[0]
+    return between, total
+
+
+def test_a_coin_explains_nothing_and_an_answer_does():
+    prob_A = np.array([0.5, 0.3, 0.2])
+    between, total = expected_between(prob_A, np.full(3, 0.5))
+    assert between == pytest.approx(0.0, abs=1e-12)
+    assert total > 0.1
+    # one right answer and one wrong: groups of 2 and 2 measure D = (e_0 - e_1) and its |D|^2 = 2
+    # exactly, with 2*2/(4*3) in front; six of sixteen such groups at p = 1/2
+    between, total = expected_between(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
+    assert between == pytest.approx(6 / 16 * 2 / 3)
+    assert total == pytest.approx(6 / 16 * 0.5)  # |s|^2 is 1/2 for either answer
+    # both are of one group only where it has two of a kind: a share above 1 comes from 4/3 of n = 4
+    assert between / total == pytest.approx(4 / 3)
+
+
+def test_groups_that_say_nothing():
+    nothing = Moments(*(np.full(3, np.nan) for _ in range(5)))
+    found = between_and_total(np.array([0, 1, 4]), np.array([4, 4, 4]), nothing)
+    assert [values.tolist() for values in found] == [[0.0] * 3, [0.0] * 3]
+    assert learnable_share(np.zeros(3), np.zeros(3), cut=0.3, floor=0.05).tolist() == [1.0] * 3
+
+
+def test_share_by_hand():
+    # pool 4/16, start 0.1 * 16/2 = 0.8: (4 + 0.2) / 8.8 / (0.5/4), 0.2 / 8.8 / (0.5/4), and unmeasured
+    found = learnable_share(
+        np.array([4.0, 0.0, 0.0]), np.array([8.0, 8.0, 0.0]), cut=0.5, floor=0.05
+    )
+    np.testing.assert_allclose(found, [1.0, 0.2 / 8.8 / 0.125, 1.0])
+    found = learnable_share(np.array([9.0, -3.0]), np.array([8.0, 8.0]), cut=0.5, floor=0.05)
+    assert found.tolist() == [1.0, 0.05]  # a negative estimate is no share
+
+
+# -- the scheduler ----------------------------------------------------------------------------------
+
+
+def run(scheduler, host, plans):
+    """Rollouts by prompt."""
+    count_N = np.zeros(scheduler.num_prompts)
+    for _ in range(plans):
+        plan = scheduler.propose()
+        count_N[plan.prompt_B] += plan.quota_B
+        host.update(scheduler.observe(host.rollout(plan)))
+    return count_N
+
+
+def test_worth_is_the_chance_of_a_mixed_group():
+    scheduler, host = scheduler_of(), ScriptedHost(np.linspace(0.0, 1.0, 40))
+    run(scheduler, host, 20)
+    alpha, beta = scheduler.posterior.alpha_beta()
+    np.testing.assert_array_equal(scheduler.worth(), expected_mixed(alpha, beta, 8))
+    assert scheduler.sampling_distribution().sum() == pytest.approx(1.0)
+
+
+def test_dead_prompts_are_visited_less_and_never_forgotten():
+    rate_N = np.concatenate([np.zeros(300), np.full(50, 0.5), np.ones(50)])
+    scheduler, host = scheduler_of(400), ScriptedHost(rate_N)
+    share = run(scheduler, host, 400)[300:350].sum() / (400 * 64)
+    uniform, other = cures.make_scheduler("uniform", num_prompts=400, batch_size=8, budget=64), None
+    other = run(uniform, ScriptedHost(rate_N), 400)[300:350].sum() / (400 * 64)
+    assert other == pytest.approx(1 / 8)
+    assert share > 0.35
+    late = run(scheduler, host, 400)
+    assert (late[:300] > 0).mean() > 0.9  # all come back as their evidence fades
+
+
+def test_a_prompt_that_comes_alive_is_found():
+    rate_N = np.concatenate([np.zeros(39), [0.0]])
+    scheduler = scheduler_of(40, batch_size=4, budget=32)
+    run(scheduler, ScriptedHost(rate_N), 100)
+    before = scheduler.sampling_distribution()[39]
+    rate_N[39] = 0.5
+    run(scheduler, ScriptedHost(rate_N, seed=1), 100)
+    assert scheduler.sampling_distribution()[39] > 2.0 * before
+
+
+def with_moments(scheduler, rate_N, is_coin_N, plans, seed=0):
+    """Rollouts by prompt where scores are those of two answers, one of them right; or of coins."""
+    generator = np.random.default_rng(seed)
+    count_N = np.zeros(rate_N.size)
+    for _ in range(plans):
+        plan = scheduler.propose()
+        assert plan.wants_moments == scheduler.use_moments
+        success, rows = [], []
+        for prompt, quota in zip(plan.prompt_B, plan.quota_B, strict=True):
+            answer = (generator.random(quota) < rate_N[prompt]).astype(int)
+            reward = generator.integers(0, 2, quota) if is_coin_N[prompt] else answer
+            prob = np.array([1 - rate_N[prompt], rate_N[prompt]])
+            rows.append(moments_of(np.eye(2)[answer] - prob, reward))
+            success.append(int(reward.sum()))
+            count_N[prompt] += quota
+        names = list(Moments.__dataclass_fields__)
+        moments = Moments(*(np.concatenate([getattr(r, f) for r in rows]) for f in names))
+        scheduler.observe(cures.Outcome.of(plan, success, moments_B=moments))
+    return count_N
+
+
+def test_coins_are_let_go_with_moments_and_kept_without():
+    rate_N, is_coin_N = np.full(80, 0.5), np.arange(80) < 40
+    blind = with_moments(scheduler_of(80), rate_N, is_coin_N, 100)
+    seeing = with_moments(scheduler_of(80, use_moments=True), rate_N, is_coin_N, 100)
+    assert blind[:40].sum() / blind.sum() == pytest.approx(0.5, abs=0.02)
+    # scores of two answers lie on a line, where eight rollouts say little about their spread
+    assert seeing[:40].sum() / seeing.sum() < 0.38
+    assert (seeing[:40] >= 16).all()  # everyone is looked at again
+
+
+def test_batches_larger_than_the_pool_are_refused():
+    with pytest.raises(ValueError, match="batch_size must be"):
+        scheduler_of(4)
+    with pytest.raises(ValueError, match="memory_passes must be"):
+        scheduler_of(memory_passes=0.0)
+
+
+def test_forgetting_follows_the_pool():
+    assert scheduler_of(400).forgetting == 0.02
+    assert scheduler_of(8).forgetting == 0.1
+    assert scheduler_of(400, memory_passes=4.0).forgetting == 0.005
