@@ -22,7 +22,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test setup-vllm test-vllm lint bench bench-train against-trl figures clean
+.PHONY: help setup demo test setup-vllm test-vllm lint bench bench-train against-trl figures league clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -80,6 +80,9 @@ against-trl:  ## a training step against TRL's, in an environment of its own (ha
 figures: setup  ## every figure of the paper: make the missing runs (10 minutes once), draw, write the page
 	@$(PY) -m figures runs
 	@$(PY) -m figures all
+
+league: setup  ## every scheduler on the language model, four pools; says first how long it takes
+	@$(PY) -m figures league
 
 clean:  ## remove the environment, builds and caches; run folders stay
 	rm -rf $(VENV) $(VLLM_VENV) $(TRL_VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -13,8 +13,11 @@ from pathlib import Path
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
+from cures.storage import atomic_write  # noqa: E402
 from figures import (  # noqa: E402
     calibration_study,
+    league,
+    league_table,
     learning_curves,
     lm_runs,
     page,
@@ -79,6 +82,8 @@ def _run(options: argparse.Namespace) -> None:
             arms=options.arms,
             seeds=options.seeds,
         )
+    elif command == "league":
+        _league(options)
     elif command == "calibration":
         calibration_study.measure(
             options.runs or calibration_study.runs_folder(quick=options.quick),
@@ -92,6 +97,17 @@ def _run(options: argparse.Namespace) -> None:
     else:
         entry = BY_NAME[command]
         _show(_draw(entry, options.runs, options.out))
+
+
+def _league(options: argparse.Namespace) -> None:
+    """Make what is missing; the page and its picture from all that is there."""
+    book = league.Book(options.entries)
+    if not options.page_only:
+        runs = list(league.wanted(options.pools, options.arms, range(options.seeds)))
+        league.make(options.runs, book, runs, jobs=options.jobs)
+    by_pool = {pool: book.entries(pool) for pool in league.POOLS}
+    atomic_write(options.page, league_table.page(by_pool, "make league").encode())
+    _show([save(league_table.draw(by_pool), options.picture), options.page])
 
 
 def _draw_all(options: argparse.Namespace) -> None:
@@ -182,6 +198,19 @@ def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     one.add_argument("--arms", nargs="+", default=tiny_lm.ARMS, help="schedulers (all seven)")
     one.add_argument("--seeds", type=int, default=tiny_lm.SEEDS, help=f"({tiny_lm.SEEDS})")
     one.add_argument("--picture", type=Path, default=Path("docs/figures/tiny_lm.png"))
+    table = commands.add_parser(
+        "league",
+        help="schedulers on the language model, four pools: hours, told first, resumable",
+    )
+    table.add_argument("--runs", type=Path, default=Path("runs/league"), help="(runs/league)")
+    table.add_argument("--entries", type=Path, default=Path("docs/results/league"))
+    table.add_argument("--page", type=Path, default=Path("docs/results/league.md"))
+    table.add_argument("--picture", type=Path, default=Path("docs/figures/league.png"))
+    table.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
+    table.add_argument("--pools", nargs="+", default=list(league.POOLS), help="(all four)")
+    table.add_argument("--arms", nargs="+", default=list(league.ARMS), help="(all)")
+    table.add_argument("--seeds", type=int, default=len(league.SEEDS), help="the first so many (8)")
+    table.add_argument("--page-only", action="store_true", help="of the runs that are there")
     calibration_study.add_arguments(
         commands.add_parser(
             "calibration", help="does the calibrated simulator predict the real run?"

@@ -55,6 +55,8 @@ POOLS = {
     "mostly_hard": "mostly hard pool",
     "mostly_easy": "mostly easy pool",
     "coins": "20 % coin flips",
+    "natural": "natural pool",
+    "small": "small pool",
 }
 ESTIMATORS = {"grpo": "GRPO", "reinforce++": "REINFORCE++"}
 OPTIMISERS = {"adam": "Adam", "sgd": "SGD"}  # plain gradient ascent

@@ -69,7 +69,7 @@ def rows(folders: list[Path]) -> dict[str, ArmRow]:
             generated=float(np.mean(_summaries(runs, "generated"))),
             pilot=float(np.mean([row["pilot"] for row in share])),
             trained=float(np.mean([row["trained"] for row in share])),
-            wasted=float(np.mean([_wasted(run) for run in runs])),
+            wasted=float(np.mean([wasted(run) for run in runs])),
             updates=float(np.mean(_summaries(runs, "updates"))),
             difference=None if arm == REFERENCE else paired_difference(end[arm], end[REFERENCE]),
         )
@@ -80,7 +80,8 @@ def _summaries(runs: list[dict[str, Any]], key: str) -> list[float]:
     return [run["summary"][key] for run in runs]
 
 
-def _wasted(run: dict[str, Any]) -> float:
+def wasted(run: dict[str, Any]) -> float:
+    """Share of a run's trained rollouts whose advantage is 0."""
     updates = [row for row in run["metrics"] if row["trained"]]
     return float(
         np.average([row["wasted"] for row in updates], weights=[row["trained"] for row in updates])

@@ -1,0 +1,246 @@
+"""``python -m figures league``: schedulers on the real tiny language model, on four pools.
+
+Arms, pools and seeds are named here, before anything is run. Settings were chosen on the development
+seeds, which only serve to fix target levels; the table is made of the others. The runs of a pool and
+seed share their warm start, their held-out problems and everything but the scheduler.
+
+A finished run becomes one small entry of ``docs/results/league/POOL.json`` and is never made again:
+stopped, the same command goes on where it was, and another machine may add its runs.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from cures.checks import as_choice, as_int, fail
+from cures.ledger import shares
+from cures.storage import read_json, read_jsonl, write_json
+from figures.provenance import commit
+from figures.run_folders import read_run
+from figures.training_table import wasted
+
+CONFIG = "configs/tiny_cpu.toml"
+ROLLOUTS, EVERY = 119_808, 8192  # 117 updates of 1024
+SEEDS = range(8)  # compared
+DEV_SEEDS = range(100, 102)  # uniform alone: the levels
+SECONDS = 75  # of a run on one core of a small machine, for the estimate
+POOLS: dict[str, dict[str, Any]] = {
+    "natural": {},
+    "dead": {"task.dead_never": 0.6, "task.dead_always": 0.25},
+    "coins": {"task.coins": 0.2},
+    "small": {"task.pool_size": 256},
+}
+REFERENCE = "uniform"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A scheduler as it is compared: its own defaults but for ``options``."""
+
+    scheduler: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of other sections
+
+
+MOMENTS = {"rollout.gradient_moments": True}
+ARMS: dict[str, Arm] = {
+    "uniform": Arm("uniform"),
+    "adaptive": Arm("adaptive"),
+    "adaptive@moments": Arm("adaptive", {"use_moments": True}, MOMENTS),
+    "cures": Arm("cures"),
+    "mopps": Arm("mopps"),
+    "knapsack": Arm("knapsack"),
+    "oracle": Arm("oracle"),
+    "speed": Arm("speed"),
+    "dapo": Arm("dapo"),
+    "gvm": Arm("gvm"),
+    "cures-released": Arm("cures-released"),
+    "greso": Arm("greso"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the league."""
+
+    pool: str
+    arm: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.arm}-seed{self.seed}"
+
+    def settings(self, rollouts: int) -> dict[str, Any]:
+        """``section.key`` of the configuration -> value."""
+        arm = ARMS[self.arm]
+        return {
+            **POOLS[self.pool],
+            **arm.settings,
+            **{f"scheduler.{arm.scheduler}.{key}": value for key, value in arm.options.items()},
+            "run.rollouts": rollouts,
+            "evaluation.every": EVERY,
+            "run.seed": self.seed,
+            "warm_start.seed": self.seed,
+        }
+
+    def command(self, root: Path, rollouts: int, config: str) -> list[str]:
+        """The training run as a command line."""
+        settings = {**self.settings(rollouts), "run.cache": f"{root}/warm_start"}
+        sets = [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
+        scheduler = ["--scheduler", ARMS[self.arm].scheduler]
+        base = [sys.executable, "-m", "train", "run", config, *scheduler, *sets]
+        return [*base, "--out", str(self.folder(root))]
+
+    def folder(self, root: Path) -> Path:
+        """Where it is made."""
+        return root / self.pool / self.name
+
+
+def wanted(pools: Sequence[str], arms: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
+    """All runs, seed by seed, the reference's development runs first.
+
+    Raises
+    ------
+    ValueError
+        If a pool or an arm is unknown, or a seed is not of the league.
+    """
+    for pool in pools:
+        as_choice("league", "--pools", pool, tuple(POOLS))
+    for arm in arms:
+        as_choice("league", "--arms", arm, tuple(ARMS))
+    for seed in seeds:
+        if seed not in SEEDS:
+            fail("league", "--seeds", f"of {list(SEEDS)}", seed)
+    for seed in DEV_SEEDS:
+        yield from (Run(pool, REFERENCE, seed) for pool in pools)
+    for seed in seeds:
+        for pool in pools:
+            yield from (Run(pool, arm, seed) for arm in arms)
+
+
+class Book:
+    """Finished runs of all pools, one JSON file for each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = Lock()
+
+    def path(self, pool: str) -> Path:
+        """Of a pool's entries."""
+        return self.folder / f"{pool}.json"
+
+    def entries(self, pool: str) -> dict[str, dict[str, Any]]:
+        """Name of a run -> its entry."""
+        path = self.path(pool)
+        return read_json(path) if path.exists() else {}
+
+    def has(self, run: Run, rollouts: int) -> bool:
+        """Whether this run is there.
+
+        Raises
+        ------
+        ValueError
+            If it is there with other settings.
+        """
+        entry = self.entries(run.pool).get(run.name)
+        if entry is None:
+            return False
+        now = run.settings(rollouts)
+        if entry["settings"] != now:
+            legal = f"made with {now} (remove the entry to make it anew)"
+            fail("league", f"{run.name} in {self.path(run.pool)}", legal, entry["settings"])
+        return True
+
+    def add(self, run: Run, rollouts: int, entry: dict[str, Any]) -> None:
+        """Write a finished run down."""
+        with self._lock:
+            entries = {**self.entries(run.pool), run.name: entry}
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.path(run.pool), dict(sorted(entries.items())))
+
+
+def entry_of(run: Run, rollouts: int, folder: Path) -> dict[str, Any]:
+    """What is kept of a finished run."""
+    found = read_run(folder)
+    summary, last = found["summary"], read_jsonl(folder / "timing.jsonl")[-1]
+    row = shares(summary["ledger"])
+    return {
+        "arm": run.arm,
+        "seed": run.seed,
+        "settings": run.settings(rollouts),
+        "generated_E": [point["generated"] for point in found["evaluation"]],
+        "held_out_E": [round(point["held_out"], 6) for point in found["evaluation"]],
+        "updates": summary["updates"],
+        "tokens": summary["ledger"]["tokens"],
+        "pilot": round(row["pilot"], 6),
+        "trained": round(row["trained"], 6),
+        "wasted": round(wasted(found), 6),
+        "cpu_s": round(last["rollout_cpu_time_s"] + last["update_cpu_time_s"], 1),
+        "commit": commit(),
+        "machine": platform.machine(),
+    }
+
+
+def make(
+    root: Path,
+    book: Book,
+    runs: Sequence[Run],
+    *,
+    jobs: int,
+    rollouts: int = ROLLOUTS,
+    config: str = CONFIG,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Make the runs that are missing, and write each down as it ends.
+
+    Parameters
+    ----------
+    root : Path
+        Of the run folders, warm starts included.
+    book : Book
+    runs : sequence of Run
+    jobs : int
+        Runs at a time.
+    rollouts : int
+        Of a run.
+    config : str
+        TOML file of all of them.
+    report : callable
+        Told how long it will take, and of every run.
+
+    Raises
+    ------
+    ValueError
+        If a run is written down with other settings.
+    subprocess.CalledProcessError
+        If a run fails.
+    """
+    as_int("league", "--jobs", jobs, 1)
+    missing = [run for run in runs if not book.has(run, rollouts)]
+    seconds = SECONDS * len(missing) * rollouts / ROLLOUTS / jobs
+    report(
+        f"{len(missing)} of {len(runs)} runs are missing, about {seconds / 60:.0f} minutes on {jobs} "
+        f"cores; results go to {book.folder}"
+    )
+
+    def train(run: Run) -> None:
+        report(f"{run.pool}: {run.name}")
+        done = subprocess.run(run.command(root, rollouts, config), capture_output=True, text=True)
+        if done.returncode:
+            sys.stderr.write(done.stdout + done.stderr)
+            raise subprocess.CalledProcessError(done.returncode, done.args)
+        book.add(run, rollouts, entry_of(run, rollouts, run.folder(root)))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(train, missing))

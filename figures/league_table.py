@@ -1,0 +1,215 @@
+"""The league's page: every arm beside uniform, pool by pool, read from the entries of finished runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cures.checks import fail
+from cures.comparison import harm_verdict, paired_difference, speed_up
+from cures.targets import rollouts_to_target, target_gains
+from figures.league import ARMS, DEV_SEEDS, POOLS, REFERENCE
+from figures.style import POOLS as POOL_NAMES
+from figures.style import light_grid, line, method_name, page_figure, styled, thousands
+from figures.training_table import MARGIN
+from sim.picture import arm_styles
+from sim.wording import difference_text
+
+FRACTIONS = (0.8, 1.0)
+BOUND = {"exact": "", "at least": "≥ ", "at most": "≤ ", "undefined": ""}
+Entries = dict[str, dict[str, Any]]
+
+INTRODUCTION = """\
+# League: schedulers on a real tiny language model, four pools
+
+A Qwen2 of 0.2 million parameters learns arithmetic by GRPO (AdamW, 128 groups x 8 rollouts an update,
+`configs/tiny_cpu.toml`), {rollouts:,} generated rollouts a run, pilots, screening and discarded ones
+included. Every seed has a warm start of its own; all arms of a seed and pool share it. Schedulers at
+their own defaults. Held-out problems are natural in every pool.
+
+- natural: 4,000 problems as they come. dead: 60 % of them never right, 25 % always right. coins: 20 %
+  with a reward that is a coin flip. small: 256 problems.
+- *minus uniform*: paired over seeds, held-out success at the end, 95 %. *Verdict*: no harm if the lower
+  end lies above -{margin}.
+- *Speed-up*: uniform's rollouts over the arm's, medians, to {fractions} of uniform's mean gain on the
+  development seeds {dev}; both on the same grid, isotonic curves. Seeds that never arrive count as such.
+- *oracle* is told success rates by rollouts that are not counted: no contender.
+- *CPU*: seconds of rollouts and updates on the machines that ran them, which differ.
+"""
+
+
+def arms_of(entries: Entries) -> dict[str, list[dict[str, Any]]]:
+    """Arm -> entries on the seeds that all arms with the most seeds share, ascending; uniform first.
+
+    Arms on fewer seeds are left out as long as they are being made.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for entry in sorted(entries.values(), key=lambda e: e["seed"]):
+        if entry["seed"] not in DEV_SEEDS:
+            found.setdefault(entry["arm"], []).append(entry)
+    if REFERENCE not in found:
+        return {}
+    return {arm: found[arm] for arm in ARMS if arm in found}
+
+
+def paired(arm: list[dict[str, Any]], reference: list[dict[str, Any]]) -> tuple[Any, Any]:
+    """Held-out curves (S, E) of an arm and of the reference on the seeds that both have."""
+    by_seed = {entry["seed"]: entry for entry in reference}
+    pairs = [(entry, by_seed[entry["seed"]]) for entry in arm if entry["seed"] in by_seed]
+    curves = tuple(np.array([pair[i]["held_out_E"] for pair in pairs]) for i in (0, 1))
+    return curves[0], curves[1]
+
+
+def rows(entries: Entries) -> dict[str, dict[str, Any]]:
+    """Numbers of every arm of a pool.
+
+    Returns
+    -------
+    dict
+        arm -> ``seeds``, ``final``, ``difference`` (fields of
+        :class:`cures.comparison.PairedDifference`, None for the reference), ``verdict``,
+        ``speed_up`` (fraction -> fields of :class:`cures.comparison.SpeedUp`) and means of ``wasted``,
+        ``pilot``, ``updates``, ``tokens`` and ``cpu_s``.
+
+    Raises
+    ------
+    ValueError
+        If two runs were evaluated on different grids.
+    """
+    arms = arms_of(entries)
+    dev = [e for e in entries.values() if e["seed"] in DEV_SEEDS and e["arm"] == REFERENCE]
+    grids = {tuple(entry["generated_E"]) for entry in entries.values()}
+    if len(grids) > 1:
+        fail("league", "generated_E", "the same of all runs of a pool", sorted(grids))
+    result: dict[str, dict[str, Any]] = {}
+    for arm, runs in arms.items():
+        own, reference = paired(runs, arms[REFERENCE])
+        means = {
+            key: float(np.mean([run[key] for run in runs]))
+            for key in ("wasted", "pilot", "updates", "tokens", "cpu_s")
+        }
+        row: dict[str, Any] = {"seeds": len(own), "final": float(own[:, -1].mean()), **means}
+        row["start"] = float(own[:, 0].mean())
+        row["difference"], row["verdict"], row["speed_up"] = None, "reference", {}
+        if arm != REFERENCE:
+            difference = paired_difference(own[:, -1], reference[:, -1])
+            row["difference"] = asdict(difference)
+            row["verdict"] = harm_verdict(difference, MARGIN)
+            row["speed_up"] = _speed_ups(np.array(next(iter(grids))), own, reference, dev)
+        result[arm] = row
+    return result
+
+
+def _speed_ups(grid_E: Any, own: Any, reference: Any, dev: list[dict[str, Any]]) -> dict[str, Any]:
+    if not dev:
+        return {}
+    gain_F = target_gains(
+        [e["held_out_E"][0] for e in dev], [e["held_out_E"][-1] for e in dev], FRACTIONS
+    )
+    found = {}
+    for fraction, gain in zip(FRACTIONS, gain_F, strict=True):
+        timed: list[Any] = []
+        for curve in (reference, own):
+            timed.extend(rollouts_to_target(grid_E, curve, reference[:, 0] + gain))
+        found[f"{fraction}"] = asdict(speed_up(*timed, generator=np.random.default_rng(0)))
+    return found
+
+
+def speed_up_text(values: dict[str, Any] | None) -> str:
+    """A ratio with what is known of it.
+
+    Examples
+    --------
+    >>> speed_up_text({"ratio": 2.0, "low": 1.5, "high": float("inf"), "bound": "at least"})
+    '≥ 2.00 [1.50, ∞]'
+    """
+    if values is None or values["ratio"] is None:
+        return "–"
+    high = "∞" if np.isinf(values["high"]) else f"{values['high']:.2f}"
+    return f"{BOUND[values['bound']]}{values['ratio']:.2f} [{values['low']:.2f}, {high}]"
+
+
+def section(pool: str, entries: Entries) -> str:
+    """One pool as a markdown table."""
+    found = rows(entries)
+    if not found:
+        return ""
+    heads = " | ".join(f"speed-up to {fraction:.0%}" for fraction in FRACTIONS)
+    lines = [
+        f"## {POOL_NAMES.get(pool, pool)}",
+        "",
+        f"Held-out success starts at {found[REFERENCE]['start']:.3f}.",
+        "",
+        f"| arm | seeds | final | minus uniform [95 %] | verdict | {heads} | wasted | pilots | updates "
+        "| tokens, millions | CPU, s |",
+        "|---" * (10 + len(FRACTIONS)) + "|",
+    ]
+    for arm, row in found.items():
+        cells = [
+            arm,
+            f"{row['seeds']}",
+            f"{row['final']:.3f}",
+            difference_text(row["difference"], digits=3),
+            row["verdict"],
+            *(speed_up_text(row["speed_up"].get(f"{fraction}")) for fraction in FRACTIONS),
+            f"{row['wasted']:.0%}",
+            f"{row['pilot']:.0%}",
+            f"{row['updates']:.0f}",
+            f"{row['tokens'] / 1e6:.2f}",
+            f"{row['cpu_s']:.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def page(by_pool: dict[str, Entries], command: str) -> str:
+    """The page of docs/results."""
+    everything = [entry for entries in by_pool.values() for entry in entries.values()]
+    if not everything:
+        fail("league", "entries", "of one run at least", "none")
+    commits = sorted({entry["commit"] for entry in everything})
+    parts = [
+        INTRODUCTION.format(
+            rollouts=everything[0]["settings"]["run.rollouts"],
+            margin=MARGIN,
+            fractions=" and ".join(f"{fraction:.0%}" for fraction in FRACTIONS),
+            dev=", ".join(map(str, DEV_SEEDS)),
+        ),
+        f"Command: `{command}`. Commits of the runs: {', '.join(f'`{c}`' for c in commits)}.\n",
+        "![learning curves](../figures/league.png)\n",
+    ]
+    parts += [section(pool, by_pool[pool]) for pool in POOLS if by_pool.get(pool)]
+    return "\n".join(part for part in parts if part)
+
+
+@styled
+def draw(by_pool: dict[str, Entries]) -> Figure:
+    """A panel per pool: mean curves, uniform's spread over seeds as a band."""
+    figure = page_figure(5.2)
+    panels = figure.subplots(2, 2, sharex=True)
+    shown: dict[str, Any] = {}
+    styles = arm_styles(list(ARMS))
+    for axes, pool in zip(panels.flat, POOLS, strict=True):
+        for arm, runs in arms_of(by_pool.get(pool, {})).items():
+            grid_E = np.array(runs[0]["generated_E"])
+            curve_S_E = np.array([run["held_out_E"] for run in runs])
+            (handle,) = axes.plot(grid_E, curve_S_E.mean(axis=0), **line(styles[arm]))
+            shown[method_name(arm)] = handle
+            if arm == REFERENCE and len(runs) > 1:
+                error_E = curve_S_E.std(axis=0, ddof=1) / np.sqrt(len(runs))
+                mean_E = curve_S_E.mean(axis=0)
+                axes.fill_between(
+                    grid_E, mean_E - error_E, mean_E + error_E, color="black", alpha=0.12, lw=0
+                )
+        axes.set_title(POOL_NAMES.get(pool, pool))
+        light_grid(axes)
+        thousands(axes, "rollouts generated (thousands)")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("held-out success rate")
+    figure.legend(
+        list(shown.values()), list(shown), frameon=False, loc="outside lower center", ncols=4
+    )
+    return figure
