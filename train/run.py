@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,14 +31,12 @@ from cures.storage import write_json
 from train import checkpoint
 from train.building import build_host, build_scheduler, fix_numerics, restore
 from train.config import Config
-from train.curve import draw_curve
 from train.errors import TrainError
 from train.evaluation import by_category, held_out_success, standard_error
 from train.folder import check_environment, check_questions, claim, locked
 from train.host import LanguageModelHost
 from train.logs import RunLogs, SilentLogs, metrics_row, read_log
 from train.oracle import SuccessProbe
-from train.population_watch import Look, PopulationWatch
 from train.progress import TrainingProgress
 from train.stopping import StopRequest, TerminatedError, stop_request
 from train.tasks.making import make_task
@@ -46,6 +44,9 @@ from train.tasks.protocol import Task
 from train.trackers import Tracker, numbers, trackers
 from train.tuned import TunedPopulation, size_note
 from train.world import World
+
+if TYPE_CHECKING:
+    from train.population_watch import Look, PopulationWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ def _watch(config: Config, pool_size: int, progress: TrainingProgress) -> Popula
     """For tuned settings; differences of size from what was tuned are told at once."""
     if config.scheduler.tuned is None:
         return None
+    from train.population_watch import PopulationWatch  # scipy.stats takes a second
+
     tuned = TunedPopulation.of(config.scheduler.tuned)
     note = size_note(
         tuned,
@@ -335,6 +338,8 @@ def _finish(run: _Run) -> dict[str, Any]:
         _warn(run, run.watch.finish())
         summary["tuned_population"] = [look.as_json() for look in run.watch.looks]
     if run.world.is_first:
+        from train.curve import draw_curve  # as does matplotlib; a run should begin at once
+
         title = f"{scheduler.name}, seed {run.config.run.seed}"
         draw_curve(folder / "curve.png", evaluations, read_log(folder, "metrics"), title)
         write_json(folder / "summary.json", summary)
