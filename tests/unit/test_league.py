@@ -1,0 +1,197 @@
+"""The league: which runs there are, what is kept of them, and the table that is made of it."""
+
+from __future__ import annotations
+
+import subprocess
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cures.storage import write_json
+from figures import league, league_table
+from figures.__main__ import main
+from figures.league import ARMS, DEV_SEEDS, SEEDS, Book, Run
+
+
+def test_development_seeds_come_first_and_are_others():
+    assert not set(DEV_SEEDS) & set(SEEDS)
+    runs = list(league.wanted(["dead", "coins"], ["uniform", "adaptive"], [0, 1]))
+    dev = 2 * len(DEV_SEEDS)
+    assert {(run.arm, run.seed) for run in runs[:dev]} == {("uniform", s) for s in DEV_SEEDS}
+    # seed by seed, so that what there is after a stop can be compared
+    assert [run.seed for run in runs[dev:]] == [0] * 4 + [1] * 4
+    assert len(set(runs)) == len(runs)
+
+
+@pytest.mark.parametrize(
+    ("pools", "arms", "seeds", "message"),
+    [
+        (["moon"], ["uniform"], [0], "--pools must be one of"),
+        (["dead"], ["best"], [0], "--arms must be one of"),
+        (["dead"], ["uniform"], [100], "--seeds must be of"),
+    ],
+)
+def test_what_is_not_in_the_league_is_refused(pools, arms, seeds, message):
+    with pytest.raises(ValueError, match=message):
+        list(league.wanted(pools, arms, seeds))
+
+
+def test_runs_of_a_seed_differ_by_the_scheduler_alone(tmp_path):
+    def settings(arm):
+        return Run("coins", arm, 3).settings(1024)
+
+    own = {key for key in settings("adaptive@moments") if key not in settings("uniform")}
+    assert own == {"scheduler.adaptive.use_moments", "rollout.gradient_moments"}
+    assert settings("uniform")["task.coins"] == 0.2
+    command = Run("coins", "adaptive@moments", 3).command(tmp_path, 1024, "x.toml")
+    assert command[command.index("--scheduler") + 1] == "adaptive"
+    assert "--set=scheduler.adaptive.use_moments=true" in command
+    assert command[-1] == str(tmp_path / "coins" / "adaptive@moments-seed3")
+
+
+def test_every_arm_is_a_scheduler_with_its_own_options():
+    # as the trainer reads them: a misspelt option would be refused
+    from train.config_file import load
+
+    for name in ARMS:
+        values = Run("natural", name, 0).settings(1024)
+        sets = [
+            f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+            for key, value in values.items()
+        ]
+        config = load("configs/tiny_cpu.toml", [f"scheduler.name={ARMS[name].scheduler}", *sets])
+        assert config.scheduler.name == ARMS[name].scheduler
+        for key, value in ARMS[name].options.items():
+            assert config.scheduler.resolved_options()[key] == value
+
+
+def entry(arm, seed, curve, rollouts=1024, **values):
+    row = {
+        "arm": arm,
+        "seed": seed,
+        "settings": Run("dead", arm, seed).settings(rollouts),
+        "generated_E": [0, 512, 1024],
+        "held_out_E": curve,
+        "updates": 1,
+        "tokens": 5000,
+        "pilot": 0.0,
+        "trained": 1.0,
+        "wasted": 0.5,
+        "cpu_s": 2.0,
+        "commit": "abc",
+        "machine": "x",
+    }
+    return {**row, **values}
+
+
+def fake_training(monkeypatch, failing=()):
+    """Runs are names in a list instead of minutes."""
+    made = []
+
+    def run(command, **_):
+        name = command[-1].rpartition("/")[2]
+        made.append(name)
+        return subprocess.CompletedProcess(command, int(name in failing), "", "out of luck")
+
+    monkeypatch.setattr(league.subprocess, "run", run)
+    monkeypatch.setattr(
+        league, "entry_of", lambda run, rollouts, folder: entry(run.arm, run.seed, [0.1, 0.2, 0.3])
+    )
+    return made
+
+
+def test_finished_runs_are_never_made_again(tmp_path, monkeypatch, capsys):
+    made, book = fake_training(monkeypatch, failing=["adaptive-seed0"]), Book(tmp_path / "book")
+    runs = list(league.wanted(["dead"], ["uniform", "adaptive"], [0]))
+    with pytest.raises(subprocess.CalledProcessError):
+        league.make(tmp_path, book, runs, jobs=1, rollouts=1024)
+    assert "out of luck" in capsys.readouterr().err
+    assert made == ["uniform-seed100", "uniform-seed101", "uniform-seed0", "adaptive-seed0"]
+    assert sorted(book.entries("dead")) == sorted(made[:3])
+    made = fake_training(monkeypatch)
+    said = []
+    league.make(tmp_path, book, runs, jobs=2, rollouts=1024, report=said.append)
+    assert made == ["adaptive-seed0"]
+    assert said[0].startswith("1 of 4 runs are missing, about ")
+    league.make(tmp_path, book, runs, jobs=2, rollouts=1024)
+    assert made == ["adaptive-seed0"]
+    with pytest.raises(ValueError, match="remove the entry to make it anew"):
+        league.make(tmp_path, book, runs, jobs=2, rollouts=2048)
+
+
+def test_what_is_kept_of_a_run(tmp_path):
+    ledger = {f"{p}/{f}": 0 for p in ("train", "pilot", "oracle") for f in
+              ("generated", "trained", "discarded", "missing")}  # fmt: skip
+    ledger |= {"train/generated": 6, "train/trained": 6, "pilot/generated": 2, "pilot/discarded": 2}
+    write_json(tmp_path / "config.json", {"scheduler": {}, "run": {}})
+    summary = {"generated": 8, "updates": 2, "ledger": {**ledger, "pending": 0, "tokens": 40}}
+    write_json(tmp_path / "summary.json", summary)
+    logs = {
+        "evaluation": '{"generated": 0, "held_out": 0.1}\n{"generated": 8, "held_out": 0.3}\n',
+        "metrics": '{"trained": 2, "wasted": 1.0}\n{"trained": 4, "wasted": 0.25}\n',
+        "outcomes": "",
+        "timing": '{"rollout_cpu_time_s": 1.0, "update_cpu_time_s": 2.5}\n',
+    }
+    for name, text in logs.items():
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    found = league.entry_of(Run("dead", "cures", 1), 8, tmp_path)
+    # wasted: (2 * 1 + 4 * 1/4) / 6
+    expected = {
+        "generated_E": [0, 8], "held_out_E": [0.1, 0.3], "updates": 2, "tokens": 40,
+        "pilot": 0.25, "trained": 0.75, "wasted": 0.5, "cpu_s": 3.5,
+    }  # fmt: skip
+    assert {key: found[key] for key in expected} == expected
+
+
+FINAL = {0: 0.30, 1: 0.34, 2: 0.32, 3: 0.33, 4: 0.31, 5: 0.36}  # six: fewer give no interval
+
+
+def entries():
+    found = [entry("uniform", seed, [0.1, 0.2, 0.3]) for seed in DEV_SEEDS]
+    found += [entry("uniform", seed, [0.1, 0.2, 0.3]) for seed in FINAL]
+    # the gain of 0.2 after half of the rollouts, and a little more at the end
+    found += [entry("adaptive", seed, [0.1, 0.3, final]) for seed, final in FINAL.items()]
+    found += [entry("mopps", 0, [0.1, 0.1, 0.1])]  # being made
+    return {f"{row['arm']}-seed{row['seed']}": row for row in found}
+
+
+def test_rows_by_hand():
+    rows = league_table.rows(entries())
+    assert list(rows) == ["uniform", "adaptive", "mopps"]  # in the order of the league
+    row = rows["adaptive"]
+    difference = np.array(list(FINAL.values())) - 0.3
+    assert row["difference"]["mean"] == pytest.approx(difference.mean())
+    low, high = stats.t.interval(0.95, 5, difference.mean(), stats.sem(difference))
+    assert (row["difference"]["low"], row["difference"]["high"]) == pytest.approx((low, high))
+    assert low > -0.01
+    assert row["verdict"] == "no harm"
+    assert (rows["uniform"]["verdict"], rows["uniform"]["difference"]) == ("reference", None)
+    # level 0.1 + 1.0 * 0.2 at 1024 and at 512 rollouts; 0.1 + 0.8 * 0.2 at 819.2 and 409.6
+    assert row["speed_up"]["1.0"]["ratio"] == pytest.approx(2.0)
+    assert row["speed_up"]["0.8"]["ratio"] == pytest.approx(2.0)
+    assert (rows["mopps"]["seeds"], rows["uniform"]["seeds"]) == (1, 6)
+    assert rows["mopps"]["speed_up"]["1.0"]["bound"] == "at most"  # it never arrives
+    assert league_table.rows({}) == {}
+
+
+def test_other_grids_cannot_be_compared():
+    mixed = entries()
+    mixed["uniform-seed0"]["generated_E"] = [0, 512, 2048]
+    with pytest.raises(ValueError, match="generated_E must be the same"):
+        league_table.rows(mixed)
+
+
+def test_page_and_picture_from_the_entries_alone(tmp_path, capsys):
+    (tmp_path / "entries").mkdir()
+    write_json(tmp_path / "entries" / "dead.json", entries())
+    options = ["--entries", str(tmp_path / "entries"), "--page", str(tmp_path / "league.md")]
+    options += ["--picture", str(tmp_path / "league.png"), "--page-only"]
+    assert main(["league", *options]) == 0
+    text = (tmp_path / "league.md").read_text()
+    assert "## 85 % dead prompts" in text
+    assert "| adaptive | 6 | 0.327 | +0.027" in text
+    assert "natural pool" not in text  # nothing of it is there
+    assert (tmp_path / "league.png").stat().st_size > 10_000
+    assert main(["league", "--entries", str(tmp_path / "none"), "--page-only"]) == 2
+    assert "entries must be of one run at least" in capsys.readouterr().err
