@@ -87,6 +87,7 @@ class Adaptive(Scheduler):
         self.use_moments = as_bool(self.name, "use_moments", use_moments)
         self.group_size = max(2, self.budget // self.batch_size)
         self.posterior = self._new_posterior()
+        self._chance_N = np.zeros(0)
         self._between_N = np.zeros(self.num_prompts if self.use_moments else 0)
         self._total_N = np.zeros(self._between_N.size)
         self._queue = FairQueue.shuffled(
@@ -112,7 +113,9 @@ class Adaptive(Scheduler):
         return np.asarray(worth_N / order_free_sum(worth_N))
 
     def _chance(self, size: int) -> FloatArray:
-        return inclusion_probability(self.sampling_distribution(), size)
+        """Chances of being in a plan of so many; kept for :meth:`_issued`, which comes next."""
+        self._chance_N = inclusion_probability(self.sampling_distribution(), size)
+        return self._chance_N
 
     def _draft(self, generator: np.random.Generator) -> Draft:
         chance_N = self._chance(self.batch_size)
@@ -136,9 +139,8 @@ class Adaptive(Scheduler):
         )
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
-        chance_N = self._chance(1 if is_streamed else self.batch_size)
         advance_B = derived_generator(self.seed, plan.plan_id, ADVANCE_STREAM).random(len(plan))
-        self._queue = self._queue.after(chance_N, plan.prompt_B, advance_B)
+        self._queue = self._queue.after(self._chance_N, plan.prompt_B, advance_B)
 
     def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
         prompt_B = plan.prompt_B[at]
