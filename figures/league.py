@@ -224,7 +224,7 @@ def make(
     ValueError
         If a run is written down with other settings.
     subprocess.CalledProcessError
-        If a run fails.
+        If a run failed; the others were made.
     """
     as_int("league", "--jobs", jobs, 1)
     missing = [run for run in runs if not book.has(run, rollouts)]
@@ -234,13 +234,16 @@ def make(
         f"cores; results go to {book.folder}"
     )
 
-    def train(run: Run) -> None:
+    def train(run: Run) -> subprocess.CalledProcessError | None:
         report(f"{run.pool}: {run.name}")
         done = subprocess.run(run.command(root, rollouts, config), capture_output=True, text=True)
         if done.returncode:
             sys.stderr.write(done.stdout + done.stderr)
-            raise subprocess.CalledProcessError(done.returncode, done.args)
+            return subprocess.CalledProcessError(done.returncode, done.args)
         book.add(run, rollouts, entry_of(run, rollouts, run.folder(root)))
+        return None
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(train, missing))
+        failed = [error for error in pool.map(train, missing) if error is not None]
+    if failed:
+        raise failed[0]
