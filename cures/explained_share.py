@@ -23,7 +23,7 @@ from cures.records import Moments
 def between_and_total(
     success_B: IntArray, trial_B: IntArray, moments_B: Moments
 ) -> tuple[FloatArray, FloatArray]:
-    r"""Estimate both variances from groups with gradient moments.
+    r"""Measure both variances on groups with gradient moments.
 
     Parameters
     ----------
@@ -37,6 +37,12 @@ def between_and_total(
         :math:`\frac{s(n-s)}{n(n-1)} \hat D^2` and the mean of :math:`|s|^2`; both 0 where the group has
         fewer than two rollouts of a kind, and then says nothing. ``between_B`` may be negative: its mean
         is 0 for a coin.
+
+    Notes
+    -----
+    Groups that are nearly all right or all wrong say nothing, so that of a prompt with p near 0 or 1
+    the lucky groups alone are measured, and its share comes out too large: good enough to tell coins,
+    whose mean is exactly 0 whatever groups are left out, and no estimate of the share itself.
     """
     s, n = success_B.astype(np.float64), trial_B.astype(np.float64)
     difference = moments_B.sq_norm_difference
@@ -52,7 +58,7 @@ def between_and_total(
 
 
 def learnable_share(
-    between_N: FloatArray, total_N: FloatArray, *, cut: float, floor: float
+    between_N: FloatArray, total_N: FloatArray, groups_N: IntArray, *, cut: float, floor: float
 ) -> FloatArray:
     """Explained share of every prompt beside the pool's, cut off above.
 
@@ -60,6 +66,8 @@ def learnable_share(
     ----------
     between_N, total_N : ndarray of float64, shape (N,)
         Sums over a prompt's groups; 0 where none was measured.
+    groups_N : ndarray of int64, shape (N,)
+        How many were.
     cut : float
         Share of the pool's explained share from which on a prompt counts fully, > 0.
     floor : float
@@ -68,18 +76,18 @@ def learnable_share(
     Returns
     -------
     ndarray of float64, shape (N,)
-        In [floor, 1]; 1 for prompts that nothing was measured of. A prompt starts with a tenth of a
-        group that is like the pool.
+        In [floor, 1]; 1 for prompts that nothing was measured of, and for all if nothing is explained
+        in the pool as a whole. A prompt starts with a tenth of a group that is like the pool.
 
     Examples
     --------
-    >>> learnable_share(np.array([4.0, 0.0, 0.0]), np.array([8.0, 8.0, 0.0]), cut=0.5, floor=0.05)
-    array([1.        , 0.18181818, 1.        ])
+    >>> between_N, total_N = np.array([4.0, 0.0, 0.0]), np.array([8.0, 8.0, 0.0])
+    >>> learnable_share(between_N, total_N, np.array([1, 4, 0]), cut=0.5, floor=0.05)
+    array([1.        , 0.07692308, 1.        ])
     """
-    is_measured = total_N > 0.0
-    if not is_measured.any():
+    if between_N.sum() <= 0.0:
         return np.ones(total_N.size)
-    of_pool = max(float(between_N.sum() / total_N.sum()), 1e-12)
-    start = 0.1 * float(total_N.sum()) / int(np.count_nonzero(is_measured))
+    of_pool = float(between_N.sum() / total_N.sum())
+    start = 0.1 * float(total_N.sum()) / int(groups_N.sum())
     share_N = (between_N + start * of_pool) / (total_N + start)
     return np.clip(share_N / (cut * of_pool), floor, 1.0)

@@ -3,9 +3,9 @@ r"""Which prompts come next, when every prompt has a share of the visits: a queu
 Independent draws at the same chances leave gaps: after as many draws as there are prompts, 37 % of a
 uniform pool have not been seen. Here every prompt earns its chance as *credit* with each plan and pays
 1 for a visit, and those with the most credit are next, after a random *advance* in [0, 1) that is drawn
-anew at every visit and shuffles the order. Visits then stay within a few of the sum of the chances,
-whatever the chances do over time, and with equal chances the queue is the shuffled pass of plain GRPO,
-without its borders.
+anew at every visit and shuffles the order. Visits stay within two of the sum of the chances if these
+are constant, within about the logarithm of the pool's size if they change against the queue, and with
+equal chances the queue is the shuffled pass of plain GRPO, without its borders.
 
 Fair queueing of processes and packets works like this (stride scheduling: Waldspurger and Weihl 1995).
 """

@@ -6,8 +6,9 @@ groups of n rollouts with s right ones,
 
 .. math:: E\Bigl[\frac{s}{n}\Bigr] = E[p], \qquad E\Bigl[\frac{s(s-1)}{n(n-1)}\Bigr] = E[p^2],
 
-each group weighted by one over its chance of being in the plan, because a scheduler that prefers some
-prompts would otherwise take what it prefers for the pool. Weights fade as evidence does.
+each group weighted by the time since its prompt was seen before. Of every prompt these times add up to
+the whole time, however often it is visited, so a scheduler that prefers some prompts does not take what
+it prefers for the pool. Weights fade as evidence does.
 """
 
 from __future__ import annotations
@@ -18,13 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import FloatArray, as_float_array, as_int_array
+from cures.checks import FloatArray, as_float, as_float_array, as_int, as_int_array
 from cures.posterior import BetaPosterior
 
 # Before any evidence: four groups of a U-shaped pool, Beta(1/2, 1/2), of mean 1/2 and mean square 3/8.
 FIRST_GUESS = np.array([4.0, 2.0, 1.5])
 STRENGTH = (0.2, 20.0)  # of the prior, in rollouts: a pool of two kinds; a pool of one kind
-LOWEST_CHANCE = 1e-3  # so that no single group outweighs all others
 
 
 class PoolPosterior(BetaPosterior):
@@ -33,6 +33,8 @@ class PoolPosterior(BetaPosterior):
     Parameters
     ----------
     num_prompts : int
+    visits_per_step : float
+        Prompts seen between two policy updates, > 0: makes the average weight of a group 1.
     forgetting : float, optional
         See :class:`~cures.posterior.BetaPosterior`.
 
@@ -40,53 +42,47 @@ class PoolPosterior(BetaPosterior):
     --------
     Three prompts without a right answer make a fourth one suspect:
 
-    >>> posterior = PoolPosterior(4)
-    >>> posterior.update([0, 1, 2], [0, 0, 0], [8, 8, 8], chance_B=[0.75, 0.75, 0.75])
+    >>> posterior = PoolPosterior(4, visits_per_step=3)
+    >>> posterior.update([0, 1, 2], [0, 0, 0], [8, 8, 8])
     >>> bool(posterior.mean()[3] < 0.5)
     True
     """
 
-    def __init__(self, num_prompts: int, *, forgetting: float = 0.0) -> None:
+    def __init__(
+        self, num_prompts: int, *, visits_per_step: float, forgetting: float = 0.0
+    ) -> None:
         super().__init__(num_prompts, forgetting=forgetting)
+        where = "PoolPosterior"
+        self._share = (
+            as_float(where, "visits_per_step", visits_per_step, 0.0, open_low=True) / num_prompts
+        )
         self._pool = np.zeros(3)  # sums over groups of weight, weight p, weight p^2
+        self._next_N = np.zeros(
+            num_prompts, dtype=np.int64
+        )  # step from which time is not counted yet
 
     def advance(self, steps: int = 1) -> None:
         """See :meth:`BetaPosterior.advance <cures.posterior.BetaPosterior.advance>`."""
         super().advance(steps)
         self._pool = self._pool * (1.0 - self.forgetting) ** steps
 
-    def update(
-        self,
-        prompt_B: ArrayLike,
-        success_B: ArrayLike,
-        trial_B: ArrayLike,
-        *,
-        chance_B: ArrayLike | None = None,
-    ) -> None:
-        """Add evidence gathered with the present policy.
-
-        Parameters
-        ----------
-        prompt_B, success_B, trial_B : array_like of int, shape (B,)
-            See :meth:`BetaPosterior.update <cures.posterior.BetaPosterior.update>`.
-        chance_B : array_like of float, shape (B,), optional
-            Chance of each prompt of being visited, in [0, 1]; default: all alike.
-        """
+    def update(self, prompt_B: ArrayLike, success_B: ArrayLike, trial_B: ArrayLike) -> None:
+        """See :meth:`BetaPosterior.update <cures.posterior.BetaPosterior.update>`."""
         super().update(prompt_B, success_B, trial_B)
         where = "PoolPosterior.update"
-        trial = as_int_array(where, "trial_B", trial_B)
-        success = as_int_array(where, "success_B", success_B)
-        chance = np.ones(trial.size)
-        if chance_B is not None:
-            chance = as_float_array(
-                where, "chance_B", chance_B, length=trial.size, low=0.0, high=1.0
+        prompt, success, trial = (
+            as_int_array(where, name, values)
+            for name, values in (
+                ("prompt_B", prompt_B),
+                ("success_B", success_B),
+                ("trial_B", trial_B),
             )
+        )
         has_pairs = trial >= 2
-        if not has_pairs.any():
-            return
-        s, n = success[has_pairs].astype(np.float64), trial[has_pairs].astype(np.float64)
-        weight = 1.0 / np.maximum(chance[has_pairs], LOWEST_CHANCE)
-        weight *= weight.size / weight.sum()  # a plan of B groups weighs B
+        prompt, s, n = prompt[has_pairs], success[has_pairs], trial[has_pairs].astype(np.float64)
+        weight = self._share * (self.step + 1 - self._next_N[prompt])
+        self._next_N = self._next_N.copy()
+        self._next_N[prompt] = self.step + 1
         self._pool = self._pool + np.array(
             [
                 weight.sum(),
@@ -114,13 +110,18 @@ class PoolPosterior(BetaPosterior):
 
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`BetaPosterior.state_dict <cures.posterior.BetaPosterior.state_dict>`."""
-        return {**super().state_dict(), "pool": self._pool.copy()}
+        return {**super().state_dict(), "pool": self._pool.copy(), "next_N": self._next_N.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See :meth:`BetaPosterior.load_state_dict <cures.posterior.BetaPosterior.load_state_dict>`."""
         where = "PoolPosterior.load_state_dict"
-        pool = np.zeros(3)
-        if isinstance(state, Mapping) and "pool" in state:  # or the other one says what is missing
+        pool, following = self._pool, self._next_N
+        # or the other one says what is missing
+        if isinstance(state, Mapping) and {"pool", "next_N", "step"} <= state.keys():
             pool = as_float_array(where, "pool", state["pool"], length=3, low=0.0)
+            latest = as_int(where, "step", state["step"], 0) + 1
+            following = as_int_array(
+                where, "next_N", state["next_N"], length=len(self), low=0, high=latest
+            )
         super().load_state_dict(state)
-        self._pool = pool
+        self._pool, self._next_N = pool, following

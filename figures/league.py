@@ -1,8 +1,8 @@
 """``python -m figures league``: schedulers on the real tiny language model, on four pools.
 
-Arms, pools and seeds are named here, before anything is run. Settings were chosen on the development
-seeds, which only serve to fix target levels; the table is made of the others. The runs of a pool and
-seed share their warm start, their held-out problems and everything but the scheduler.
+Arms, pools and seeds are named here, before anything is run. Settings were looked at on development
+seeds, on which uniform also fixes the target levels; the table is made of the others. The runs of a
+pool and seed share their warm start, their held-out problems and everything but the scheduler.
 
 A finished run becomes one small entry of ``docs/results/league/POOL.json`` and is never made again:
 stopped, the same command goes on where it was, and another machine may add its runs.
@@ -10,6 +10,7 @@ stopped, the same command goes on where it was, and another machine may add its 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -171,25 +173,58 @@ class Book:
 
 
 def entry_of(run: Run, rollouts: int, folder: Path) -> dict[str, Any]:
-    """What is kept of a finished run."""
+    """What is kept of a finished run.
+
+    A run ends where what is left of its rollouts is no group, one short of them at most: its last
+    point stands for the budget.
+    """
     found = read_run(folder)
-    summary, last = found["summary"], read_jsonl(folder / "timing.jsonl")[-1]
+    summary = found["summary"]
     row = shares(summary["ledger"])
+    grid_E = [point["generated"] for point in found["evaluation"]]
+    if grid_E[-1] < rollouts - 1:
+        fail("league", f"rollouts of {run.name}", f"{rollouts}, or one less", grid_E[-1])
     return {
         "arm": run.arm,
         "seed": run.seed,
         "settings": run.settings(rollouts),
-        "generated_E": [point["generated"] for point in found["evaluation"]],
+        "generated_E": [*grid_E[:-1], rollouts],
         "held_out_E": [round(point["held_out"], 6) for point in found["evaluation"]],
         "updates": summary["updates"],
         "tokens": summary["ledger"]["tokens"],
         "pilot": round(row["pilot"], 6),
         "trained": round(row["trained"], 6),
         "wasted": round(wasted(found), 6),
-        "cpu_s": round(last["rollout_cpu_time_s"] + last["update_cpu_time_s"], 1),
-        "commit": commit(),
+        "cpu_s": round(cpu_seconds(read_jsonl(folder / "timing.jsonl")), 1),
+        "same": fingerprint(found["config"]),
         "machine": platform.machine(),
     }
+
+
+def cpu_seconds(rows: list[dict[str, Any]]) -> float:
+    """Of rollouts and updates; the clock starts anew whenever a run is resumed.
+
+    Examples
+    --------
+    >>> clock = [1.0, 2.0, 0.5, 1.5]
+    >>> cpu_seconds([{"rollout_cpu_time_s": t, "update_cpu_time_s": t} for t in clock])
+    7.0
+    """
+    clock = [row["rollout_cpu_time_s"] + row["update_cpu_time_s"] for row in rows]
+    ends = [a for a, b in pairwise(clock) if b < a]
+    return float(sum(ends) + clock[-1])
+
+
+def fingerprint(config: dict[str, Any]) -> str:
+    """Of what all runs of a pool have in common, the configuration file included."""
+    common = {k: v for k, v in config.items() if k not in ("scheduler", "moments")}
+    for section, keys in {
+        "run": ("seed", "cache"), "warm_start": ("seed",), "rollout": ("gradient_moments",),
+    }.items():  # fmt: skip
+        common[section] = {k: v for k, v in common.get(section, {}).items() if k not in keys}
+    size = {k: config["scheduler"].get(k) for k in ("batch_size", "budget")}
+    text = json.dumps([common, size], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def make(
@@ -236,11 +271,13 @@ def make(
 
     def train(run: Run) -> subprocess.CalledProcessError | None:
         report(f"{run.pool}: {run.name}")
+        code = commit()  # before: a checkout may move on while a run is made
         done = subprocess.run(run.command(root, rollouts, config), capture_output=True, text=True)
         if done.returncode:
             sys.stderr.write(done.stdout + done.stderr)
             return subprocess.CalledProcessError(done.returncode, done.args)
-        book.add(run, rollouts, entry_of(run, rollouts, run.folder(root)))
+        entry = {**entry_of(run, rollouts, run.folder(root)), "commit": code}
+        book.add(run, rollouts, entry)
         return None
 
     with ThreadPoolExecutor(jobs) as pool:

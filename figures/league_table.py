@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cures.checks import fail
+from cures.checks import FloatArray, fail
 from cures.comparison import harm_verdict, paired_difference, speed_up
 from cures.targets import rollouts_to_target, target_gains
 from figures.league import ARMS, DEV_SEEDS, POOLS, REFERENCE
@@ -21,6 +21,7 @@ from sim.wording import difference_text
 FRACTIONS = (0.8, 1.0)
 BOUND = {"exact": "", "at least": "≥ ", "at most": "≤ ", "undefined": ""}
 Entries = dict[str, dict[str, Any]]
+FloatMatrix = np.ndarray[Any, np.dtype[np.float64]]
 
 INTRODUCTION = """\
 # League: schedulers on a real tiny language model, four pools
@@ -36,31 +37,48 @@ their own defaults. Held-out problems are natural in every pool.
   end lies above -{margin}.
 - *Speed-up*: uniform's rollouts over the arm's, medians, to {fractions} of uniform's mean gain on the
   development seeds {dev}; both on the same grid, isotonic curves. Seeds that never arrive count as such.
+- Verdicts are not corrected for their number. Levels rest on two development seeds.
 - *oracle* is told success rates by rollouts that are not counted: no contender.
 - *CPU*: seconds of rollouts and updates on the machines that ran them, which differ.
 """
 
 
 def arms_of(entries: Entries) -> dict[str, list[dict[str, Any]]]:
-    """Arm -> entries on the seeds that all arms with the most seeds share, ascending; uniform first.
+    """Arms that have every seed of the reference -> their entries on these, ascending.
 
-    Arms on fewer seeds are left out as long as they are being made.
+    The others are still being made.
+
+    Raises
+    ------
+    ValueError
+        If the runs of a pool differ in more than scheduler and seed, or those of a seed in their warm
+        start.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
-    for entry in sorted(entries.values(), key=lambda e: e["seed"]):
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for entry in entries.values():
         if entry["seed"] not in DEV_SEEDS:
-            found.setdefault(entry["arm"], []).append(entry)
-    if REFERENCE not in found:
-        return {}
-    return {arm: found[arm] for arm in ARMS if arm in found}
+            found.setdefault(entry["arm"], {})[entry["seed"]] = entry
+    reference = found.get(REFERENCE, {})
+    for key in ("generated_E", "same"):
+        kinds = {str(entry[key]) for entry in entries.values()}
+        if len(kinds) > 1:
+            fail("league", key, "the same in all runs of a pool", sorted(kinds))
+    for arm, runs in found.items():
+        for seed in runs.keys() & reference.keys():
+            start, expected = runs[seed]["held_out_E"][0], reference[seed]["held_out_E"][0]
+            if start != expected:
+                legal = f"{expected}, that of {REFERENCE}: the same warm start"
+                fail("league", f"start of {arm}, seed {seed}", legal, start)
+    return {
+        arm: [found[arm][seed] for seed in sorted(reference)]
+        for arm in ARMS
+        if reference and found.get(arm, {}).keys() >= reference.keys()
+    }
 
 
-def paired(arm: list[dict[str, Any]], reference: list[dict[str, Any]]) -> tuple[Any, Any]:
-    """Held-out curves (S, E) of an arm and of the reference on the seeds that both have."""
-    by_seed = {entry["seed"]: entry for entry in reference}
-    pairs = [(entry, by_seed[entry["seed"]]) for entry in arm if entry["seed"] in by_seed]
-    curves = tuple(np.array([pair[i]["held_out_E"] for pair in pairs]) for i in (0, 1))
-    return curves[0], curves[1]
+def curves(runs: list[dict[str, Any]]) -> FloatMatrix:
+    """Held-out success of every seed, shape (S, E)."""
+    return np.array([run["held_out_E"] for run in runs])
 
 
 def rows(entries: Entries) -> dict[str, dict[str, Any]]:
@@ -77,16 +95,13 @@ def rows(entries: Entries) -> dict[str, dict[str, Any]]:
     Raises
     ------
     ValueError
-        If two runs were evaluated on different grids.
+        See :func:`arms_of`.
     """
     arms = arms_of(entries)
     dev = [e for e in entries.values() if e["seed"] in DEV_SEEDS and e["arm"] == REFERENCE]
-    grids = {tuple(entry["generated_E"]) for entry in entries.values()}
-    if len(grids) > 1:
-        fail("league", "generated_E", "the same of all runs of a pool", sorted(grids))
     result: dict[str, dict[str, Any]] = {}
     for arm, runs in arms.items():
-        own, reference = paired(runs, arms[REFERENCE])
+        own, reference = curves(runs), curves(arms[REFERENCE])
         means = {
             key: float(np.mean([run[key] for run in runs]))
             for key in ("wasted", "pilot", "updates", "tokens", "cpu_s")
@@ -98,17 +113,18 @@ def rows(entries: Entries) -> dict[str, dict[str, Any]]:
             difference = paired_difference(own[:, -1], reference[:, -1])
             row["difference"] = asdict(difference)
             row["verdict"] = harm_verdict(difference, MARGIN)
-            row["speed_up"] = _speed_ups(np.array(next(iter(grids))), own, reference, dev)
+            row["speed_up"] = _speed_ups(np.array(runs[0]["generated_E"]), own, reference, dev)
         result[arm] = row
     return result
 
 
-def _speed_ups(grid_E: Any, own: Any, reference: Any, dev: list[dict[str, Any]]) -> dict[str, Any]:
-    if not dev:
+def _speed_ups(
+    grid_E: FloatArray, own: FloatMatrix, reference: FloatMatrix, dev: list[dict[str, Any]]
+) -> dict[str, Any]:
+    start, final = ([e["held_out_E"][i] for e in dev] for i in (0, -1))
+    if not dev or np.mean(final) <= np.mean(start):  # there is no level to reach
         return {}
-    gain_F = target_gains(
-        [e["held_out_E"][0] for e in dev], [e["held_out_E"][-1] for e in dev], FRACTIONS
-    )
+    gain_F = target_gains(start, final, FRACTIONS)
     found = {}
     for fraction, gain in zip(FRACTIONS, gain_F, strict=True):
         timed: list[Any] = []
@@ -187,7 +203,7 @@ def page(by_pool: dict[str, Entries], command: str) -> str:
 
 @styled
 def draw(by_pool: dict[str, Entries]) -> Figure:
-    """A panel per pool: mean curves, uniform's spread over seeds as a band."""
+    """A panel per pool: mean curves; the band is one standard error of uniform's mean."""
     figure = page_figure(5.2)
     panels = figure.subplots(2, 2, sharex=True)
     shown: dict[str, Any] = {}
@@ -195,7 +211,7 @@ def draw(by_pool: dict[str, Entries]) -> Figure:
     for axes, pool in zip(panels.flat, POOLS, strict=True):
         for arm, runs in arms_of(by_pool.get(pool, {})).items():
             grid_E = np.array(runs[0]["generated_E"])
-            curve_S_E = np.array([run["held_out_E"] for run in runs])
+            curve_S_E = curves(runs)
             (handle,) = axes.plot(grid_E, curve_S_E.mean(axis=0), **line(styles[arm]))
             shown[method_name(arm)] = handle
             if arm == REFERENCE and len(runs) > 1:

@@ -9,7 +9,8 @@ pass for many rollouts together.
 Groups of equal size come together in *bundles* of at most ``pass_tokens`` tokens; a larger group is a
 bundle of several passes. What its passes leave is kept until the last of them, and its products are
 exact, unless that would be more than ``exact_entries`` numbers: then each rollout is reduced to a sketch
-at once. Bundles do not depend on the number of processes, which share them.
+at once. Bundles do not depend on the number of processes, which share them; but only one process alone
+takes hidden states from generation, whose arithmetic differs in the last bits, and in bfloat16 by more.
 """
 
 from __future__ import annotations

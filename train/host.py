@@ -99,8 +99,10 @@ class LanguageModelHost:
         self.updates = 0
         self.missing = 0
         self.cpu_time_s = {"rollout": 0.0, "update": 0.0}
-        if config.rollout.gradient_moments:
-            parameter_set(self.policy, config.moments.parameters)  # refused now rather than later
+        self._takes_hidden = False
+        if config.rollout.gradient_moments:  # refused now rather than after the first pilots
+            chosen = parameter_set(self.policy, config.moments.parameters)
+            self._takes_hidden = not chosen.needs_backward
         self._hand_over()
 
     def _policy(self, model: PreTrainedModel, is_sharded: bool) -> Policy:
@@ -169,7 +171,9 @@ class LanguageModelHost:
             world=self.world,
             luck_R=numpy_generator(seed, Stream.COINS, plan.plan_id).random(rows),
             time_limit_s=rollout.time_limit_s,
-            keeps_hidden=self._measures(plan) and entries <= self.config.moments.exact_entries,
+            keeps_hidden=self._takes_hidden
+            and self._measures(plan)
+            and entries <= self.config.moments.exact_entries,
         )
         completions = found.completions
         table = Rollouts(

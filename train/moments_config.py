@@ -28,8 +28,9 @@ class MomentsConfig(Section):
         choices=DIFFERENCES,
     )
     exact_entries: int = option(
-        "largest number of activations and errors kept of one group for exact products, 4 bytes "
-        "each; a larger group is sketched; 0: all are",
+        "largest number of activations and errors kept of one group for exact products, and of "
+        "hidden states kept of one plan, 4 bytes each; a larger group is sketched, 0: all are; a "
+        "larger plan gets a pass of its own",
         "int",
         2**28,
         low=0,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cures.beta_moments import expected_mixed
-from cures.checks import FloatArray, IntArray, as_bool, as_float, as_int
+from cures.checks import FloatArray, IntArray, as_bool, as_float, as_float_array, as_int
 from cures.explained_share import between_and_total, learnable_share
 from cures.fair_queue import FairQueue
 from cures.pool_posterior import PoolPosterior
@@ -60,7 +60,8 @@ class Adaptive(Scheduler):
     Notes
     -----
     A prompt that was always wrong keeps a small share, which grows as the evidence fades: it comes back
-    when the policy has changed. The prior is the pool's own (:mod:`cures.pool_posterior`).
+    when the policy has changed. The prior is the pool's own (:mod:`cures.pool_posterior`). What gradient
+    moments say does not fade: a coin stays one.
     """
 
     name = "adaptive"
@@ -90,12 +91,15 @@ class Adaptive(Scheduler):
         self._chance_N = np.zeros(0)
         self._between_N = np.zeros(self.num_prompts if self.use_moments else 0)
         self._total_N = np.zeros(self._between_N.size)
+        self._groups_N = np.zeros(self._between_N.size, dtype=np.int64)
         self._queue = FairQueue.shuffled(
             self.num_prompts, derived_generator(self.seed, 0, QUEUE_STREAM)
         )
 
     def _new_posterior(self) -> PoolPosterior:
-        return PoolPosterior(self.num_prompts, forgetting=self.forgetting)
+        return PoolPosterior(
+            self.num_prompts, visits_per_step=self.batch_size, forgetting=self.forgetting
+        )
 
     def worth(self) -> FloatArray:
         """Share v of every prompt, not normalised, shape (N,), in (0, 1]."""
@@ -103,7 +107,7 @@ class Adaptive(Scheduler):
         worth_N = expected_mixed(alpha, beta, self.group_size)
         if self.use_moments:
             worth_N = worth_N * learnable_share(
-                self._between_N, self._total_N, cut=NOISE_CUT, floor=FLOOR
+                self._between_N, self._total_N, self._groups_N, cut=NOISE_CUT, floor=FLOOR
             )
         return np.maximum(worth_N, np.finfo(np.float64).tiny)
 
@@ -140,19 +144,21 @@ class Adaptive(Scheduler):
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         advance_B = derived_generator(self.seed, plan.plan_id, ADVANCE_STREAM).random(len(plan))
-        self._queue = self._queue.after(self._chance_N, plan.prompt_B, advance_B)
+        # a plan that was cut pays out less, so it earns less
+        earned_N = self._chance_N * (len(plan) / (1 if is_streamed else self.batch_size))
+        self._queue = self._queue.after(earned_N, plan.prompt_B, advance_B)
 
     def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
         prompt_B = plan.prompt_B[at]
-        self.posterior.update(
-            prompt_B, outcome.success_B, outcome.trial_B, chance_B=plan.prob_B[at]
-        )
+        self.posterior.update(prompt_B, outcome.success_B, outcome.trial_B)
         if moments is None or not self.use_moments:
             return
         between_B, total_B = between_and_total(outcome.success_B, outcome.trial_B, moments)
         self._between_N, self._total_N = self._between_N.copy(), self._total_N.copy()
+        self._groups_N = self._groups_N.copy()
         np.add.at(self._between_N, prompt_B, between_B)
         np.add.at(self._total_N, prompt_B, total_B)
+        np.add.at(self._groups_N, prompt_B, total_B > 0.0)
 
     def _updated(self) -> None:
         self.posterior.advance()
@@ -168,6 +174,7 @@ class Adaptive(Scheduler):
             "advance_N": self._queue.advance_N.copy(),
             "between_N": self._between_N.copy(),
             "total_N": self._total_N.copy(),
+            "groups_N": self._groups_N.copy(),
         }
 
     def _load_rule_state(self, state: SchedulerState) -> None:
@@ -175,9 +182,15 @@ class Adaptive(Scheduler):
         posterior.load_state_dict(state.section("posterior").flat)
         self.posterior = posterior
         size = self._total_N.size
+
+        def finite(key: str, length: int, low: float | None, high: float | None) -> FloatArray:
+            value = state.floats(key, length)
+            return as_float_array("load_state_dict", key, value, low=low, high=high)
+
         self._queue = FairQueue(
-            state.floats("credit_N", self.num_prompts),
-            state.floats("advance_N", self.num_prompts, 0.0),
+            finite("credit_N", self.num_prompts, None, None),
+            finite("advance_N", self.num_prompts, 0.0, 1.0),
         )
-        self._between_N = state.floats("between_N", size)
-        self._total_N = state.floats("total_N", size, 0.0)
+        self._between_N = finite("between_N", size, None, None)
+        self._total_N = finite("total_N", size, 0.0, None)
+        self._groups_N = state.ints("groups_N", size)

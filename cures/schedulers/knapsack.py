@@ -67,8 +67,8 @@ class Knapsack(Scheduler):
     ago; unseen prompts get the equal share (so the first pass is uniform), the others split the rest:
 
     1. everyone gets ``min_quota``;
-    2. prompts with 0 < p < 1 get what maximises the sum of values, but in all no more than the sum of
-       their :func:`estimated_cost`;
+    2. prompts with 0 < p < 1 get what maximises the sum of values, beyond the minimum no more in all
+       than the sum of their :func:`estimated_cost` (if ``fallback_confidence`` is given);
     3. what is left goes in equal parts to prompts with p = 0, then to those with p = 1, then to those
        of step 2, as far as ``max_quota`` lets it.
 
@@ -82,8 +82,9 @@ class Knapsack(Scheduler):
     max_quota : int, optional
         Most rollouts of a group; 128 as published.
     fallback_confidence : float, optional
-        c of step 2, in [0, 1); 0.9, the default of the published code (what its scripts set was not
-        read). None: step 2 has no limit, and step 3 only begins where the mixed prompts are full.
+        c of step 2, in [0, 1). None, the paper's text: step 2 has no limit, and step 3 only begins where
+        the mixed prompts are full. An implementation that was read has 0.9, which may give most of the
+        budget to solved prompts.
 
     Notes
     -----
@@ -114,7 +115,7 @@ class Knapsack(Scheduler):
         seed: int = 0,
         *,
         max_quota: int | None = 128,
-        fallback_confidence: float | None = 0.9,
+        fallback_confidence: float | None = None,
         **common: Any,
     ) -> None:
         super().__init__(num_prompts, batch_size, budget, seed, max_quota=max_quota, **common)

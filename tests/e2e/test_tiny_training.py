@@ -195,7 +195,8 @@ def test_the_warm_start_is_made_once(trained, cache):
 
 # one of every kind; all of them are planned for a model (dry run) and give both hosts the same plans
 @pytest.mark.parametrize(
-    "name", ["cures", "cures-released", "gvm", "dapo", "lilo", "reinforce-ada", "adaptive", "oracle"]
+    "name",
+    ["cures", "cures-released", "gvm", "dapo", "lilo", "reinforce-ada", "adaptive", "oracle"],
 )
 def test_every_kind_of_scheduler_trains_a_language_model(name, tmp_path, cache):
     run(

@@ -80,6 +80,7 @@ def entry(arm, seed, curve, rollouts=1024, **values):
         "wasted": 0.5,
         "cpu_s": 2.0,
         "commit": "abc",
+        "same": "0123",
         "machine": "x",
     }
     return {**row, **values}
@@ -137,6 +138,16 @@ def test_what_is_kept_of_a_run(tmp_path):
         (tmp_path / f"{name}.jsonl").write_text(text)
     found = league.entry_of(Run("dead", "cures", 1), 8, tmp_path)
     # wasted: (2 * 1 + 4 * 1/4) / 6
+    with pytest.raises(ValueError, match="rollouts of cures-seed1 must be 10, or one less"):
+        league.entry_of(Run("dead", "cures", 1), 10, tmp_path)
+    assert league.entry_of(Run("dead", "cures", 1), 9, tmp_path)["generated_E"] == [0, 9]
+    other = {
+        "scheduler": {"name": "cures"},
+        "run": {"seed": 3},
+        "rollout": {"gradient_moments": True},
+    }
+    assert league.fingerprint(other) == found["same"]
+    assert league.fingerprint({**other, "task": {"coins": 0.1}}) != found["same"]
     expected = {
         "generated_E": [0, 8], "held_out_E": [0.1, 0.3], "updates": 2, "tokens": 40,
         "pilot": 0.25, "trained": 0.75, "wasted": 0.5, "cpu_s": 3.5,
@@ -158,7 +169,7 @@ def entries():
 
 def test_rows_by_hand():
     rows = league_table.rows(entries())
-    assert list(rows) == ["uniform", "adaptive", "mopps"]  # in the order of the league
+    assert list(rows) == ["uniform", "adaptive"]  # mopps has one seed of six
     row = rows["adaptive"]
     difference = np.array(list(FINAL.values())) - 0.3
     assert row["difference"]["mean"] == pytest.approx(difference.mean())
@@ -170,15 +181,28 @@ def test_rows_by_hand():
     # level 0.1 + 1.0 * 0.2 at 1024 and at 512 rollouts; 0.1 + 0.8 * 0.2 at 819.2 and 409.6
     assert row["speed_up"]["1.0"]["ratio"] == pytest.approx(2.0)
     assert row["speed_up"]["0.8"]["ratio"] == pytest.approx(2.0)
-    assert (rows["mopps"]["seeds"], rows["uniform"]["seeds"]) == (1, 6)
-    assert rows["mopps"]["speed_up"]["1.0"]["bound"] == "at most"  # it never arrives
+    assert rows["uniform"]["seeds"] == 6
+    slow = {**entries(), **{f"mopps-seed{s}": entry("mopps", s, [0.1, 0.1, 0.1]) for s in FINAL}}
+    assert (
+        league_table.rows(slow)["mopps"]["speed_up"]["1.0"]["bound"] == "at most"
+    )  # never arrives
+    dead = {k: {**v, "held_out_E": [0.1, 0.1, 0.1]} for k, v in entries().items()}
+    assert league_table.rows(dead)["adaptive"]["speed_up"] == {}  # uniform learned nothing
     assert league_table.rows({}) == {}
 
 
-def test_other_grids_cannot_be_compared():
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generated_E": [0, 512, 2048]}, "generated_E must be the same"),
+        ({"same": "4567"}, "same must be the same"),
+        ({"held_out_E": [0.2, 0.3, 0.3]}, "start of adaptive, seed 0 must be 0.1"),
+    ],
+)
+def test_what_differs_cannot_be_compared(change, message):
     mixed = entries()
-    mixed["uniform-seed0"]["generated_E"] = [0, 512, 2048]
-    with pytest.raises(ValueError, match="generated_E must be the same"):
+    mixed["adaptive-seed0"] |= change
+    with pytest.raises(ValueError, match=message):
         league_table.rows(mixed)
 
 

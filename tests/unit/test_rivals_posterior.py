@@ -424,15 +424,17 @@ def test_estimated_cost_by_hand():
 def test_what_mixed_prompts_do_not_want_goes_to_those_never_solved():
     success, trial = [0, 8, 4, 4], [8] * 4
     # minimum 2 each, 3 more for each p = 1/2, the other 18 to p = 0: 20
-    assert quotas_by_prompt(visited(success, trial).propose()).tolist() == [20, 2, 5, 5]
+    assert quotas_by_prompt(
+        visited(success, trial, fallback_confidence=0.9).propose()
+    ).tolist() == [20, 2, 5, 5]
     # p = 0 is full at 12: the other 8 to p = 1
-    capped = visited(success, trial, max_quota=12)
+    capped = visited(success, trial, max_quota=12, fallback_confidence=0.9)
     assert quotas_by_prompt(capped.propose()).tolist() == [12, 10, 5, 5]
     # both full: back to the mixed ones
-    capped = visited(success, trial, max_quota=9)
+    capped = visited(success, trial, max_quota=9, fallback_confidence=0.9)
     assert quotas_by_prompt(capped.propose()).tolist() == [9, 9, 7, 7]
     # p = 7/8 wants 17 more, but is full at 9: what it cannot take goes on to p = 0, then p = 1
-    capped = visited([0, 8, 7, 7], trial, max_quota=9)
+    capped = visited([0, 8, 7, 7], trial, max_quota=9, fallback_confidence=0.9)
     assert quotas_by_prompt(capped.propose()).tolist() == [9, 5, 9, 9]
     # negative control: without the fallback the mixed ones take everything
     greedy = visited(success, trial, fallback_confidence=None)
@@ -453,7 +455,7 @@ def test_knapsack_of_one_kind(success, expected):
 
 
 def test_knapsack_uses_the_last_visit_alone():
-    scheduler = visited([0, 8, 4, 4], [8] * 4)
+    scheduler = visited([0, 8, 4, 4], [8] * 4, fallback_confidence=0.9)
     second = scheduler.propose()
     # now prompt 0 is always right and prompt 1 never: the quotas change places
     rate = np.array([1.0, 0.0, 0.5, 0.5])
@@ -484,7 +486,7 @@ def test_unseen_prompts_get_the_equal_share():
 
 def test_knapsack_streams_its_quotas_in_the_long_run():
     rates = np.repeat([0.0, 0.5, 1.0], 16)
-    scheduler, host = small_scheduler("knapsack"), ScriptedHost(rates)
+    scheduler, host = small_scheduler("knapsack", fallback_confidence=0.9), ScriptedHost(rates)
     quotas = {rate: [] for rate in (0.0, 0.5, 1.0)}
     for turn in range(3000):
         plan = scheduler.next()
