@@ -96,6 +96,7 @@ def fake_training(monkeypatch, failing=()):
         return subprocess.CompletedProcess(command, int(name in failing), "", "out of luck")
 
     monkeypatch.setattr(league.subprocess, "run", run)
+    monkeypatch.setattr(league, "commit", lambda: "abc")
     monkeypatch.setattr(
         league, "entry_of", lambda run, rollouts, folder: entry(run.arm, run.seed, [0.1, 0.2, 0.3])
     )
