@@ -2,6 +2,7 @@
 #
 #   TORCH        which torch to install first (a bare "torch" pulls gigabytes of CUDA libraries)
 #   TORCH_INDEX  where to find it, empty for the default index
+#   EXTRAS       one more extra: procedural (reasoning-gym, which needs a C compiler); its tests are skipped without
 #   VENV         where the virtual environment lives
 #   VLLM_VENV    where that of test-vllm lives
 #   TRL_VENV     where that of against-trl lives
@@ -9,11 +10,13 @@
 PYTHON ?= python3.11
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
+EXTRAS ?=
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 TRL_VENV ?= .venv-trl
 
-PIN_HASH := $(shell cat pyproject.toml constraints.txt Makefile | sha256sum | cut -c1-16)
+comma := ,
+PIN_HASH := $(shell (cat pyproject.toml constraints.txt Makefile; echo "$(EXTRAS)") | sha256sum | cut -c1-16)
 PINS := $(VENV)/.pins-$(PIN_HASH)
 PY := $(VENV)/bin/python
 # The machine's pip may be configured noisily; this never changes what is installed.
@@ -22,7 +25,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test setup-vllm test-vllm lint bench bench-train against-trl figures league clean
+.PHONY: help setup demo test test-slow setup-vllm test-vllm lint bench bench-train against-trl figures league clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,9 +35,7 @@ $(PINS): pyproject.toml constraints.txt Makefile
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; about a minute where packages are cached)"
 	@$(PIP) install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt "$(TORCH)"
-	@$(PIP) install -q -c constraints.txt -e ".[sim,train,data,theory,dev]"
-	@$(PIP) install -q -c constraints.txt -e ".[procedural]" \
-		|| echo "reasoning-gym cannot be built here (a C compiler?): its tests are skipped"
+	@$(PIP) install -q -c constraints.txt -e ".[sim,train,data,theory,dev$(addprefix $(comma),$(EXTRAS))]"
 	@rm -f $(VENV)/.pins-* && touch $@
 
 setup: $(PINS)  ## create $(VENV) with everything pinned
@@ -44,8 +45,11 @@ setup: $(PINS)  ## create $(VENV) with everything pinned
 demo: setup  ## a simulator comparison and a real tiny language model, at most 6 minutes on 2 cores
 	@$(PY) -m figures demo
 
-test: setup  ## the whole test suite
-	@$(PY) -m pytest -q -n 2 --dist worksteal
+test: setup  ## the test suite
+	@$(PY) -m pytest -q -n 2 --dist worksteal -m "not slow"
+
+test-slow: setup  ## what it leaves out: variants and long runs
+	@$(PY) -m pytest -q -n 2 --dist worksteal -m slow
 
 setup-vllm:  ## create $(VLLM_VENV) with vLLM for CPUs
 	@.ci/vllm_environment "$(PYTHON)" "$(VLLM_VENV)" "$(TORCH_INDEX)"

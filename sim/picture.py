@@ -34,7 +34,7 @@ LOOKS = {
     "greso": ("#44AA99", "p"),
     "vip": ("#117733", "h"),
     "reinforce-ada": ("#AA4499", "8"),
-    "adaptive": ("#DD3333", "*"),
+    "adaptive": ("#DD3333", "x"),
     "staged": ("#999999", "<"),
     "oracle": ("#666666", ">"),
 }

@@ -78,6 +78,7 @@ def test_killed_runs_end_with_the_bytes_of_an_uninterrupted_one(tmp_path, expect
     assert content(killed) == expected
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_readable_folder_that_goes_on(tmp_path, expected):
     stopped = tmp_path / "stopped"
     process = start(stopped, "--jobs", "2", "--checkpoint-every", "0.05")

@@ -39,8 +39,15 @@ def content(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in files}
 
 
-@pytest.mark.parametrize("population", ["u_shaped", "dead"])
-@pytest.mark.parametrize("name", [n for n in cures.list_schedulers() if n != "uniform"])
+@pytest.mark.parametrize(
+    ("name", "population"),
+    [
+        *((name, "dead") for name in cures.list_schedulers() if name != "uniform"),
+        ("cures", "u_shaped"),
+        ("speed", "u_shaped"),
+        ("adaptive", "u_shaped"),
+    ],
+)
 def test_every_scheduler_runs_and_its_books_agree_with_the_host(name, population, tmp_path):
     settings = Settings(arms=(name,), population=population, missing_rate=0.05, **SMALL)
     for arm in settings.arms:

@@ -98,6 +98,7 @@ def test_the_trainer_reads_it(tuned, tmp_path, capsys):
     assert "have left the population 'dead'" in text
 
 
+@pytest.mark.slow
 def test_killed_studies_end_with_the_bytes_of_an_uninterrupted_one(tuned, tmp_path):
     folder = tmp_path / "killed"
     command = [sys.executable, "-m", "sim", "tune", *TINY, "--folder", str(folder)]

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import sympy as sp
 
 from cures.storage import read_json
@@ -29,6 +30,7 @@ def content(root):
     }
 
 
+@pytest.mark.slow
 def test_a_killed_validation_goes_on_and_ends_with_the_same_bytes(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     families = ["--only", "dataset"]

@@ -105,7 +105,7 @@ def interrupt_a_little_later(config, folder, scheduler):
 
 @pytest.mark.parametrize(
     ("scheduler", "checkpoint_every", "is_interrupted_too"),
-    [("cures", 1, True), ("speed", 3, False)],
+    [("cures", 1, True), pytest.param("speed", 3, False, marks=pytest.mark.slow)],
 )
 def test_killed_and_resumed_equals_left_alone(
     scheduler, checkpoint_every, is_interrupted_too, tmp_path

@@ -279,12 +279,11 @@ def test_states_of_others_are_refused_by_name(name):
         assert same_state(before, scheduler.state_dict())
 
 
+@pytest.mark.parametrize("turns", [2000, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
-def test_ten_thousand_plans_with_bounded_memory(name):
+def test_thousands_of_plans_with_bounded_memory(name, turns):
     scheduler, host = small_scheduler(name), ScriptedHost(spread_rates())
     sizes = []
-    # where no group outlives its plan, a fifth of them has seen everything that there is
-    turns = 2000 if name in SINGLE else 10_000
     for turn in range(turns):
         plan = scheduler.propose()
         outcome = host.outcome(plan) if len(plan) else Outcome.of(plan, [])

@@ -123,6 +123,7 @@ def main(*words):
     run(options_of(*words), Console(), verify)
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(words, tmp_path):
     run(options_of(*words), quiet(), verify)
     words[words.index("--out") + 1] = tmp_path / "two"

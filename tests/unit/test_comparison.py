@@ -317,6 +317,7 @@ def is_honest(share):
     )
 
 
+@pytest.mark.slow
 def test_an_arm_equal_to_the_reference_shows_no_effect():
     assert is_honest(coverage_of_no_effect(0.95)), coverage_of_no_effect(0.95)
     # negative controls: intervals too narrow, and too wide to say anything

@@ -77,6 +77,7 @@ def test_speed(screening, n):
         assert abs(costs.mean() - wrong) > 4 * error
 
 
+@pytest.mark.slow
 def test_band():
     n = 6
     costs = cost_of_updates(

@@ -97,6 +97,7 @@ def test_mopps_counts_of_repeats_and_of_bad_input():
     assert [float(x[0]) for x in posterior.evidence([1])] == [4.0, 8.0]
 
 
+@pytest.mark.slow
 def test_mopps_draws_by_thompson():
     # chance that Beta(8, 2) lies nearer to the target than Beta(2, 2), by quadrature
     first, second = beta_law(8, 2), beta_law(2, 2)
@@ -484,6 +485,7 @@ def test_unseen_prompts_get_the_equal_share():
     assert quota[:2].tolist() == [equal[0] + equal[1] - 2, 2]
 
 
+@pytest.mark.slow
 def test_knapsack_streams_its_quotas_in_the_long_run():
     rates = np.repeat([0.0, 0.5, 1.0], 16)
     scheduler, host = small_scheduler("knapsack", fallback_confidence=0.9), ScriptedHost(rates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from cures.comparison import harm_verdict, paired_difference
 from cures.storage import save_state, write_json
@@ -37,6 +38,7 @@ def wrong_verdicts(is_last, comparisons=2000):
     return np.array([verdicts.count("no harm"), verdicts.count("harm")]) / comparisons
 
 
+@pytest.mark.slow
 def test_looking_often_is_not_wrong_more_often():
     """4 sigma of .025 at 2000 comparisons; stopping at the first verdict must fail the same check."""
     error = 4 * np.sqrt(0.025 * 0.975 / 2000)
