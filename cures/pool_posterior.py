@@ -57,9 +57,8 @@ class PoolPosterior(BetaPosterior):
             as_float(where, "visits_per_step", visits_per_step, 0.0, open_low=True) / num_prompts
         )
         self._pool = np.zeros(3)  # sums over groups of weight, weight p, weight p^2
-        self._next_N = np.zeros(
-            num_prompts, dtype=np.int64
-        )  # step from which time is not counted yet
+        # step from which on a prompt's time is not counted yet
+        self._next_N = np.zeros(num_prompts, dtype=np.int64)
 
     def advance(self, steps: int = 1) -> None:
         """See :meth:`BetaPosterior.advance <cures.posterior.BetaPosterior.advance>`."""
@@ -70,16 +69,11 @@ class PoolPosterior(BetaPosterior):
         """See :meth:`BetaPosterior.update <cures.posterior.BetaPosterior.update>`."""
         super().update(prompt_B, success_B, trial_B)
         where = "PoolPosterior.update"
-        prompt, success, trial = (
-            as_int_array(where, name, values)
-            for name, values in (
-                ("prompt_B", prompt_B),
-                ("success_B", success_B),
-                ("trial_B", trial_B),
-            )
-        )
+        trial = as_int_array(where, "trial_B", trial_B)
         has_pairs = trial >= 2
-        prompt, s, n = prompt[has_pairs], success[has_pairs], trial[has_pairs].astype(np.float64)
+        prompt = as_int_array(where, "prompt_B", prompt_B)[has_pairs]
+        s = as_int_array(where, "success_B", success_B)[has_pairs].astype(np.float64)
+        n = trial[has_pairs].astype(np.float64)
         weight = self._share * (self.step + 1 - self._next_N[prompt])
         self._next_N = self._next_N.copy()
         self._next_N[prompt] = self.step + 1

@@ -7,12 +7,13 @@ the real ones. Every run is resumable; a finished one is recognised by ``train``
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from figures.training_runs import run_quietly, training_command
 
 CONFIG = "configs/tiny_cpu.toml"
 POOL, BATCH, GROUP, PILOTS = 4000, 128, 8, 8
@@ -94,9 +95,9 @@ def make_runs(root: Path, size: Size) -> None:
     whole = Arm("pilots", "cures", {"num_subsets": 1, "pilots": PILOTS})
     _train(root, pilots, whole, LOG_SEED, POOL * PILOTS)  # ends before the first update
     _train(root, log, ARMS[0], LOG_SEED, size.rollouts)
-    _run("sim", *calibrate_command(root))
+    _simulate(*calibrate_command(root))
     for folder, population in ((SIMULATED, f"{root}/calibration/population.json"), CONTROL):
-        _run("sim", *compare_command(root / folder, population, size))
+        _simulate(*compare_command(root / folder, population, size))
     for seed in range(size.seeds):
         for arm in size.arms:
             _train(root, arm_folder(root, arm.label, seed), arm, seed, size.rollouts)
@@ -127,20 +128,14 @@ def compare_command(folder: Path, population: str, size: Size) -> tuple[str, ...
 
 
 def _train(root: Path, folder: Path, arm: Arm, seed: int, rollouts: int) -> None:
-    settings = [
-        f"run.seed={seed}",
-        f"run.rollouts={rollouts}",
-        f"run.cache={root}/warm_start",
-        *(f"scheduler.{arm.scheduler}.{key}={value}" for key, value in arm.options.items()),
-    ]
-    sets = [part for setting in settings for part in ("--set", setting)]
-    _run("train", "run", CONFIG, "--scheduler", arm.scheduler, *sets, "--out", str(folder))
+    settings = {"run.seed": seed, "run.rollouts": rollouts, "run.cache": f"{root}/warm_start"}
+    _say_and_run(training_command(CONFIG, arm.scheduler, folder, settings, arm.options))
 
 
-def _run(package: str, *arguments: str) -> None:
-    command = [sys.executable, "-m", package, *arguments]
+def _simulate(*arguments: str) -> None:
+    _say_and_run([sys.executable, "-m", "sim", *arguments])
+
+
+def _say_and_run(command: list[str]) -> None:
     print("$ " + " ".join(["python", *command[1:]]), flush=True)
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.stderr.write(done.stdout + done.stderr)
-        raise subprocess.CalledProcessError(done.returncode, command)
+    run_quietly(command)

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from cures.ledger import shares
 from cures.storage import read_json, read_jsonl, write_json
 from figures.provenance import commit
 from figures.run_folders import read_run
+from figures.training_runs import run_quietly, training_command
 from figures.training_table import wasted
 
 CONFIG = "configs/tiny_cpu.toml"
@@ -99,10 +98,7 @@ class Run:
     def command(self, root: Path, rollouts: int, config: str) -> list[str]:
         """The training run as a command line."""
         settings = {**self.settings(rollouts), "run.cache": f"{root}/warm_start"}
-        sets = [f"--set={key}={json.dumps(value)}" for key, value in settings.items()]
-        scheduler = ["--scheduler", ARMS[self.arm].scheduler]
-        base = [sys.executable, "-m", "train", "run", config, *scheduler, *sets]
-        return [*base, "--out", str(self.folder(root))]
+        return training_command(config, ARMS[self.arm].scheduler, self.folder(root), settings)
 
     def folder(self, root: Path) -> Path:
         """Where it is made."""
@@ -197,7 +193,6 @@ def entry_of(run: Run, rollouts: int, folder: Path) -> dict[str, Any]:
         "wasted": round(wasted(found), 6),
         "cpu_s": round(cpu_seconds(read_jsonl(folder / "timing.jsonl")), 1),
         "same": fingerprint(found["config"]),
-        "machine": platform.machine(),
     }
 
 
@@ -272,10 +267,10 @@ def make(
     def train(run: Run) -> subprocess.CalledProcessError | None:
         report(f"{run.pool}: {run.name}")
         code = commit()  # before: a checkout may move on while a run is made
-        done = subprocess.run(run.command(root, rollouts, config), capture_output=True, text=True)
-        if done.returncode:
-            sys.stderr.write(done.stdout + done.stderr)
-            return subprocess.CalledProcessError(done.returncode, done.args)
+        try:
+            run_quietly(run.command(root, rollouts, config))
+        except subprocess.CalledProcessError as error:
+            return error
         entry = {**entry_of(run, rollouts, run.folder(root)), "commit": code}
         book.add(run, rollouts, entry)
         return None

@@ -6,9 +6,6 @@ and everything but the scheduler's settings. Runs that are missing are made, or 
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +14,7 @@ from typing import Any
 
 from cures.checks import as_choice, as_int
 from figures.results import stamp
+from figures.training_runs import run_quietly, training_command
 
 CONFIG, QUICK_CONFIG = "configs/tiny_cpu.toml", "configs/smoke.toml"
 PILOTS = (4, 8, 16)  # N' of the paper's grid
@@ -158,7 +156,7 @@ def make_runs(
     def train(work: tuple[str, Arm, int]) -> None:
         name, arm, seed = work
         report(f"{name}: {arm.label}, seed {seed}")
-        _run(command(root, size, name, everything[name], arm, seed))
+        run_quietly(command(root, size, name, everything[name], arm, seed))
 
     for some in (first, rest):
         with ThreadPoolExecutor(jobs) as pool:
@@ -172,23 +170,9 @@ def command(
     rollout_seed = seed + AGAIN if arm.label.endswith("@again") else seed
     settings = {
         **comparison.settings,
-        **{f"scheduler.{arm.scheduler}.{key}": value for key, value in arm.options.items()},
         "run.seed": rollout_seed,
         "warm_start.seed": seed,
         "run.cache": f"{root}/warm_start",
     }
-    sets = [part for key, value in settings.items() for part in ("--set", _toml(key, value))]
     out = root / name / f"{arm.label}-seed{seed}"
-    base = [sys.executable, "-m", "train", "run", size.config, "--scheduler", arm.scheduler]
-    return [*base, *sets, "--out", str(out)]
-
-
-def _toml(key: str, value: Any) -> str:
-    return f"{key}={json.dumps(value)}"
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.stderr.write(done.stdout + done.stderr)
-        raise subprocess.CalledProcessError(done.returncode, command)
+    return training_command(size.config, arm.scheduler, out, settings, arm.options)

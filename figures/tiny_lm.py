@@ -6,8 +6,6 @@ is missing and writes the page with command, commit and machine.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -19,6 +17,7 @@ from figures import learning_curves
 from figures.demo import run_folder
 from figures.results import provenance, stamp
 from figures.run_folders import by_arm
+from figures.training_runs import run_quietly, training_command
 from figures.training_table import MARGIN, REFERENCE, rows
 from sim.picture import save
 from sim.wording import difference_text
@@ -93,16 +92,9 @@ def header(folders: list[Path]) -> str:
 
 
 def _train(root: Path, arm: str, seed: int) -> None:
-    folder = run_folder(
-        root, arm, seed
-    )  # a finished run is recognised, or refused, by train itself
-    command = [sys.executable, "-m", "train", "run", CONFIG, "--scheduler", arm]
-    for setting in (f"run.seed={seed}", f"warm_start.seed={seed}", f"run.cache={root}/warm_start"):
-        command += ["--set", setting]
+    settings = {"run.seed": seed, "warm_start.seed": seed, "run.cache": f"{root}/warm_start"}
     print(f"{arm}, seed {seed}", flush=True)
-    done = subprocess.run([*command, "--out", str(folder)], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{arm}, seed {seed}: {done.stdout}{done.stderr}")
+    run_quietly(training_command(CONFIG, arm, run_folder(root, arm, seed), settings))
 
 
 def table(folders: list[Path]) -> str:

@@ -41,9 +41,8 @@ class Adaptive(Scheduler):
     trained on: no pilots, no temperature, nothing thrown away.
 
     Why not sqrt(p (1-p)): the chance of a mixed group is flat where the bound is steep (0.57 at
-    p = 0.1 and 0.99 at p = 0.5 for n = 8, where the bound has 0.3 and 0.5, and its softmax at the usual
-    temperatures a ratio of 50). What cannot teach is avoided, and the rest is visited about alike:
-    concentrating on p near 1/2 memorises these prompts and starves the others.
+    p = 0.1 and 0.99 at p = 0.5 for n = 8, where the bound has 0.3 and 0.5 and its softmax at temperature
+    0.05 a ratio of e^4). What cannot teach is avoided, and the rest is visited about alike.
 
     Expected cost of an update: exactly ``budget`` rollouts.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from cures.storage import write_json
 from figures import league, league_table
 from figures.__main__ import main
 from figures.league import ARMS, DEV_SEEDS, SEEDS, Book, Run
+from figures.training_runs import run_quietly
 
 
 def test_development_seeds_come_first_and_are_others():
@@ -46,7 +48,7 @@ def test_runs_of_a_seed_differ_by_the_scheduler_alone(tmp_path):
     assert settings("uniform")["task.coins"] == 0.2
     command = Run("coins", "adaptive@moments", 3).command(tmp_path, 1024, "x.toml")
     assert command[command.index("--scheduler") + 1] == "adaptive"
-    assert "--set=scheduler.adaptive.use_moments=true" in command
+    assert "scheduler.adaptive.use_moments=true" in command
     assert command[-1] == str(tmp_path / "coins" / "adaptive@moments-seed3")
 
 
@@ -81,7 +83,6 @@ def entry(arm, seed, curve, rollouts=1024, **values):
         "cpu_s": 2.0,
         "commit": "abc",
         "same": "0123",
-        "machine": "x",
     }
     return {**row, **values}
 
@@ -90,25 +91,24 @@ def fake_training(monkeypatch, failing=()):
     """Runs are names in a list instead of minutes."""
     made = []
 
-    def run(command, **_):
+    def run(command):
         name = command[-1].rpartition("/")[2]
         made.append(name)
-        return subprocess.CompletedProcess(command, int(name in failing), "", "out of luck")
+        if name in failing:
+            raise subprocess.CalledProcessError(1, command)
 
-    monkeypatch.setattr(league.subprocess, "run", run)
-    monkeypatch.setattr(league, "commit", lambda: "abc")
+    monkeypatch.setattr(league, "run_quietly", run)
     monkeypatch.setattr(
         league, "entry_of", lambda run, rollouts, folder: entry(run.arm, run.seed, [0.1, 0.2, 0.3])
     )
     return made
 
 
-def test_finished_runs_are_never_made_again(tmp_path, monkeypatch, capsys):
+def test_finished_runs_are_never_made_again(tmp_path, monkeypatch):
     made, book = fake_training(monkeypatch, failing=["uniform-seed0"]), Book(tmp_path / "book")
     runs = list(league.wanted(["dead"], ["uniform", "adaptive"], [0]))
     with pytest.raises(subprocess.CalledProcessError):
         league.make(tmp_path, book, runs, jobs=1, rollouts=1024)
-    assert "out of luck" in capsys.readouterr().err
     assert made == ["uniform-seed100", "uniform-seed101", "uniform-seed0", "adaptive-seed0"]
     assert sorted(book.entries("dead")) == sorted(set(made) - {"uniform-seed0"})
     made = fake_training(monkeypatch)
@@ -220,3 +220,12 @@ def test_page_and_picture_from_the_entries_alone(tmp_path, capsys):
     assert (tmp_path / "league.png").stat().st_size > 10_000
     assert main(["league", "--entries", str(tmp_path / "none"), "--page-only"]) == 2
     assert "entries must be of one run at least" in capsys.readouterr().err
+
+
+def test_a_command_that_fails_says_why(capfd):
+    command = [sys.executable, "-c", "import sys; sys.exit('out of luck')"]
+    with pytest.raises(subprocess.CalledProcessError):
+        run_quietly(command)
+    assert "out of luck" in capfd.readouterr().err
+    run_quietly([sys.executable, "-c", "print('fine')"])
+    assert capfd.readouterr().out == ""
