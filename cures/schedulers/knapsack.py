@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import FloatArray, IntArray, as_float, as_int, fail
+from cures.checks import FloatArray, IntArray, as_float, fail
 from cures.quota import allocate, allocate_by_value
 from cures.records import Moments, Outcome, Plan
-from cures.schedulers.driver import Scheduler
 from cures.schedulers.driver.checkpoint import SchedulerState
-from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import ShuffledPasses
+from cures.schedulers.uniform import Uniform
 from cures.storage import State, StateValue
 
 
@@ -58,7 +56,7 @@ def estimated_cost(p_B: FloatArray, confidence: float) -> IntArray:
     return np.floor(rollouts_B).astype(np.int64)
 
 
-class Knapsack(Scheduler):
+class Knapsack(Uniform):
     r"""Shuffled passes over the pool; a batch's budget goes where a rollout is worth most.
 
     Value of n rollouts of a prompt with success rate p:
@@ -104,8 +102,6 @@ class Knapsack(Scheduler):
     """
 
     name = "knapsack"
-    has_exact_budget = True
-    is_single_plan = True
 
     def __init__(
         self,
@@ -119,20 +115,17 @@ class Knapsack(Scheduler):
         **common: Any,
     ) -> None:
         super().__init__(num_prompts, batch_size, budget, seed, max_quota=max_quota, **common)
-        as_int(self.name, "batch_size", batch_size, 1, num_prompts)
         if fallback_confidence is not None:
             fallback_confidence = as_float(
                 self.name, "fallback_confidence", fallback_confidence, 0.0, 1.0, open_high=True
             )
         self.fallback_confidence = fallback_confidence
-        self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
         self._success_N = np.zeros(num_prompts, dtype=np.int64)  # of the last visit
         self._trial_N = np.zeros(num_prompts, dtype=np.int64)  # 0: never seen
 
     def _quotas(self, prompt_B: IntArray) -> IntArray:
         """Split ``budget`` over these prompts."""
-        alike = np.ones(prompt_B.size)
-        quota_B = allocate(alike, self.budget, min_quota=self.min_quota, max_quota=self.max_quota)
+        quota_B = super()._quotas(prompt_B)
         trial_B = self._trial_N[prompt_B]
         is_seen = trial_B > 0
         rate_K = self._success_N[prompt_B][is_seen] / trial_B[is_seen]
@@ -179,21 +172,9 @@ class Knapsack(Scheduler):
         cost_M = estimated_cost(rate_M, self.fallback_confidence)
         return int(np.minimum(cost_M, left if self.max_quota is None else self.max_quota).sum())
 
-    def _draft(self, generator: np.random.Generator) -> Draft:
-        prompt_B = self._passes.peek(self.batch_size)
-        chance = np.full(prompt_B.size, self.batch_size / self.num_prompts)
-        return Draft.of(prompt_B, self._quotas(prompt_B), prob_B=chance)
-
-    def _draft_one(self, generator: np.random.Generator) -> Draft:
-        prompt_B = self._passes.peek(1)
+    def _sigma(self, prompt_B: IntArray, generator: np.random.Generator) -> float:
         company = generator.integers(self.num_prompts, size=self.batch_size - 1)
-        quota = self._quotas(np.concatenate([prompt_B, company]))[0]
-        chance = np.array([1 / self.num_prompts])
-        return Draft.of(prompt_B, np.array([self.min_quota]), prob_B=chance, sigma=float(quota))
-
-    def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
-        size = 1 if is_streamed else self.batch_size
-        self._passes.advance(size, draft.prompt_B.size)
+        return float(self._quotas(np.concatenate([prompt_B, company]))[0])
 
     def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
         is_back = outcome.trial_B > 0
@@ -206,7 +187,7 @@ class Knapsack(Scheduler):
 
     def _rule_state(self) -> State:
         return {
-            "position": self._passes.position,
+            **super()._rule_state(),
             "success_N": self._success_N.copy(),
             "trial_N": self._trial_N.copy(),
         }
@@ -217,4 +198,4 @@ class Knapsack(Scheduler):
         if (success_N > trial_N).any():
             fail("load_state_dict", "success_N", "at most trial_N", success_N.tolist())
         self._success_N, self._trial_N = success_N, trial_N
-        self._passes = self._passes.at(state.integer("position"))
+        super()._load_rule_state(state)

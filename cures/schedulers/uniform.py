@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import as_int
+from cures.checks import IntArray, as_int
 from cures.quota import allocate
 from cures.records import Plan
 from cures.schedulers.driver import Scheduler
@@ -45,16 +45,25 @@ class Uniform(Scheduler):
         as_int(self.name, "batch_size", batch_size, 1, num_prompts)
         self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
 
+    def _quotas(self, prompt_B: IntArray) -> IntArray:
+        """Split ``budget`` over these prompts; other rules than equal shares are subclasses."""
+        alike = np.ones(prompt_B.size)
+        return allocate(alike, self.budget, min_quota=self.min_quota, max_quota=self.max_quota)
+
+    def _sigma(self, prompt_B: IntArray, generator: np.random.Generator) -> float:
+        """What the quota of a single prompt is proportional to in streaming."""
+        return 1.0
+
     def _draft(self, generator: np.random.Generator) -> Draft:
         prompt_B = self._passes.peek(self.batch_size)
-        alike = np.ones(prompt_B.size)
-        quota_B = allocate(alike, self.budget, min_quota=self.min_quota, max_quota=self.max_quota)
-        return Draft.of(prompt_B, quota_B, prob_B=alike * self.batch_size / self.num_prompts)
+        chance_B = np.full(prompt_B.size, self.batch_size / self.num_prompts)
+        return Draft.of(prompt_B, self._quotas(prompt_B), prob_B=chance_B)
 
     def _draft_one(self, generator: np.random.Generator) -> Draft:
         prompt_B = self._passes.peek(1)
         chance = np.array([1 / self.num_prompts])
-        return Draft.of(prompt_B, np.array([self.min_quota]), prob_B=chance, sigma=1.0)
+        sigma = self._sigma(prompt_B, generator)
+        return Draft.of(prompt_B, np.array([self.min_quota]), prob_B=chance, sigma=sigma)
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         size = 1 if is_streamed else self.batch_size

@@ -19,10 +19,9 @@ from cures.checks import (
 )
 from cures.quota import allocate, allocate_by_value
 from cures.records import Plan, Selection
-from cures.schedulers.driver import Scheduler
 from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
-from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import ShuffledPasses, derived_generator
+from cures.schedulers.driver.randomness import derived_generator
+from cures.schedulers.uniform import Uniform
 from cures.storage import State, StateValue
 
 LANDMARK_STREAM = 6  # key: 0; which prompts are landmarks (beside those of driver/randomness.py)
@@ -158,7 +157,7 @@ class PromptProcess:
         return phi_B_R, np.maximum(1.0 - (phi_B_R**2).sum(axis=1), 0.0)
 
 
-class Vip(Scheduler):
+class Vip(Uniform):
     r"""Shuffled passes; the budget is split by success rates predicted before the batch is rolled out.
 
     The success rate of a prompt is :math:`p = 1 / (1 + e^{-g})`, g a Gaussian process over the prompts'
@@ -210,8 +209,6 @@ class Vip(Scheduler):
     """
 
     name = "vip"
-    has_exact_budget = True
-    is_single_plan = True
 
     def __init__(
         self,
@@ -241,7 +238,6 @@ class Vip(Scheduler):
             estimator=estimator,
             **common,
         )
-        as_int(self.name, "batch_size", batch_size, 1, num_prompts)
         self.clip = as_float(self.name, "clip", clip, 1e-12, 0.5)
         self.noise = as_float(self.name, "noise", noise, 1e-8)
         self.rank = as_int(self.name, "rank", rank, 1)
@@ -253,7 +249,6 @@ class Vip(Scheduler):
         self._process = PromptProcess(features, bandwidth, self.rank, self.seed)
         self._weight_R = np.zeros(self._process.rank)  # what prompts share
         self._own_N = np.zeros(self.num_prompts)  # what is each prompt's own
-        self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
 
     def _as_features(self, features_N_D: ArrayLike) -> NDArray[Any]:
         legal = f"real numbers up to 1e100 of shape ({self.num_prompts}, D), D >= 1"
@@ -282,28 +277,18 @@ class Vip(Scheduler):
         self._weight_R = self._weight_R + phi_B_R.T @ gain_B
         self._own_N[prompt] += delta_B * gain_B
 
-    def _draft(self, generator: np.random.Generator) -> Draft:
-        prompt_B = self._passes.peek(self.batch_size)
-        quota_B = split_by_variance(
+    def _quotas(self, prompt_B: IntArray) -> IntArray:
+        return split_by_variance(
             self.success_rate(prompt_B),
             self.budget,
             estimator=self.estimator,
             min_quota=self.min_quota,
             max_quota=self.max_quota,
         )
-        chance = self.batch_size / self.num_prompts
-        return Draft.of(prompt_B, quota_B, prob_B=np.full(prompt_B.size, chance))
 
-    def _draft_one(self, generator: np.random.Generator) -> Draft:
-        prompt_B = self._passes.peek(1)
+    def _sigma(self, prompt_B: IntArray, generator: np.random.Generator) -> float:
         rate = float(self.success_rate(prompt_B)[0])
-        sigma = float(np.sqrt(rate * (1.0 - rate)))
-        chance = np.array([1 / self.num_prompts])
-        return Draft.of(prompt_B, np.array([self.min_quota]), prob_B=chance, sigma=sigma)
-
-    def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
-        size = 1 if is_streamed else self.batch_size
-        self._passes.advance(size, draft.prompt_B.size)
+        return float(np.sqrt(rate * (1.0 - rate)))
 
     def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
         rows = self.live.rows(plan.group_B)
@@ -324,13 +309,13 @@ class Vip(Scheduler):
 
     def _rule_state(self) -> State:
         return {
-            "position": self._passes.position,
+            **super()._rule_state(),
             "weight_R": self._weight_R.copy(),
             "own_N": self._own_N.copy(),
         }
 
     def _load_rule_state(self, state: SchedulerState) -> None:
-        self._passes = self._passes.at(state.integer("position"))
+        super()._load_rule_state(state)
         where, size = "load_state_dict", self._process.rank
         weight_R, own_N = state.floats("weight_R"), state.floats("own_N")
         self._weight_R = as_float_array(where, "weight_R", weight_R, length=size)
