@@ -25,7 +25,7 @@ from cures.checks import as_choice, as_int, fail
 from cures.ledger import shares
 from cures.storage import read_json, read_jsonl, write_json
 from figures.provenance import commit
-from figures.run_folders import read_run
+from figures.run_folders import comparable, read_run
 from figures.training_runs import run_quietly, training_command
 from figures.training_table import wasted
 
@@ -212,11 +212,11 @@ def cpu_seconds(rows: list[dict[str, Any]]) -> float:
 
 def fingerprint(config: dict[str, Any]) -> str:
     """Of what all runs of a pool have in common, the configuration file included."""
-    common = {k: v for k, v in config.items() if k not in ("scheduler", "moments")}
-    for section, keys in {
-        "run": ("seed", "cache"), "warm_start": ("seed",), "rollout": ("gradient_moments",),
-    }.items():  # fmt: skip
-        common[section] = {k: v for k, v in common.get(section, {}).items() if k not in keys}
+    common = comparable(config)
+    common.pop("moments", None)  # these two are what arms are told, not what they learn from
+    common["rollout"] = {
+        k: v for k, v in config.get("rollout", {}).items() if k != "gradient_moments"
+    }
     size = {k: config["scheduler"].get(k) for k in ("batch_size", "budget")}
     text = json.dumps([common, size], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

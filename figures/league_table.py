@@ -16,10 +16,9 @@ from figures.style import POOLS as POOL_NAMES
 from figures.style import light_grid, line, method_name, page_figure, styled, thousands
 from figures.training_table import MARGIN
 from sim.picture import arm_styles
-from sim.wording import difference_text
+from sim.wording import difference_text, speed_up_text
 
 FRACTIONS = (0.8, 1.0)
-BOUND = {"exact": "", "at least": "≥ ", "at most": "≤ ", "undefined": ""}
 Entries = dict[str, dict[str, Any]]
 FloatMatrix = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -36,7 +35,8 @@ their own defaults. Held-out problems are natural in every pool.
 - *minus uniform*: paired over seeds, held-out success at the end, 95 %. *Verdict*: no harm if the lower
   end lies above -{margin}.
 - *Speed-up*: uniform's rollouts over the arm's, medians, to {fractions} of uniform's mean gain on the
-  development seeds {dev}; both on the same grid, isotonic curves. Seeds that never arrive count as such.
+  development seeds {dev}; both on the same grid, isotonic curves. In parentheses: uniform's and the
+  arm's seeds that never arrive.
 - Verdicts are not corrected for their number. Levels rest on two development seeds.
 - *oracle* is told success rates by rollouts that are not counted: no contender.
 - *CPU*: seconds of rollouts and updates on the machines that ran them, which differ.
@@ -132,20 +132,6 @@ def _speed_ups(
             timed.extend(rollouts_to_target(grid_E, curve, reference[:, 0] + gain))
         found[f"{fraction}"] = asdict(speed_up(*timed, generator=np.random.default_rng(0)))
     return found
-
-
-def speed_up_text(values: dict[str, Any] | None) -> str:
-    """A ratio with what is known of it.
-
-    Examples
-    --------
-    >>> speed_up_text({"ratio": 2.0, "low": 1.5, "high": float("inf"), "bound": "at least"})
-    '≥ 2.00 [1.50, ∞]'
-    """
-    if values is None or values["ratio"] is None:
-        return "–"
-    high = "∞" if np.isinf(values["high"]) else f"{values['high']:.2f}"
-    return f"{BOUND[values['bound']]}{values['ratio']:.2f} [{values['low']:.2f}, {high}]"
 
 
 def section(pool: str, entries: Entries) -> str:

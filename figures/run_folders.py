@@ -81,10 +81,10 @@ def check_comparable(expected: dict[str, Any], found: dict[str, Any], arm: str) 
     ValueError
         Naming the section that differs.
     """
-    _check_same(_comparable(expected), _comparable(found), arm)
+    _check_same(comparable(expected), comparable(found), arm)
 
 
-def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+def comparable(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration without what may differ between runs of a comparison."""
     free = {"scheduler": None, "run": ("seed", "cache"), "warm_start": ("seed",)}
     result: dict[str, Any] = {}

@@ -147,7 +147,7 @@ def test_what_is_kept_of_a_run(tmp_path):
         "run": {"seed": 3},
         "rollout": {"gradient_moments": True},
     }
-    assert league.fingerprint(other) == found["same"]
+    assert league.fingerprint(other) == found["same"]  # seeds and moments aside, all is alike
     assert league.fingerprint({**other, "task": {"coins": 0.1}}) != found["same"]
     expected = {
         "generated_E": [0, 8], "held_out_E": [0.1, 0.3], "updates": 2, "tokens": 40,
