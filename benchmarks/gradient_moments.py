@@ -277,8 +277,8 @@ the milliseconds do not.
     text += "\n".join(table(found)) + "\n\n" + "\n".join(verdicts(found)) + "\n"
     text += f"""
 Generation reads a prompt once for its {QUOTA} answers and computes every token once. A pass over prompts
-and answers computes more tokens than that, and on a CPU both are bound by arithmetic, so that moments
-with a pass of their own cannot be cheap beside generation. From the hidden states that generation made,
+and answers computes more tokens than that, so that moments with a pass of their own are not cheap beside
+generation. From the hidden states that generation made,
 only the products remain: so it is in a run with engine `native`, in one process, with the untied head as
 parameters. Other engines and tied heads pay for a pass. How the two compare for a large model on a GPU
 is not measured here.
