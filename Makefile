@@ -22,6 +22,8 @@ PY := $(VENV)/bin/python
 # The machine's pip may be configured noisily; this never changes what is installed.
 PIP := $(PY) -m pip --disable-pip-version-check
 
+# What is imported is compiled then, and kept, instead of everything that is installed: half of the set-up.
+unexport PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -34,8 +36,8 @@ $(PINS): pyproject.toml constraints.txt Makefile
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or set PYTHON=..."; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; about a minute where packages are cached)"
-	@$(PIP) install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt "$(TORCH)"
-	@$(PIP) install -q -c constraints.txt -e ".[sim,train,data,theory,dev$(addprefix $(comma),$(EXTRAS))]"
+	@$(PIP) install -q --no-compile $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt "$(TORCH)"
+	@$(PIP) install -q --no-compile -c constraints.txt -e ".[sim,train,data,theory,dev$(addprefix $(comma),$(EXTRAS))]"
 	@rm -f $(VENV)/.pins-* && touch $@
 
 setup: $(PINS)  ## create $(VENV) with everything pinned
