@@ -33,10 +33,10 @@ CASES = {
 }
 
 
-def curve_of(overrides: list[str]) -> dict[str, list[Any]]:
-    """Ten updates of configs/smoke.toml after a short warm start."""
+def curve_of(overrides: list[str], cache: Path) -> dict[str, list[Any]]:
+    """Ten updates of configs/smoke.toml after a short warm start, which all of them share."""
     with tempfile.TemporaryDirectory() as folder:
-        wanted = ["warm_start.steps=150", f"run.cache={folder}/cache", "run.rollouts=2560"]
+        wanted = ["warm_start.steps=150", f"run.cache={cache}", "run.rollouts=2560"]
         config = load(ROOT / "configs" / "smoke.toml", [*wanted, *overrides])
         with TrainingProgress(Console(quiet=True)) as progress:
             train(config, Path(folder) / "run", progress)
@@ -53,20 +53,26 @@ def is_close(found: dict[str, list[Any]], expected: dict[str, list[Any]]) -> boo
     return True
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("warm_start")
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_curves_are_what_they_were(case):
+def test_curves_are_what_they_were(case, cache):
     expected = json.loads(FILE.read_text())[case]
-    found = curve_of(CASES[case])
+    found = curve_of(CASES[case], cache)
     assert {name: found[name] for name in EXACT} == {name: expected[name] for name in EXACT}
     assert is_close(found, expected), (found, expected)
 
 
-def test_another_loss_would_be_seen():
+def test_another_loss_would_be_seen(cache):
     expected = json.loads(FILE.read_text())["uniform-grpo"]
-    other = curve_of([*CASES["uniform-grpo"], "learner.aggregation=token"])
+    other = curve_of([*CASES["uniform-grpo"], "learner.aggregation=token"], cache)
     assert not is_close(other, expected)
 
 
 if __name__ == "__main__":
-    curves = {case: curve_of(overrides) for case, overrides in CASES.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        curves = {case: curve_of(values, Path(folder)) for case, values in CASES.items()}
     FILE.write_text(json.dumps(curves) + "\n")
