@@ -9,6 +9,9 @@ groups of n rollouts with s right ones,
 each group weighted by the time since its prompt was seen before. Of every prompt these times add up to
 the whole time, however often it is visited, so a scheduler that prefers some prompts does not take what
 it prefers for the pool. Weights fade as evidence does.
+
+Where prompts have categories, each category has such a prior of its own, and begins as
+:data:`CATEGORY_START` groups of the pool: a hierarchy of moments.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import FloatArray, as_float, as_float_array, as_int, as_int_array
+from cures.checks import FloatArray, IntArray, as_float, as_float_array, as_int, as_int_array
 from cures.posterior import BetaPosterior
 
 # Before any evidence: four groups of a U-shaped pool, Beta(1/2, 1/2), of mean 1/2 and mean square 3/8.
 FIRST_GUESS = np.array([4.0, 2.0, 1.5])
+CATEGORY_START = 4.0
 STRENGTH = (0.2, 20.0)  # of the prior, in rollouts: a pool of two kinds; a pool of one kind
 
 
@@ -37,6 +41,8 @@ class PoolPosterior(BetaPosterior):
         Prompts seen between two policy updates, > 0: makes the average weight of a group 1.
     forgetting : float, optional
         See :class:`~cures.posterior.BetaPosterior`.
+    category_N : array_like of int, shape (N,), optional
+        In [0, C).
 
     Examples
     --------
@@ -49,21 +55,33 @@ class PoolPosterior(BetaPosterior):
     """
 
     def __init__(
-        self, num_prompts: int, *, visits_per_step: float, forgetting: float = 0.0
+        self,
+        num_prompts: int,
+        *,
+        visits_per_step: float,
+        forgetting: float = 0.0,
+        category_N: ArrayLike | None = None,
     ) -> None:
         super().__init__(num_prompts, forgetting=forgetting)
         where = "PoolPosterior"
         self._share = (
             as_float(where, "visits_per_step", visits_per_step, 0.0, open_low=True) / num_prompts
         )
-        self._pool = np.zeros(3)  # sums over groups of weight, weight p, weight p^2
+        self._category_N: IntArray | None = None
+        if category_N is not None:
+            self._category_N = as_int_array(
+                where, "category_N", category_N, length=num_prompts, low=0
+            )
+        categories = 1 if self._category_N is None else int(self._category_N.max()) + 1
+        # sums over a category's groups of weight, weight p, weight p^2
+        self._sums_C_3 = np.zeros((categories, 3))
         # step from which on a prompt's time is not counted yet
         self._next_N = np.zeros(num_prompts, dtype=np.int64)
 
     def advance(self, steps: int = 1) -> None:
         """See :meth:`BetaPosterior.advance <cures.posterior.BetaPosterior.advance>`."""
         super().advance(steps)
-        self._pool = self._pool * (1.0 - self.forgetting) ** steps
+        self._sums_C_3 = self._sums_C_3 * (1.0 - self.forgetting) ** steps
 
     def update(self, prompt_B: ArrayLike, success_B: ArrayLike, trial_B: ArrayLike) -> None:
         """See :meth:`BetaPosterior.update <cures.posterior.BetaPosterior.update>`."""
@@ -77,45 +95,78 @@ class PoolPosterior(BetaPosterior):
         weight = self._share * (self.step + 1 - self._next_N[prompt])
         self._next_N = self._next_N.copy()
         self._next_N[prompt] = self.step + 1
-        self._pool = self._pool + np.array(
-            [
-                weight.sum(),
-                (weight * s / n).sum(),
-                (weight * s * (s - 1.0) / (n * (n - 1.0))).sum(),
-            ]
-        )
+        rate, pairs = s / n, s * (s - 1.0) / (n * (n - 1.0))
+        told_B_3 = np.stack([weight, weight * rate, weight * pairs], axis=1)
+        self._sums_C_3 = self._sums_C_3.copy()
+        np.add.at(self._sums_C_3, self._of(prompt), told_B_3)
+
+    def _of(self, prompt_B: IntArray) -> IntArray:
+        """Category of each prompt."""
+        return np.zeros_like(prompt_B) if self._category_N is None else self._category_N[prompt_B]
 
     def prior(self) -> tuple[float, float]:
         """Counts of the Beta law of the pool's mean and variance now."""
-        weight, first, second = self._pool + FIRST_GUESS
-        mean = first / weight
-        variance = second / weight - mean**2
-        # of Beta(a, b): variance = mean (1 - mean) / (a + b + 1); nothing if it is no variance of rates
-        spread = mean * (1.0 - mean)
-        strength = spread / variance - 1.0 if variance > 0.0 else STRENGTH[1]
-        strength = float(np.clip(strength, *STRENGTH))
-        return mean * strength, (1.0 - mean) * strength
+        alpha, beta = _law(self._sums_C_3.sum(axis=0) + FIRST_GUESS)
+        return float(alpha), float(beta)
+
+    def prior_of(self, prompt_B: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
+        """The same of each prompt's category.
+
+        Parameters
+        ----------
+        prompt_B : array_like of int, optional
+            Default the whole pool.
+
+        Returns
+        -------
+        alpha, beta : ndarray of float64
+            Of the shape of ``prompt_B``, or () where there are no categories.
+        """
+        if self._category_N is None:
+            alpha, beta = self.prior()
+            return np.asarray(alpha), np.asarray(beta)
+        pool_3 = self._sums_C_3.sum(axis=0) + FIRST_GUESS
+        alpha_C, beta_C = _law(self._sums_C_3 + CATEGORY_START * pool_3 / pool_3[0])
+        category = self._category_N[self._select("PoolPosterior.prior_of", prompt_B)]
+        return alpha_C[category], beta_C[category]
 
     def alpha_beta(self, prompt_B: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
         """See :meth:`BetaPosterior.alpha_beta <cures.posterior.BetaPosterior.alpha_beta>`."""
         success, failure = self.evidence(prompt_B)
-        alpha, beta = self.prior()
+        alpha, beta = self.prior_of(prompt_B)
         return alpha + success, beta + failure
 
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`BetaPosterior.state_dict <cures.posterior.BetaPosterior.state_dict>`."""
-        return {**super().state_dict(), "pool": self._pool.copy(), "next_N": self._next_N.copy()}
+        return {
+            **super().state_dict(),
+            "pool": self._sums_C_3.reshape(-1).copy(),
+            "next_N": self._next_N.copy(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See :meth:`BetaPosterior.load_state_dict <cures.posterior.BetaPosterior.load_state_dict>`."""
         where = "PoolPosterior.load_state_dict"
-        pool, following = self._pool, self._next_N
+        sums, following = self._sums_C_3, self._next_N
         # or the other one says what is missing
         if isinstance(state, Mapping) and {"pool", "next_N", "step"} <= state.keys():
-            pool = as_float_array(where, "pool", state["pool"], length=3, low=0.0)
+            flat = as_float_array(where, "pool", state["pool"], length=sums.size, low=0.0)
+            sums = flat.reshape(sums.shape)
             latest = as_int(where, "step", state["step"], 0) + 1
             following = as_int_array(
                 where, "next_N", state["next_N"], length=len(self), low=0, high=latest
             )
         super().load_state_dict(state)
-        self._pool, self._next_N = pool, following
+        self._sums_C_3, self._next_N = sums, following
+
+
+def _law(moments: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Counts of the Beta law with these sums of weight, weight p, weight p^2, shape (..., 3)."""
+    weight, first, second = np.moveaxis(moments, -1, 0)
+    mean = first / weight
+    variance = second / weight - mean**2
+    # of Beta(a, b): variance = mean (1 - mean) / (a + b + 1); nothing if it is no variance of rates
+    with np.errstate(divide="ignore"):
+        strength = np.where(variance > 0.0, mean * (1.0 - mean) / variance - 1.0, STRENGTH[1])
+    strength = np.clip(strength, *STRENGTH)
+    return mean * strength, (1.0 - mean) * strength

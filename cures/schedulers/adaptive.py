@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from cures.beta_moments import expected_mixed
-from cures.checks import FloatArray, IntArray, as_bool, as_float, as_float_array, as_int
+from cures.beta_moments import expected_mixed, expected_potential
+from cures.checks import (
+    FloatArray,
+    IntArray,
+    as_bool,
+    as_choice,
+    as_float,
+    as_float_array,
+    as_int,
+    as_int_array,
+    fail,
+)
 from cures.explained_share import between_and_total, learnable_share
 from cures.fair_queue import FairQueue
 from cures.pool_posterior import PoolPosterior
+from cures.posterior import BetaPosterior
 from cures.quota import allocate
-from cures.records import Moments, Outcome, Plan
-from cures.sampling import inclusion_probability, order_free_sum
+from cures.records import Moments, Outcome, Plan, Selection
+from cures.response import Response
+from cures.sampling import draw_without_replacement, inclusion_probability, order_free_sum
 from cures.schedulers.driver import Scheduler
-from cures.schedulers.driver.checkpoint import SchedulerState
+from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
 from cures.schedulers.driver.draft import Draft
 from cures.schedulers.driver.randomness import derived_generator
 from cures.storage import State, StateValue
@@ -23,7 +37,9 @@ from cures.storage import State, StateValue
 QUEUE_STREAM = 4  # key: 0; the order of the queue at first
 ADVANCE_STREAM = 5  # key: plan id
 MOST_FORGOTTEN = 0.1  # per update, for pools of a few batches
-NOISE_CUT, FLOOR = 0.3, 0.05  # of the explained share, see learnable_share
+NOISE_CUT, FLOOR = 0.3, 0.05  # of the explained share, see learnable_share; of the response
+WORTHS = ("mixed", "potential")
+SCALE = (0.5, 2.0)  # of the step
 
 
 class Adaptive(Scheduler):
@@ -34,11 +50,12 @@ class Adaptive(Scheduler):
     .. math:: v_i = E\bigl[1 - p_i^n - (1-p_i)^n\bigr] \; \ell_i,
 
     the posterior chance that its group of n = budget / batch_size rollouts has both right and wrong
-    answers, which is when an estimator with a group baseline learns from it at all; and, where gradient
-    moments are measured, how much of its score the reward explains beside the rest of the pool
-    (:mod:`cures.explained_share`), so that coins and mislabelled prompts are let go. The batch is
-    taken from a fair queue (:mod:`cures.fair_queue`), every group has n rollouts, and all of them are
-    trained on: no pilots, no temperature, nothing thrown away.
+    answers, which is when an estimator with a group baseline learns from it at all; and how much there
+    is to learn, so that coins and mislabelled prompts are let go: whether its success rate responds to
+    training (:mod:`cures.response`) and, where gradient moments are measured, how much of its score the
+    reward explains beside the rest of the pool (:mod:`cures.explained_share`), the less of the two. The
+    batch is taken from a fair queue (:mod:`cures.fair_queue`), every group has n rollouts, and all of
+    them are trained on: no pilots, no temperature, nothing thrown away.
 
     Why not sqrt(p (1-p)): the chance of a mixed group is flat where the bound is steep (0.57 at
     p = 0.1 and 0.99 at p = 0.5 for n = 8, where the bound has 0.3 and 0.5 and its softmax at temperature
@@ -55,6 +72,21 @@ class Adaptive(Scheduler):
         ``batch_size / (num_prompts * memory_passes)``, at most 0.1.
     use_moments : bool
         Ask the host for gradient moments.
+    category_N : array_like of int, shape (N,), optional
+        Prompts of one category, in [0, C), share what is seen of any of them.
+    importance_weights : bool
+        Keep the objective of the data set, the mean success rate of its prompts: groups are drawn with
+        their chances pi_i instead of queued, and weigh 1 / (N pi_i) instead of 1 / m. The gradient is
+        then without bias, up to the estimator's own (1 - 1/n under ``dr_grpo``), for one step on the
+        policy that answered. All groups must have one size: ``budget`` a multiple of ``batch_size``.
+        Not for streams.
+    step_scaling : bool
+        Advise a step of sqrt(k / mean k so far), within [0.5, 2], k mixed groups in the batch.
+    response, pool_prior, queue : bool
+        Without one of the parts, to see what it does: nobody's rate is judged; Beta(1, 1) for all;
+        independent draws.
+    worth : {'mixed', 'potential'}
+        ``'potential'``: shares by E sqrt(p (1-p)), the paper's bound, without its softmax.
 
     Notes
     -----
@@ -66,7 +98,7 @@ class Adaptive(Scheduler):
     name = "adaptive"
     has_exact_budget = True
     is_single_plan = True
-    posterior: PoolPosterior
+    posterior: BetaPosterior
 
     def __init__(
         self,
@@ -77,6 +109,13 @@ class Adaptive(Scheduler):
         *,
         memory_passes: float = 1.0,
         use_moments: bool = False,
+        category_N: ArrayLike | None = None,
+        importance_weights: bool = False,
+        step_scaling: bool = False,
+        response: bool = True,
+        pool_prior: bool = True,
+        queue: bool = True,
+        worth: str = "mixed",
         **common: Any,
     ) -> None:
         super().__init__(num_prompts, batch_size, budget, seed, **common)
@@ -85,63 +124,101 @@ class Adaptive(Scheduler):
         lost = self.batch_size / self.num_prompts / self.memory_passes
         self.forgetting = min(MOST_FORGOTTEN, lost)
         self.use_moments = as_bool(self.name, "use_moments", use_moments)
+        self.importance_weights = as_bool(self.name, "importance_weights", importance_weights)
+        self.step_scaling = as_bool(self.name, "step_scaling", step_scaling)
+        self.uses_response = as_bool(self.name, "response", response)
+        self.pool_prior = as_bool(self.name, "pool_prior", pool_prior)
+        self.is_queued = as_bool(self.name, "queue", queue) and not self.importance_weights
+        self.worth_by = as_choice(self.name, "worth", worth, WORTHS)
+        if self.importance_weights and self.budget % self.batch_size:
+            legal = f"a multiple of batch_size ({batch_size}) under importance_weights"
+            fail(self.name, "budget", legal, budget)
+        self._category_N: IntArray | None = None
+        if category_N is not None:
+            self._category_N = as_int_array(
+                self.name, "category_N", category_N, length=num_prompts, low=0
+            )
         self.group_size = max(2, self.budget // self.batch_size)
         self.posterior = self._new_posterior()
+        self._response = Response.unknown(self.num_prompts if self.uses_response else 0)
+        self._mean_mixed = 0.0  # none yet
         self._chance_N = np.zeros(0)
         self._between_N = np.zeros(self.num_prompts if self.use_moments else 0)
         self._total_N = np.zeros(self._between_N.size)
         self._groups_N = np.zeros(self._between_N.size, dtype=np.int64)
         self._queue = FairQueue.shuffled(
-            self.num_prompts, derived_generator(self.seed, 0, QUEUE_STREAM)
+            self.num_prompts if self.is_queued else 0,
+            derived_generator(self.seed, 0, QUEUE_STREAM),
         )
 
-    def _new_posterior(self) -> PoolPosterior:
+    def _new_posterior(self) -> BetaPosterior:
+        if not self.pool_prior:
+            return BetaPosterior(self.num_prompts, forgetting=self.forgetting)
         return PoolPosterior(
-            self.num_prompts, visits_per_step=self.batch_size, forgetting=self.forgetting
+            self.num_prompts,
+            visits_per_step=self.batch_size,
+            forgetting=self.forgetting,
+            category_N=self._category_N,
         )
 
     def worth(self) -> FloatArray:
         """Share v of every prompt, not normalised, shape (N,), in (0, 1]."""
         alpha, beta = self.posterior.alpha_beta()
-        worth_N = expected_mixed(alpha, beta, self.group_size)
+        if self.worth_by == "mixed":
+            worth_N = expected_mixed(alpha, beta, self.group_size)
+        else:
+            worth_N = expected_potential(alpha, beta)
+        return np.maximum(worth_N * self.learnable(), np.finfo(np.float64).tiny)
+
+    def learnable(self) -> FloatArray:
+        """How much there is to learn from every prompt, shape (N,), in (0, 1]; 1: nothing against it."""
+        found_N = np.ones(self.num_prompts)
+        if self.uses_response:
+            found_N = self._response.weight(FLOOR)
         if self.use_moments:
-            worth_N = worth_N * learnable_share(
+            explained_N = learnable_share(
                 self._between_N, self._total_N, self._groups_N, cut=NOISE_CUT, floor=FLOOR
             )
-        return np.maximum(worth_N, np.finfo(np.float64).tiny)
+            found_N = np.minimum(found_N, explained_N)
+        return found_N
 
     def sampling_distribution(self) -> FloatArray:
         """Share of the visits of every prompt, shape (N,), with sum 1."""
         worth_N = self.worth()
         return np.asarray(worth_N / order_free_sum(worth_N))
 
-    def _chance(self, size: int) -> FloatArray:
-        """Chances of being in a plan of so many; kept for :meth:`_issued`, which comes next."""
+    def _take(self, generator: np.random.Generator, size: int) -> IntArray:
+        """Distinct prompts of the next plan; their chances are kept for :meth:`_issued`."""
         self._chance_N = inclusion_probability(self.sampling_distribution(), size)
-        return self._chance_N
+        if self.is_queued:
+            return self._queue.first(self._chance_N, size)
+        return draw_without_replacement(self._chance_N, generator)
 
     def _draft(self, generator: np.random.Generator) -> Draft:
-        chance_N = self._chance(self.batch_size)
-        prompt_B = generator.permutation(self._queue.first(chance_N, self.batch_size))
         # a limit cuts the end, which must be anybody
+        prompt_B = generator.permutation(self._take(generator, self.batch_size))
         alike = np.ones(prompt_B.size)
         quota_B = allocate(alike, self.budget, min_quota=self.min_quota, max_quota=self.max_quota)
         return Draft.of(
-            prompt_B, quota_B, prob_B=chance_N[prompt_B], wants_moments=self.use_moments
+            prompt_B, quota_B, prob_B=self._chance_N[prompt_B], wants_moments=self.use_moments
         )
 
     def _draft_one(self, generator: np.random.Generator) -> Draft:
-        chance_N = self._chance(1)
-        prompt_B = self._queue.first(chance_N, 1)
+        if self.importance_weights:
+            legal = "False for streams: their updates have no fixed chances"
+            fail(self.name, "importance_weights", legal, True)
+        prompt_B = self._take(generator, 1)
         return Draft.of(
             prompt_B,
             np.array([self.min_quota]),
-            prob_B=chance_N[prompt_B],
+            prob_B=self._chance_N[prompt_B],
             wants_moments=self.use_moments,
             sigma=1.0,
         )
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
+        if not self.is_queued:
+            return
         advance_B = derived_generator(self.seed, plan.plan_id, ADVANCE_STREAM).random(len(plan))
         # a plan that was cut pays out less, so it earns less
         earned_N = self._chance_N * (len(plan) / (1 if is_streamed else self.batch_size))
@@ -149,6 +226,14 @@ class Adaptive(Scheduler):
 
     def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
         prompt_B = plan.prompt_B[at]
+        if self.uses_response:
+            self._response = self._response.told(
+                prompt_B,
+                outcome.success_B,
+                outcome.trial_B,
+                prior=self._prior(prompt_B),
+                step=self.posterior.step,
+            )
         self.posterior.update(prompt_B, outcome.success_B, outcome.trial_B)
         if moments is None or not self.use_moments:
             return
@@ -159,16 +244,66 @@ class Adaptive(Scheduler):
         np.add.at(self._total_N, prompt_B, total_B)
         np.add.at(self._groups_N, prompt_B, total_B > 0.0)
 
+    def _prior(self, prompt_B: IntArray) -> tuple[FloatArray, FloatArray] | tuple[float, float]:
+        if isinstance(self.posterior, PoolPosterior):
+            return self.posterior.prior_of(prompt_B)
+        return 1.0, 1.0
+
+    def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
+        selection = super()._closed(plan, is_streamed)
+        if not selection.is_update:
+            return selection
+        if self.importance_weights:
+            # a plan that was cut holds anyone's groups with so much less chance
+            chance_B = plan.prob_B * (len(plan) / self.batch_size)
+            order = np.argsort(plan.group_B)  # as a selection has them
+            weight_G = 1.0 / (self.num_prompts * chance_B[order])
+            selection = replace(selection, weight_G=weight_G)
+        if self.step_scaling:
+            selection = replace(selection, step_scale=self._step_scale(selection.group_G))
+        return selection
+
+    def _step_scale(self, group_G: IntArray) -> float:
+        """Noise of a mean over k mixed groups goes with 1/sqrt(k): so does what is advised."""
+        row = self.live.rows(group_G)
+        right, trial = self.live.success[row], self.live.trial[row]
+        mixed = float(((right > 0) & (right < trial)).sum())
+        self._mean_mixed += (mixed - self._mean_mixed) / (self.update_step + 1)
+        usual = self._mean_mixed
+        return float(np.clip(np.sqrt(mixed / usual), *SCALE)) if usual else 1.0
+
     def _updated(self) -> None:
         self.posterior.advance()
+        if self.uses_response:
+            self._response = self._response.updated()
 
     def _config(self) -> dict[str, StateValue]:
-        return {"memory_passes": self.memory_passes, "use_moments": int(self.use_moments)}
+        category = "none" if self._category_N is None else fingerprint(self._category_N)
+        switches = {
+            name: int(getattr(self, name))
+            for name in (
+                "use_moments",
+                "importance_weights",
+                "step_scaling",
+                "uses_response",
+                "pool_prior",
+                "is_queued",
+            )
+        }
+        return {
+            "memory_passes": self.memory_passes,
+            "worth": self.worth_by,
+            "category": category,
+            **switches,
+        }
 
     def _rule_state(self) -> State:
         posterior = {f"posterior/{k}": v for k, v in self.posterior.state_dict().items()}
+        response = {f"response/{k}": v for k, v in self._response.state_dict().items()}
         return {
             **posterior,
+            **response,
+            "mean_mixed": self._mean_mixed,
             "credit_N": self._queue.credit_N.copy(),
             "advance_N": self._queue.advance_N.copy(),
             "between_N": self._between_N.copy(),
@@ -179,17 +314,19 @@ class Adaptive(Scheduler):
     def _load_rule_state(self, state: SchedulerState) -> None:
         posterior = self._new_posterior()
         posterior.load_state_dict(state.section("posterior").flat)
-        self.posterior = posterior
-        size = self._total_N.size
+        response = Response.from_state(state.section("response").flat, self._response.trial_N.size)
 
         def finite(key: str, length: int, low: float | None, high: float | None) -> FloatArray:
             value = state.floats(key, length)
             return as_float_array("load_state_dict", key, value, low=low, high=high)
 
-        self._queue = FairQueue(
-            finite("credit_N", self.num_prompts, None, None),
-            finite("advance_N", self.num_prompts, 0.0, 1.0),
+        queued = self.num_prompts if self.is_queued else 0
+        queue = FairQueue(
+            finite("credit_N", queued, None, None), finite("advance_N", queued, 0.0, 1.0)
         )
+        size = self._total_N.size
         self._between_N = finite("between_N", size, None, None)
         self._total_N = finite("total_N", size, 0.0, None)
         self._groups_N = state.ints("groups_N", size)
+        self._mean_mixed = state.real("mean_mixed", 0.0)
+        self.posterior, self._response, self._queue = posterior, response, queue

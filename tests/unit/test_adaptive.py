@@ -322,12 +322,17 @@ def run(scheduler, host, plans):
     return count_N
 
 
-def test_worth_is_the_chance_of_a_mixed_group():
+def test_worth_is_the_chance_of_a_mixed_group_and_what_is_left_of_it():
     scheduler, host = scheduler_of(), ScriptedHost(np.linspace(0.0, 1.0, 40))
     run(scheduler, host, 20)
     alpha, beta = scheduler.posterior.alpha_beta()
-    np.testing.assert_array_equal(scheduler.worth(), expected_mixed(alpha, beta, 8))
+    mixed = expected_mixed(alpha, beta, 8)
+    np.testing.assert_array_equal(scheduler.worth(), mixed * scheduler.learnable())
+    assert (scheduler.learnable() < 1.0).any()  # the script's rates never move
     assert scheduler.sampling_distribution().sum() == pytest.approx(1.0)
+    blind = scheduler_of(response=False)
+    run(blind, ScriptedHost(np.linspace(0.0, 1.0, 40)), 20)
+    assert blind.learnable().tolist() == [1.0] * 40
 
 
 def test_dead_prompts_are_visited_less_and_never_forgotten():
@@ -344,7 +349,7 @@ def test_dead_prompts_are_visited_less_and_never_forgotten():
 
 def test_a_prompt_that_comes_alive_is_found():
     rate_N = np.concatenate([np.zeros(39), [0.0]])
-    scheduler = scheduler_of(40, batch_size=4, budget=32)
+    scheduler = scheduler_of(40, batch_size=4, budget=32, response=False)  # which stays at one half
     run(scheduler, ScriptedHost(rate_N), 100)
     before = scheduler.sampling_distribution()[39]
     rate_N[39] = 0.5

@@ -1,0 +1,244 @@
+"""Options of `adaptive`: the data set's objective, categories, advice on the step, parts left out."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import cures
+from cures.beta_moments import expected_potential
+from cures.pool_posterior import CATEGORY_START, FIRST_GUESS, PoolPosterior
+from tests.scripted import ScriptedHost
+
+
+def scheduler_of(num_prompts=40, **settings):
+    size = {"batch_size": 8, "budget": 64, "seed": 0}
+    return cures.make_scheduler("adaptive", num_prompts=num_prompts, **(size | settings))
+
+
+def trained(scheduler, rate_N, plans, *, limit=None):
+    """The last plan and its selection."""
+    host = ScriptedHost(rate_N)
+    for _ in range(plans):
+        plan = scheduler.propose(limit=limit)
+        selection = scheduler.observe(host.rollout(plan))
+    return plan, selection
+
+
+# -- the data set's objective -----------------------------------------------------------------------
+
+ANSWERS, GROUP = 3, 3
+
+
+def expected_group_gradient(prob_A, right_A, estimator):
+    """Mean of sum_r A_r s_r / n over all groups of n answers; scores of free logits, enumerated."""
+    score_A_A = np.eye(ANSWERS) - prob_A
+    total = np.zeros(ANSWERS)
+    for answers in product(range(ANSWERS), repeat=GROUP):
+        rows = list(answers)
+        advantage = cures.advantages(right_A[rows], np.zeros(GROUP, int), estimator=estimator)
+        total += np.prod(prob_A[rows]) * (advantage @ score_A_A[rows]) / GROUP
+    return total
+
+
+@pytest.mark.parametrize(
+    ("estimator", "factor"), [("rloo", 1.0), ("dr_grpo", GROUP / (GROUP - 1)), ("grpo", None)]
+)
+def test_importance_weights_keep_the_objective_of_the_data_set(estimator, factor):
+    """Chance of a prompt times its weight times its groups' mean gradient, summed over the pool.
+
+    It is the gradient of the mean success rate, which is (1/N) sum_i sum_a prob_a right_a score_a, for
+    ``rloo`` and for ``dr_grpo`` times n/(n-1); for ``grpo`` what uniform sampling ascends. Every prompt
+    has logits of its own, so all N gradients are compared.
+    """
+    generator = np.random.default_rng(3)
+    size = 12
+    prob = generator.dirichlet(np.ones(ANSWERS), size)
+    right = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 1]] * 3)
+    rate_N = (prob * right).sum(axis=1)
+    settings = {"batch_size": 5, "budget": 5 * GROUP, "estimator": estimator}
+    scheduler = scheduler_of(size, importance_weights=True, **settings)
+    trained(scheduler, rate_N, 30)
+    host, weight_N, chance_N = ScriptedHost(rate_N), np.full(size, np.nan), np.full(size, np.nan)
+    for _ in range(200):  # of a plan only its own prompts' weights are seen
+        plan = scheduler.propose()
+        selection = scheduler.observe(host.rollout(plan))
+        weight_N[plan.prompt_B], chance_N[plan.prompt_B] = selection.weight_G, plan.prob_B
+    assert chance_N.min() < 0.5 * chance_N.max()
+    groups = np.array([expected_group_gradient(prob[i], right[i], estimator) for i in range(size)])
+    if factor is None:
+        expected = groups / size
+    else:
+        score = np.eye(ANSWERS) - prob[:, None, :]  # (N, answer, logit)
+        expected = np.einsum("na,na,nal->nl", prob, right, score) / size / factor
+    np.testing.assert_allclose((chance_N * weight_N)[:, None] * groups, expected, atol=1e-12)
+    # without the weights, what is preferred counts more
+    plain = chance_N[:, None] / 5 * groups
+    assert np.abs(plain - expected).max() > 0.1 * np.abs(expected).max()
+
+
+def test_chances_of_weighted_groups_are_those_of_the_draws():
+    scheduler = scheduler_of(30, importance_weights=True)
+    trained(scheduler, np.linspace(0.0, 1.0, 30), 20)
+    count_N, draws = np.zeros(30), 3000
+    for seed in range(draws):
+        count_N[scheduler._take(np.random.default_rng(seed), 8)] += 1
+    chance_N = scheduler._chance_N
+    assert chance_N.min() < 0.5 * chance_N.max()
+    error = np.sqrt(chance_N * (1 - chance_N) / draws)
+    assert (np.abs(count_N / draws - chance_N) < 4.5 * error).all()
+    # the queue's chances hold in the long run only: the next batch is certain
+    queued = scheduler_of(30)
+    trained(queued, np.linspace(0.0, 1.0, 30), 20)
+    batches = {tuple(queued._take(np.random.default_rng(seed), 8)) for seed in range(5)}
+    assert len(batches) == 1
+
+
+def test_a_cut_plan_weighs_as_much_in_the_mean():
+    """Half the groups: by hand, half the chance and twice the weight."""
+    rate_N = np.full(40, 0.5)
+    plan, selection = trained(scheduler_of(importance_weights=True), rate_N, 1, limit=32)
+    assert len(plan) == 4
+    np.testing.assert_allclose(selection.weight_G, 1 / (40 * plan.prob_B / 2))
+    assert selection.weight_G.sum() == pytest.approx(1.0)  # chances are alike at first
+
+
+def test_what_weights_cannot_do_is_refused():
+    with pytest.raises(ValueError, match=r"budget must be a multiple of batch_size \(8\)"):
+        scheduler_of(budget=65, importance_weights=True)
+    scheduler = scheduler_of(importance_weights=True)
+    with pytest.raises(ValueError, match="importance_weights must be False for streams"):
+        scheduler.next()
+
+
+# -- categories -------------------------------------------------------------------------------------
+
+
+def test_categories_have_priors_of_their_own_by_hand():
+    posterior = PoolPosterior(6, visits_per_step=3, category_N=[0, 0, 0, 1, 1, 1])
+    posterior.update([0, 3], [4, 0], [4, 4])
+    # half an update's weight each (3/6 visits a prompt, first update): moments of the pool
+    pool = FIRST_GUESS + np.array([0.5 + 0.5, 0.5, 0.5])
+    expected = []
+    for own in ([0.5, 0.5, 0.5], [0.5, 0.0, 0.0]):
+        weight, first, second = np.array(own) + CATEGORY_START * pool / pool[0]
+        mean = first / weight
+        strength = mean * (1 - mean) / (second / weight - mean**2) - 1
+        expected.append((mean * strength, (1 - mean) * strength))
+    alpha_N, beta_N = posterior.prior_of()
+    np.testing.assert_allclose(alpha_N, np.repeat([e[0] for e in expected], 3))
+    np.testing.assert_allclose(beta_N, np.repeat([e[1] for e in expected], 3))
+    mean = posterior.mean()
+    assert mean[0] > mean[1] > 0.5 > mean[4] > mean[3]
+    again = PoolPosterior(6, visits_per_step=3, category_N=[0, 0, 0, 1, 1, 1])
+    again.load_state_dict(posterior.state_dict())
+    np.testing.assert_array_equal(again.mean(), mean)
+
+
+def test_sharing_by_category_predicts_better_and_noise_as_categories_no_worse():
+    """Prompts that were never seen, by the Brier score against their true rates."""
+    generator = np.random.default_rng(0)
+    category_N = np.repeat(np.arange(4), 250)
+    rate_N = generator.beta(4 * np.array([0.1, 0.4, 0.6, 0.9])[category_N], 4 * np.array(
+        [0.9, 0.6, 0.4, 0.1])[category_N])  # fmt: skip
+
+    def error(given):
+        posterior = PoolPosterior(1000, visits_per_step=1000, category_N=given)
+        prompt = np.random.default_rng(1).choice(1000, 200, replace=False)
+        success = np.random.default_rng(2).binomial(8, rate_N[prompt])
+        posterior.update(prompt, success, np.full(200, 8))
+        unseen = np.setdiff1d(np.arange(1000), prompt)
+        return np.mean((posterior.mean()[unseen] - rate_N[unseen]) ** 2)
+
+    # the variance within and between categories: p(1-p)/5 averaged, and that of the four means
+    within = np.mean([m * (1 - m) / 5 for m in (0.1, 0.4, 0.6, 0.9)])
+    between = np.var([0.1, 0.4, 0.6, 0.9])
+    assert error(category_N) == pytest.approx(within, rel=0.15)
+    assert error(None) == pytest.approx(within + between, rel=0.15)
+    shuffled = np.random.default_rng(3).permutation(category_N)
+    assert error(shuffled) == pytest.approx(error(None), rel=0.05)
+
+
+def test_the_scheduler_shares_by_category():
+    rate_N = np.where(np.arange(80) < 40, 0.0, 0.5)
+    scheduler = scheduler_of(80, category_N=np.arange(80) // 40, response=False)
+    trained(scheduler, rate_N, 4)  # 32 visits: most were never seen
+    share_N = scheduler.sampling_distribution()
+    blind = scheduler_of(80, response=False)
+    trained(blind, rate_N, 4)
+    assert share_N[40:].sum() > blind.sampling_distribution()[40:].sum() + 0.05
+    with pytest.raises(ValueError, match="category_N must be"):
+        scheduler_of(80, category_N=np.zeros(3, dtype=int))
+    other = scheduler_of(80, category_N=np.zeros(80, dtype=int), response=False)
+    with pytest.raises(ValueError, match="category"):
+        other.load_state_dict(scheduler.state_dict())
+
+
+# -- advice on the step -----------------------------------------------------------------------------
+
+
+def test_steps_follow_the_root_of_mixed_groups():
+    scheduler = scheduler_of(step_scaling=True)
+    found = []
+    for mixed in (8, 8, 2, 0):
+        plan = scheduler.propose()
+        success = np.where(np.arange(8) < mixed, 4, 0)
+        found.append(scheduler.observe(cures.Outcome.of(plan, success)).step_scale)
+    # means so far 8, 8, 6, 4.5; nothing mixed: the least there is
+    assert found == pytest.approx([1.0, 1.0, np.sqrt(2 / 6), 0.5])
+    assert scheduler.state_dict()["rule/mean_mixed"] == pytest.approx(4.5)
+    plain = scheduler_of()
+    assert trained(plain, np.full(40, 0.5), 3)[1].step_scale == 1.0
+    never = scheduler_of(step_scaling=True)
+    assert trained(never, np.zeros(40), 3)[1].step_scale == 1.0  # nothing was ever mixed
+
+
+# -- parts left out ---------------------------------------------------------------------------------
+
+
+def test_parts_can_be_left_out():
+    rate_N = np.linspace(0.0, 1.0, 40)
+    by_bound = scheduler_of(worth="potential", response=False)
+    trained(by_bound, rate_N, 10)
+    alpha, beta = by_bound.posterior.alpha_beta()
+    np.testing.assert_array_equal(by_bound.worth(), expected_potential(alpha, beta))
+    flat = scheduler_of(pool_prior=False)
+    trained(flat, np.zeros(40), 10)
+    unseen = flat.posterior.evidence()[1] == 0.0
+    assert (
+        stats.beta(*(c[unseen][0] for c in flat.posterior.alpha_beta())).mean() == 0.5
+        if (unseen.any())
+        else True
+    )
+    drawn = scheduler_of(queue=False)
+    trained(drawn, np.full(40, 0.5), 5)
+    assert drawn.state_dict()["rule/credit_N"].size == 0
+    with pytest.raises(ValueError, match="worth must be one of"):
+        scheduler_of(worth="other")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"importance_weights": True},
+        {"step_scaling": True, "queue": False},
+        {"pool_prior": False, "use_moments": True},
+        {"category_N": np.arange(40) % 3, "response": False},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_resumed_plans_are_those_of_a_run_that_never_stopped(options):
+    rate_N = np.linspace(0.0, 1.0, 40)
+    one = scheduler_of(**options)
+    trained(one, rate_N, 15)
+    other = scheduler_of(**options)
+    other.load_state_dict(one.state_dict())
+    for scheduler in (one, other):
+        trained(scheduler, rate_N, 10)
+    left, right = one.state_dict(), other.state_dict()
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        np.testing.assert_array_equal(value, right[key], err_msg=key)

@@ -1,0 +1,160 @@
+"""Whether success rates respond to training: odds by Bayes, the share of steady prompts by EM."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import betaln
+
+from cures.response import FIRST_SHARE, LIMIT, Response, log_beta_binomial
+
+HALVES = (0.5, 0.5)
+
+
+def seen(groups, *, steps, prior=HALVES, prompts=None):
+    """One prompt (or several), told of (success, trial) at these updates."""
+    prompts = [0] if prompts is None else prompts
+    response = Response.unknown(max(prompts) + 1)
+    for (success, trial), step in zip(groups, steps, strict=True):
+        response = response.told(
+            np.array(prompts),
+            np.full(len(prompts), success),
+            np.full(len(prompts), trial),
+            prior=prior,
+            step=step,
+        )
+    return response
+
+
+def test_chance_of_a_sequence_is_scipys():
+    success, trial = np.array([0, 3, 8]), np.array([8, 8, 8])
+    alpha, beta = np.array([0.5, 2.0, 3.0]), np.array([0.5, 1.0, 4.0])
+    # scipy's is of a count: so many sequences have it
+    orders = np.log([1.0, 56.0, 1.0])
+    expected = stats.betabinom.logpmf(success, trial, alpha, beta) - orders
+    np.testing.assert_allclose(log_beta_binomial(success, trial, alpha, beta), expected)
+
+
+def test_odds_by_hand():
+    response = seen([(2, 4), (1, 4), (3, 4)], steps=[0, 8, 24], prior=(0.5, 1.5))
+    # steady: predictions multiply to the chance of all groups under Beta(1, 1), less the first one's
+    steady = betaln(1 + 6, 1 + 6) - betaln(1 + 2, 1 + 2)
+    # moving: the last group times e^(-age/8), beside the prior
+    one, two = np.exp(-1.0), np.exp(-2.0)
+    moving = betaln(0.5 + 2 * one + 1, 1.5 + 2 * one + 3) - betaln(0.5 + 2 * one, 1.5 + 2 * one)
+    moving += betaln(0.5 + two + 3, 1.5 + 3 * two + 1) - betaln(0.5 + two, 1.5 + 3 * two)
+    assert response.log_odds_N[0] == pytest.approx(steady - moving)
+    # odds of the pool, 1 to 9, times those of the prompt
+    odds = np.exp(steady - moving) / 9
+    assert response.prob_steady()[0] == pytest.approx(odds / (1 + odds))
+    assert FIRST_SHARE == 0.1
+
+
+def test_one_visit_says_nothing_nor_do_its_parts():
+    whole = seen([(4, 8), (3, 8)], steps=[0, 50])
+    parts = seen([(2, 3), (2, 5), (0, 0), (3, 8)], steps=[0, 0, 10, 50])
+    assert seen([(4, 8)], steps=[0]).log_odds_N[0] == 0.0
+    assert seen([(2, 3), (2, 5)], steps=[0, 0]).log_odds_N[0] == 0.0
+    assert parts.log_odds_N[0] == whole.log_odds_N[0] != 0.0
+    assert seen([(4, 8)], steps=[0]).weight(0.05)[0] == 1.0
+
+
+def pool(rate_S_N, *, seed=0, gap=30, n=8):
+    """Told of every prompt at every of S visits, ``gap`` updates apart; EM after every visit."""
+    generator = np.random.default_rng(seed)
+    response = Response.unknown(rate_S_N.shape[1])
+    everyone = np.arange(rate_S_N.shape[1])
+    for visit, rate_N in enumerate(rate_S_N):
+        success = generator.binomial(n, rate_N)
+        prior = (0.7, 0.7)
+        response = response.told(
+            everyone, success, np.full(everyone.size, n), prior=prior, step=visit * gap
+        )
+        for _ in range(gap):
+            response = response.updated()
+    return response
+
+
+def learned(visits, size, *, seed=0):
+    """Success rates that rise by one logit a visit, from a rate below one half."""
+    start = np.random.default_rng(seed).uniform(-2.5, -0.5, size)
+    return 1.0 / (1.0 + np.exp(-(start + np.arange(visits)[:, None])))
+
+
+def test_coins_are_found_among_prompts_that_learn():
+    rate = np.hstack([np.full((8, 400), 0.5), learned(8, 600)])
+    response = pool(rate)
+    weight = response.weight(0.05)
+    # what is found is less than what is there, as eight visits leave doubts
+    truth = np.mean(np.flatnonzero(response.is_middling_N) < 400)
+    assert 0.5 * truth < response.share < truth
+    assert weight[:400].mean() < 0.5 * weight[400:].mean()
+    assert weight[400:].mean() > 0.8
+
+
+def test_without_coins_little_is_taken():
+    response = pool(learned(5, 1000))
+    assert response.share < 0.15
+    assert response.weight(0.05).mean() > 0.9
+
+
+def test_where_nothing_moves_nothing_is_done():
+    """A learning rate of nearly zero: all look steady, which tells them apart no more than before."""
+    rate = np.tile(np.random.default_rng(1).uniform(0.25, 0.75, 1000), (12, 1))
+    response = pool(rate)
+    assert response.share > 0.9
+    weight = response.weight(0.05)
+    assert weight.min() > 0.8
+    # without the guard, the floor would be all that is left of them
+    alone = (1.0 - response.prob_steady()) / (1.0 - response.share)
+    assert (alone[response.is_middling_N] < 0.5).any()
+
+
+def test_hopeless_and_mastered_prompts_are_not_judged():
+    for success in (0, 8):
+        response = seen([(success, 8)] * 6, steps=range(0, 240, 40))
+        assert response.log_odds_N[0] > 1.0  # steady it is
+        assert response.weight(0.05)[0] == 1.0
+        assert response.updated().share == FIRST_SHARE
+
+
+def test_whoever_begins_to_move_is_believed_soon():
+    response = seen([(4, 8)] * 100, steps=range(0, 4000, 40))
+    assert response.log_odds_N[0] == LIMIT
+    for step in range(4000, 4160, 40):
+        response = response.told(
+            np.array([0]), np.array([8]), np.array([8]), prior=HALVES, step=step
+        )
+    assert response.log_odds_N[0] < 0.0
+
+
+def test_prompts_have_no_order():
+    generator = np.random.default_rng(0)
+    order = generator.permutation(50)
+    place = np.argsort(order)
+    one, other = Response.unknown(50), Response.unknown(50)
+    for step in range(0, 90, 30):
+        prompt, success = generator.choice(50, 30, replace=False), generator.integers(0, 9, 30)
+        told = {"success_B": success, "trial_B": np.full(30, 8), "prior": HALVES, "step": step}
+        one, other = one.told(prompt, **told), other.told(place[prompt], **told)
+    np.testing.assert_array_equal(other.log_odds_N, one.log_odds_N[order])
+
+
+def test_states_come_back_and_damaged_ones_are_refused():
+    response = seen([(4, 8), (3, 8)], steps=[0, 9], prompts=[0, 2]).updated()
+    again = Response.from_state(response.state_dict(), 3)
+    for key, value in response.state_dict().items():
+        np.testing.assert_array_equal(getattr(again, key), value)
+    for key, value in (
+        ("success_N", np.array([9, 9, 99])),
+        ("last_success_N", np.array([9, 9, 99])),
+        ("trial_N", np.array([1, 2])),
+        ("log_odds_N", np.array([0.0, np.nan, 0.0])),
+        ("last_step_N", np.array([-2, 0, 0])),
+        ("share", 1.0),
+    ):
+        with pytest.raises(ValueError, match=key):
+            Response.from_state({**response.state_dict(), key: value}, 3)
+    with pytest.raises(ValueError, match="state must be a dict with keys"):
+        Response.from_state({}, 3)
