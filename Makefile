@@ -87,7 +87,7 @@ figures: setup  ## every figure of the paper: make the missing runs (10 minutes 
 	@$(PY) -m figures runs
 	@$(PY) -m figures all
 
-league: setup  ## every scheduler on the language model, four pools; says first how long it takes
+league: setup  ## every scheduler in the simulator and on the language model; says first how long it takes
 	@$(PY) -m figures league
 
 clean:  ## remove the environment, builds and caches; run folders stay

@@ -7,16 +7,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 # Before numpy is imported, as in sim/__main__.py: the number of BLAS threads changes last bits.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
+from cures.checks import as_choice  # noqa: E402
 from cures.storage import atomic_write  # noqa: E402
 from figures import (  # noqa: E402
     calibration_study,
     league,
+    league_heat_map,
     league_table,
     learning_curves,
     lm_runs,
@@ -24,6 +27,9 @@ from figures import (  # noqa: E402
     paper_runs,
     quota_by_success_rate,
     results,
+    simulator_league,
+    simulator_league_rows,
+    simulator_league_table,
     tiny_lm,
 )
 from figures.catalogue import BY_NAME, ENTRIES, SOURCES, Entry, folders_of, render  # noqa: E402
@@ -100,14 +106,51 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _league(options: argparse.Namespace) -> None:
-    """Make what is missing; the page and its picture from all that is there."""
+    """Make what is missing; the page and its pictures from all that is there."""
     book = league.Book(options.entries)
+    simulated = simulator_league.Book(options.simulator_entries or options.entries / "simulator")
     if not options.page_only:
-        runs = list(league.wanted(options.pools, options.arms, range(options.seeds)))
-        league.make(options.runs, book, runs, jobs=options.jobs)
+        _make_league(options, book, simulated)
     by_pool = {pool: book.entries(pool) for pool in league.POOLS}
-    atomic_write(options.page, league_table.page(by_pool, "make league").encode())
-    _show([save(league_table.draw(by_pool), options.picture), options.page])
+    cells = simulated.everything()
+    numbers = simulator_league_rows.numbers_of(cells)
+    text = simulator_league_table.section(cells, numbers)
+    atomic_write(options.page, league_table.page(by_pool, "make league", text).encode())
+    pictures = []
+    if any(by_pool.values()):
+        pictures.append(save(league_table.draw(by_pool), options.picture))
+    if text:
+        pictures.append(save(league_heat_map.draw(numbers), options.simulator_picture))
+    _show([*pictures, options.page])
+
+
+def _make_league(
+    options: argparse.Namespace, book: league.Book, simulated: simulator_league.Book
+) -> None:
+    """Both halves or one: first how long they take, then the simulator's, then the model's."""
+    arms = {
+        "simulator": (*simulator_league.ARMS, simulator_league.BEST),
+        "model": tuple(league.ARMS),
+    }
+    if options.only:
+        arms = {options.only: arms[options.only]}
+    if options.arms:
+        for arm in options.arms:
+            as_choice("league", "--arms", arm, tuple(dict.fromkeys(sum(arms.values(), ()))))
+        arms = {half: tuple(arm for arm in options.arms if arm in arms[half]) for half in arms}
+    size = replace(simulator_league.FULL, seeds=options.simulator_seeds)
+    cells = simulator_league.wanted(options.populations, options.estimators)
+    runs = list(league.wanted(options.pools, arms.get("model", ()), range(options.seeds)))
+    if arms.get("simulator"):
+        named = arms["simulator"]
+        print(simulator_league.estimate(cells, simulated, named, size, jobs=options.jobs))
+    if arms.get("model"):
+        print(f"language model: {league.estimate(book, runs, jobs=options.jobs)}")
+    if arms.get("simulator"):
+        root = options.simulator_runs
+        simulator_league.make_with_progress(root, simulated, cells, named, size, jobs=options.jobs)
+    if arms.get("model"):
+        league.make(options.runs, book, runs, jobs=options.jobs)
 
 
 def _draw_all(options: argparse.Namespace) -> None:
@@ -198,19 +241,7 @@ def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     one.add_argument("--arms", nargs="+", default=tiny_lm.ARMS, help="schedulers (all seven)")
     one.add_argument("--seeds", type=int, default=tiny_lm.SEEDS, help=f"({tiny_lm.SEEDS})")
     one.add_argument("--picture", type=Path, default=Path("docs/figures/tiny_lm.png"))
-    table = commands.add_parser(
-        "league",
-        help="schedulers on the language model, four pools: hours, told first, resumable",
-    )
-    table.add_argument("--runs", type=Path, default=Path("runs/league"), help="(runs/league)")
-    table.add_argument("--entries", type=Path, default=Path("docs/results/league"))
-    table.add_argument("--page", type=Path, default=Path("docs/results/league.md"))
-    table.add_argument("--picture", type=Path, default=Path("docs/figures/league.png"))
-    table.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
-    table.add_argument("--pools", nargs="+", default=list(league.POOLS), help="(all four)")
-    table.add_argument("--arms", nargs="+", default=list(league.ARMS), help="(all)")
-    table.add_argument("--seeds", type=int, default=len(league.SEEDS), help="the first so many (8)")
-    table.add_argument("--page-only", action="store_true", help="of the runs that are there")
+    _add_league(commands)
     calibration_study.add_arguments(
         commands.add_parser(
             "calibration", help="does the calibrated simulator predict the real run?"
@@ -220,6 +251,49 @@ def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         one = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
         one.add_argument("runs", type=Path, nargs="+", help="folders of python -m train run")
         one.add_argument("--out", type=Path, default=Path(f"{name}.png"), help="PNG to write")
+
+
+def _add_league(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    table = commands.add_parser(
+        "league",
+        help="every scheduler in the simulator and on the language model: hours, told first, resumable",
+    )
+    table.add_argument("--only", choices=("simulator", "model"), help="one half (both)")
+    table.add_argument(
+        "--arms", nargs="+", metavar="ARM", help="those of them that a half has (all)"
+    )
+    table.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
+    table.add_argument("--page-only", action="store_true", help="of the runs that are there")
+    table.add_argument("--page", type=Path, default=Path("docs/results/league.md"))
+    model = table.add_argument_group("language model")
+    model.add_argument("--runs", type=Path, default=Path("runs/league"), help="(runs/league)")
+    model.add_argument("--entries", type=Path, default=Path("docs/results/league"))
+    model.add_argument("--picture", type=Path, default=Path("docs/figures/league.png"))
+    model.add_argument("--pools", nargs="+", default=list(league.POOLS), help="(all four)")
+    model.add_argument("--seeds", type=int, default=len(league.SEEDS), help="the first so many (8)")
+    simulator = table.add_argument_group("simulator")
+    simulator.add_argument(
+        "--simulator-runs", type=Path, default=Path("runs/simulator_league"), metavar="DIR"
+    )
+    simulator.add_argument(
+        "--simulator-entries", type=Path, metavar="DIR", help="(folder simulator of --entries)"
+    )
+    simulator.add_argument(
+        "--simulator-picture", type=Path, default=OUT / "simulator-league.png", metavar="PNG"
+    )
+    simulator.add_argument(
+        "--populations", nargs="+", default=list(simulator_league.POPULATIONS), help="(all four)"
+    )
+    simulator.add_argument(
+        "--estimators", nargs="+", default=list(simulator_league.ESTIMATORS), help="(all four)"
+    )
+    simulator.add_argument(
+        "--simulator-seeds",
+        type=int,
+        default=simulator_league.FULL.seeds,
+        metavar="N",
+        help=f"({simulator_league.FULL.seeds}; at most {simulator_league.MOST_SEEDS})",
+    )
 
 
 if __name__ == "__main__":

@@ -222,6 +222,28 @@ def fingerprint(config: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def missing_of(book: Book, runs: Sequence[Run], rollouts: int = ROLLOUTS) -> list[Run]:
+    """Runs that are not written down yet.
+
+    Raises
+    ------
+    ValueError
+        If a run is written down with other settings.
+    """
+    return [run for run in runs if not book.has(run, rollouts)]
+
+
+def estimate(book: Book, runs: Sequence[Run], *, jobs: int, rollouts: int = ROLLOUTS) -> str:
+    """How much is missing, and how long it will take, in a sentence."""
+    as_int("league", "--jobs", jobs, 1)
+    missing = missing_of(book, runs, rollouts)
+    seconds = SECONDS * len(missing) * rollouts / ROLLOUTS / jobs
+    return (
+        f"{len(missing)} of {len(runs)} runs are missing, about {seconds / 60:.0f} minutes on {jobs} "
+        f"cores; results go to {book.folder}"
+    )
+
+
 def make(
     root: Path,
     book: Book,
@@ -256,13 +278,8 @@ def make(
     subprocess.CalledProcessError
         If a run failed; the others were made.
     """
-    as_int("league", "--jobs", jobs, 1)
-    missing = [run for run in runs if not book.has(run, rollouts)]
-    seconds = SECONDS * len(missing) * rollouts / ROLLOUTS / jobs
-    report(
-        f"{len(missing)} of {len(runs)} runs are missing, about {seconds / 60:.0f} minutes on {jobs} "
-        f"cores; results go to {book.folder}"
-    )
+    report(estimate(book, runs, jobs=jobs, rollouts=rollouts))
+    missing = missing_of(book, runs, rollouts)
 
     def train(run: Run) -> subprocess.CalledProcessError | None:
         report(f"{run.pool}: {run.name}")

@@ -167,24 +167,43 @@ def section(pool: str, entries: Entries) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(by_pool: dict[str, Entries], command: str) -> str:
-    """The page of docs/results."""
+def page(by_pool: dict[str, Entries], command: str, simulated: str = "") -> str:
+    """The page of docs/results.
+
+    Parameters
+    ----------
+    by_pool : dict
+        Entries of the language model's runs.
+    command : str
+        That makes them.
+    simulated : str
+        The simulator's part, from :func:`figures.simulator_league_table.section`; it comes last.
+
+    Raises
+    ------
+    ValueError
+        If there is neither an entry nor a simulator's part.
+    """
     everything = [entry for entries in by_pool.values() for entry in entries.values()]
-    if not everything:
+    if not everything and not simulated:
         fail("league", "entries", "of one run at least", "none")
-    commits = sorted({entry["commit"] for entry in everything})
-    parts = [
-        INTRODUCTION.format(
-            rollouts=everything[0]["settings"]["run.rollouts"],
-            margin=MARGIN,
-            fractions=" and ".join(f"{fraction:.0%}" for fraction in FRACTIONS),
-            dev=", ".join(map(str, DEV_SEEDS)),
-        ),
-        f"Command: `{command}`. Commits of the runs: {', '.join(f'`{c}`' for c in commits)}.\n",
-        "![learning curves](../figures/league.png)\n",
-    ]
-    parts += [section(pool, by_pool[pool]) for pool in POOLS if by_pool.get(pool)]
-    return "\n".join(part for part in parts if part)
+    parts = [f"# League of schedulers\n\nCommand: `{command}`.\n"]
+    if everything:
+        commits = sorted({entry["commit"] for entry in everything})
+        parts = [
+            INTRODUCTION.format(
+                rollouts=everything[0]["settings"]["run.rollouts"],
+                margin=MARGIN,
+                fractions=" and ".join(f"{fraction:.0%}" for fraction in FRACTIONS),
+                dev=", ".join(map(str, DEV_SEEDS)),
+            ),
+            f"Command: `{command}`. Commits of the runs: {', '.join(f'`{c}`' for c in commits)}.\n",
+            "![learning curves](../figures/league.png)\n",
+        ]
+        parts += [section(pool, by_pool[pool]) for pool in POOLS if by_pool.get(pool)]
+        if simulated:
+            parts[0] += "\nBelow: the same in the simulator, every scheduler and four estimators.\n"
+    return "\n".join(part for part in (*parts, simulated) if part)
 
 
 @styled

@@ -7,6 +7,7 @@ Folder of an arm::
     checkpoint.npz    while in flight: scheduler, host, curve so far, lengths of the logs
     curve.npz         at the end: held-out success per update and on the common grid; on the same
                       grid, under ``watch/``, the columns of :mod:`sim.watch`
+    timing.json       CPU seconds; all other files of a run made again have the same bytes
     summary.json      written last; its presence means that the run is complete
 """
 
@@ -27,7 +28,7 @@ from cures.checks import fail
 from cures.comparison import on_grid
 from cures.records import Outcome, Plan, outcome_rows
 from cures.schedulers.driver import Scheduler
-from cures.storage import JsonlLog, State, load_state, save_state, write_json
+from cures.storage import JsonlLog, State, load_state, read_json, save_state, write_json
 from sim.host import SimHost
 from sim.settings import Settings
 from sim.task import ArmTask, build
@@ -37,6 +38,23 @@ __all__ = ["TOTALS", "WATCHED", "ArmTask", "StoppedError", "Trace", "build", "ru
 
 WATCHED = "watch/"  # prefix in curve.npz
 TOTALS = ("trained", "zero_advantage", "empty_groups")
+
+
+class Clock:
+    """CPU time of a run over all its sittings, in seconds.
+
+    Written with every checkpoint: updates that a killed run has to make anew count once.
+    """
+
+    def __init__(self, path: Path, *, is_resumed: bool) -> None:
+        self._path = path
+        is_known = is_resumed and path.exists()
+        self._before_s = float(read_json(path)["cpu_s"]) if is_known else 0.0
+        self._start_s = time.process_time()
+
+    def write(self) -> None:
+        """Write the sum down."""
+        write_json(self._path, {"cpu_s": self._before_s + time.process_time() - self._start_s})
 
 
 class StoppedError(RuntimeError):
@@ -133,6 +151,7 @@ def _run_to_the_end(
     """From the last checkpoint, if there is one; arguments as in :func:`run_arm`."""
     scheduler, host = build(settings, task)
     watch = Watch(scheduler, host, settings.grid_E)
+    clock = Clock(folder / "timing.json", is_resumed=(folder / "checkpoint.npz").exists())
     start = host.held_out_success()
     with (
         JsonlLog(folder / "metrics.jsonl") as metrics,
@@ -159,9 +178,11 @@ def _run_to_the_end(
             stop = is_stopping()
             if stop or time.monotonic() - saved_at >= checkpoint_every_s:
                 _save(folder, scheduler, host, watch, trace, logs)
+                clock.write()
                 saved_at = time.monotonic()
             if stop:
                 raise StoppedError(f"stopped at {record.generated} rollouts")
+    clock.write()
     _finish(folder, settings, scheduler, start, trace, watch)
 
 
@@ -170,6 +191,7 @@ def _row(record: loop.UpdateRecord, scheduler: Scheduler, held_out: float) -> di
     return {
         "step": record.step,
         "generated": record.generated,
+        "tokens": scheduler.ledger.tokens,
         "pilots": scheduler.ledger.pilots,
         "discarded": scheduler.ledger.discarded,
         "missing": scheduler.ledger.missing,

@@ -26,6 +26,7 @@ REFERENCE = "uniform"
 LEARNING_RATES = {
     "adam": {"skills": 0.02, "item_response": 0.003, "tabular": 0.02},
     "sgd": {"skills": 10.0, "item_response": 0.2, "tabular": 3.0},
+    "normalised": {"skills": 0.3, "item_response": 0.02, "tabular": 0.15},  # mean step of sgd
 }
 # Arguments of every scheduler that the comparison fixes, and what the host tells some of them.
 PROTOCOL = ("num_prompts", "batch_size", "budget", "seed", "estimator")
@@ -35,6 +36,7 @@ HOST_TELLS = {
 }
 HOST_DESCRIBES = ("category_N",)  # to any scheduler that has such a keyword; no success rates in it
 CATEGORY = "category"  # value of subset_N: cut the subsets by category
+HOST = "host"  # value of features_N_D: what each prompt asks for, as far as the policy says
 ARM = re.compile(r"([a-z0-9-]+)(?:@([A-Za-z0-9_-]+))?")
 
 

@@ -11,8 +11,10 @@ from cures.checks import fail
 from cures.schedulers import make_scheduler, scheduler_settings
 from cures.schedulers.driver import Scheduler
 from sim.host import SimHost
+from sim.policy import FloatMatrix
 from sim.populations import Population, make_population
-from sim.settings import CATEGORY, Seeds, Settings, split_arm
+from sim.settings import CATEGORY, HOST, Seeds, Settings, split_arm
+from sim.skills import Skills
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,27 @@ def build(settings: Settings, task: ArmTask) -> tuple[Scheduler, SimHost]:
     }
     if arguments.get("learnable") is True:  # an array has no place on a command line
         arguments["learnable"] = population.is_learnable_N
+    if arguments.get("features_N_D") == HOST:
+        arguments["features_N_D"] = _step_counts(task.arm, population)
     if arguments.get("subset_N") == CATEGORY:
         arguments.update(_subsets_by_category(task.arm, population, arguments))
     return make_scheduler(name, **arguments), host
+
+
+def _step_counts(arm: str, population: Population) -> FloatMatrix:
+    """How often every pool prompt needs each skill, shape (N, K): what it asks, not how hard it is.
+
+    Neither the strength of the skills is in it, nor the prompts' thresholds.
+    """
+    policy = population.policy
+    if not isinstance(policy, Skills):
+        fail("compare", f"set {arm}.features_N_D", "left out: only skills can be told", HOST)
+    chain_N_L = policy.chain_N_L[: population.num_pool]
+    length_N = policy.length_N[: population.num_pool]
+    is_step_N_L = np.arange(chain_N_L.shape[1]) < length_N[:, None]
+    count_N_K = np.zeros((population.num_pool, policy.num_skills))
+    np.add.at(count_N_K, (np.nonzero(is_step_N_L)[0], chain_N_L[is_step_N_L]), 1.0)
+    return count_N_K
 
 
 def _subsets_by_category(

@@ -84,6 +84,7 @@ examples:
   python -m sim compare --schedulers cures speed --rollouts 20000 --seeds 6
   python -m sim compare --schedulers cures cures@cold --set cures@cold.temperature=0.02
   python -m sim compare --schedulers cures oracle --set oracle.learnable=true --population coins
+  python -m sim compare --schedulers vip --set vip.features_N_D=host
   python -m sim compare --schedulers cures --until-decided --jobs 2
   python -m sim compare --schedulers cures speed --population my-model.json
   python -m sim compare --schedulers cures speed --populations uniform u_shaped dead drift \\

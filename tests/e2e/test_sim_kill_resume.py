@@ -40,7 +40,7 @@ def finish(out: Path, *more: str) -> None:
 
 
 def content(root: Path) -> dict[str, bytes]:
-    skipped = {".lock", "curves.png", "diagnostics.png"}
+    skipped = {".lock", "timing.json", "curves.png", "diagnostics.png"}
     files = (p for p in sorted(root.rglob("*")) if p.is_file() and p.name not in skipped)
     return {str(p.relative_to(root)): p.read_bytes() for p in files}
 

@@ -34,8 +34,9 @@ SMALL = {
 
 
 def content(root: Path) -> dict[str, bytes]:
-    """Every file that a reader would open, by relative name."""
-    files = (p for p in sorted(root.rglob("*")) if p.is_file() and p.name != ".lock")
+    """Every file that a reader would open, by relative name; but for the time it took."""
+    skipped = {".lock", "timing.json"}
+    files = (p for p in sorted(root.rglob("*")) if p.is_file() and p.name not in skipped)
     return {str(p.relative_to(root)): p.read_bytes() for p in files}
 
 
