@@ -130,7 +130,7 @@ def _make_league(
     """Both halves or one: first how long they take, then the simulator's, then the model's."""
     arms = {
         "simulator": (*simulator_league.ARMS, simulator_league.BEST),
-        "model": tuple(league.ARMS),
+        "model": (*league.ARMS, league.BEST),
     }
     if options.only:
         arms = {options.only: arms[options.only]}
@@ -151,6 +151,10 @@ def _make_league(
         simulator_league.make_with_progress(root, simulated, cells, named, size, jobs=options.jobs)
     if arms.get("model"):
         league.make(options.runs, book, runs, jobs=options.jobs)
+        seeds = range(options.seeds)
+        best = league.best_runs(book, options.pools, arms["model"], seeds)
+        if best:
+            league.make(options.runs, book, best, jobs=options.jobs)
 
 
 def _draw_all(options: argparse.Namespace) -> None:

@@ -13,17 +13,21 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from cures.checks import as_choice, as_int, fail
 from cures.ledger import shares
 from cures.storage import read_json, read_jsonl, write_json
+from cures.targets import rollouts_to_target, target_gains
+from figures.league_record import FRACTION, best_oracle
 from figures.provenance import commit
 from figures.run_folders import comparable, read_run
 from figures.training_runs import run_quietly, training_command
@@ -67,6 +71,34 @@ ARMS: dict[str, Arm] = {
     "cures-released": Arm("cures-released"),
     "greso": Arm("greso"),
 }
+# Fifteen subsets of 256 prompts hold less than a batch, which it draws without replacement.
+EXCEPTIONS = {("small", "cures-released"): Arm("cures-released", {"num_subsets": 1})}
+BEST = "oracle@best"
+TEMPERATURES = (0.05, 0.15, 0.5)
+AXES = ("updates", "tokens", "cpu")  # beside rollouts
+
+
+def oracles(pool: str) -> dict[str, Arm]:
+    """Variants of the oracle among which a pool's best one is chosen, on development seeds.
+
+    To be told what is learnable makes a difference with coins alone: a prompt that is always or never
+    right has potential 0 and sigma 0 anyway.
+    """
+    found = {}
+    is_told = (False, True) if pool == "coins" else (False,)
+    for temperature, quota, learnable in product(TEMPERATURES, (True, False), is_told):
+        words = [f"t{round(100 * temperature):02d}"]
+        words += ["even"] * (not quota) + ["learnable"] * learnable
+        options: dict[str, Any] = {"temperature": temperature, "quota": quota}
+        if learnable:
+            options["learnable"] = "host"
+        found[f"oracle@{'-'.join(words)}"] = Arm("oracle", options)
+    return found
+
+
+def arm_of(pool: str, name: str) -> Arm:
+    """An arm as it runs on a pool."""
+    return EXCEPTIONS.get((pool, name)) or {**ARMS, **oracles(pool)}[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +116,7 @@ class Run:
 
     def settings(self, rollouts: int) -> dict[str, Any]:
         """``section.key`` of the configuration -> value."""
-        arm = ARMS[self.arm]
+        arm = arm_of(self.pool, self.arm)
         return {
             **POOLS[self.pool],
             **arm.settings,
@@ -98,15 +130,17 @@ class Run:
     def command(self, root: Path, rollouts: int, config: str) -> list[str]:
         """The training run as a command line."""
         settings = {**self.settings(rollouts), "run.cache": f"{root}/warm_start"}
-        return training_command(config, ARMS[self.arm].scheduler, self.folder(root), settings)
+        return training_command(
+            config, arm_of(self.pool, self.arm).scheduler, self.folder(root), settings
+        )
 
     def folder(self, root: Path) -> Path:
         """Where it is made."""
         return root / self.pool / self.name
 
 
-def wanted(pools: Sequence[str], arms: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
-    """All runs, seed by seed, the reference's development runs first.
+def wanted(pools: Sequence[str], arms: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """All runs, seed by seed, those on development seeds first; without the best oracle's own.
 
     Raises
     ------
@@ -116,15 +150,79 @@ def wanted(pools: Sequence[str], arms: Sequence[str], seeds: Sequence[int]) -> I
     for pool in pools:
         as_choice("league", "--pools", pool, tuple(POOLS))
     for arm in arms:
-        as_choice("league", "--arms", arm, tuple(ARMS))
+        as_choice("league", "--arms", arm, (*ARMS, BEST))
     for seed in seeds:
         if seed not in SEEDS:
             fail("league", "--seeds", f"of {list(SEEDS)}", seed)
-    for seed in DEV_SEEDS:
-        yield from (Run(pool, REFERENCE, seed) for pool in pools)
-    for seed in seeds:
-        for pool in pools:
-            yield from (Run(pool, arm, seed) for arm in arms)
+    runs = []
+    for seed, pool in product(DEV_SEEDS, pools):
+        names = [REFERENCE, *(oracles(pool) if BEST in arms else ())]
+        runs += [Run(pool, name, seed) for name in names]
+    for seed, pool in product(seeds, pools):
+        runs += [Run(pool, arm, seed) for arm in arms if arm != BEST]
+    return runs
+
+
+def best_runs(
+    book: Book, pools: Sequence[str], arms: Sequence[str], seeds: Sequence[int]
+) -> list[Run]:
+    """Compared runs of every pool's best oracle, once its development runs are there."""
+    if BEST not in arms:
+        return []
+    chosen = {pool: chosen_oracle(pool, book.entries(pool)) for pool in pools}
+    return [
+        Run(pool, name, seed)
+        for seed, (pool, name) in product(seeds, chosen.items())
+        if name is not None
+    ]
+
+
+def gain_of(entries: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """What uniform gains on development seeds, times the fraction that arms are timed by."""
+    dev = [e for e in entries.values() if e["seed"] in DEV_SEEDS and e["arm"] == REFERENCE]
+    start, final = ([e["held_out_E"][i] for e in dev] for i in (0, -1))
+    if not dev or sum(final) <= sum(start):
+        return None
+    return float(target_gains(start, final, (FRACTION,))[0])
+
+
+def reached(
+    entry: Mapping[str, Any], gain: float, *, axis: str = "generated", spacing: float | None = None
+) -> float | None:
+    """Where a run reaches its start plus ``gain`` on an axis; None if it does not.
+
+    ``spacing`` is that of the grid on which curves are read, straight between evaluations; by default
+    the run's own, which all runs of a pool share on the axis of rollouts.
+    """
+    position_E = np.array(entry[f"{axis}_E"], dtype=np.float64)
+    curve_E = np.array(entry["held_out_E"])
+    grid = position_E
+    if spacing is not None:
+        inner = spacing * np.arange(np.ceil(position_E[-1] / spacing - 1e-9))
+        grid = np.append(inner, position_E[-1])
+    at_S, is_censored_S = rollouts_to_target(
+        grid, np.interp(grid, position_E, curve_E)[None], curve_E[0] + gain
+    )
+    return None if is_censored_S[0] else float(at_S[0])
+
+
+def chosen_oracle(pool: str, entries: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """A pool's best oracle on development seeds; None while one of its runs is missing."""
+    gain = gain_of(entries)
+    runs = {
+        name: [entries.get(Run(pool, name, seed).name) for seed in DEV_SEEDS]
+        for name in oracles(pool)
+    }
+    if gain is None or any(entry is None for found in runs.values() for entry in found):
+        return None
+    variants = {
+        name: {
+            "rollouts_at_S": [reached(e, gain) for e in found if e],
+            "final_S": [e["held_out_E"][-1] for e in found if e],
+        }
+        for name, found in runs.items()
+    }
+    return best_oracle(variants, ROLLOUTS)
 
 
 class Book:
@@ -186,28 +284,45 @@ def entry_of(run: Run, rollouts: int, folder: Path) -> dict[str, Any]:
         "settings": run.settings(rollouts),
         "generated_E": [*grid_E[:-1], rollouts],
         "held_out_E": [round(point["held_out"], 6) for point in found["evaluation"]],
+        **axes_of(found, folder),
         "updates": summary["updates"],
         "tokens": summary["ledger"]["tokens"],
         "pilot": round(row["pilot"], 6),
         "trained": round(row["trained"], 6),
         "wasted": round(wasted(found), 6),
-        "cpu_s": round(cpu_seconds(read_jsonl(folder / "timing.jsonl")), 1),
+        "cpu_s": round(cpu_clock(read_jsonl(folder / "timing.jsonl"))[-1], 1),
         "same": fingerprint(found["config"]),
     }
 
 
-def cpu_seconds(rows: list[dict[str, Any]]) -> float:
-    """Of rollouts and updates; the clock starts anew whenever a run is resumed.
+def axes_of(found: Mapping[str, Any], folder: Path) -> dict[str, list[Any]]:
+    """Updates, tokens and CPU seconds (of rollouts and updates) behind every evaluation."""
+    step_E = [point["step"] for point in found["evaluation"]]
+    timing = read_jsonl(folder / "timing.jsonl")
+    cpu = {0: 0.0} | {row["step"]: s for row, s in zip(timing, cpu_clock(timing), strict=True)}
+    tokens = {0: 0} | {row["step"]: row["tokens"] for row in read_jsonl(folder / "metrics.jsonl")}
+    return {
+        "updates_E": step_E,
+        "tokens_E": [tokens[step] for step in step_E],
+        "cpu_E": [round(cpu[step], 1) for step in step_E],
+    }
+
+
+def cpu_clock(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Seconds of rollouts and updates so far, row by row; a resumed run's clock starts anew.
 
     Examples
     --------
     >>> clock = [1.0, 2.0, 0.5, 1.5]
-    >>> cpu_seconds([{"rollout_cpu_time_s": t, "update_cpu_time_s": t} for t in clock])
-    7.0
+    >>> cpu_clock([{"rollout_cpu_time_s": t, "update_cpu_time_s": t} for t in clock])
+    [2.0, 4.0, 5.0, 7.0]
     """
     clock = [row["rollout_cpu_time_s"] + row["update_cpu_time_s"] for row in rows]
-    ends = [a for a, b in pairwise(clock) if b < a]
-    return float(sum(ends) + clock[-1])
+    before, total = 0.0, []
+    for earlier, now in pairwise([0.0, *clock]):
+        before += earlier if now < earlier else 0.0
+        total.append(before + now)
+    return total
 
 
 def fingerprint(config: dict[str, Any]) -> str:

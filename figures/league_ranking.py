@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,3 +78,39 @@ def ranking(
 
 def _mean_rank(final_D_C_A: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(rankdata(-final_D_C_A.round(12), axis=2).mean(axis=1))
+
+
+def rank_lines(
+    arms: Sequence[str], final_C_A_S: ArrayLike, verdict_C_A: Sequence[Sequence[str]]
+) -> list[str]:
+    """A markdown table: mean ranks, how far behind the first, and how the verdicts are spread.
+
+    Parameters
+    ----------
+    arms : sequence of str
+        The reference is recognised by its verdict, which is counted with none.
+    final_C_A_S : array_like of float, shape (C, A, S)
+    verdict_C_A : sequence of sequences of str
+        See :func:`cures.comparison.harm_verdict`.
+
+    Examples
+    --------
+    >>> final = [[[0.1, 0.1], [0.2, 0.3]]]
+    >>> print(rank_lines(["uniform", "other"], final, [["reference", "no harm"]])[-1])
+    | uniform | 2.0 [2.0, 2.0] | 1.0 [1.0, 1.0] |  |  |  |
+    """
+    result = ranking(final_C_A_S, generator=np.random.default_rng(0))
+    kinds = ("no harm", "undecided", "harm")
+    lines = [f"| arm | mean rank | behind the first | {' | '.join(kinds)} |", "|---" * 6 + "|"]
+    order = np.argsort(result.mean_A, kind="stable")
+    for place, a in enumerate(order):
+        verdicts = [row[a] for row in verdict_C_A]
+        counts = [str(verdicts.count(kind)) if set(verdicts) & set(kinds) else "" for kind in kinds]
+        rank = _interval(result.mean_A[a], result.low_A[a], result.high_A[a])
+        behind = _interval(result.behind_A[a], result.behind_low_A[a], result.behind_high_A[a])
+        lines.append("| " + " | ".join([arms[a], rank, behind if place else "", *counts]) + " |")
+    return lines
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"

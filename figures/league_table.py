@@ -9,13 +9,28 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cures.checks import FloatArray, fail
-from cures.comparison import harm_verdict, paired_difference, speed_up
+from cures.comparison import SpeedUp, harm_verdict, paired_difference, seeds_needed, speed_up
 from cures.targets import rollouts_to_target, target_gains
-from figures.league import ARMS, DEV_SEEDS, POOLS, REFERENCE
+from figures.holm import holm, paired_p_value
+from figures.league import (
+    ARMS,
+    AXES,
+    BEST,
+    DEV_SEEDS,
+    POOLS,
+    REFERENCE,
+    chosen_oracle,
+    gain_of,
+    reached,
+)
+from figures.league_ranking import rank_lines
+from figures.league_record import FRACTION
+from figures.oracle_share import OracleShare, oracle_share, share_text
 from figures.style import POOLS as POOL_NAMES
 from figures.style import light_grid, line, method_name, page_figure, styled, thousands
 from figures.training_table import MARGIN
 from sim.picture import arm_styles
+from sim.settings import is_told_true_rates
 from sim.wording import difference_text, speed_up_text
 
 FRACTIONS = (0.8, 1.0)
@@ -38,15 +53,17 @@ their own defaults. Held-out problems are natural in every pool.
   development seeds {dev}; both on the same grid, isotonic curves. In parentheses: uniform's and the
   arm's seeds that never arrive.
 - Verdicts are not corrected for their number. Levels rest on two development seeds.
-- *oracle* is told success rates by rollouts that are not counted: no contender.
+- *oracle* is told success rates by rollouts that are not counted: no contender. `{best}` is the variant
+  (temperature x quota on or off; with coins also told what is learnable) that was fastest on the
+  development seeds; it alone is run on the others.
 - *CPU*: seconds of rollouts and updates on the machines that ran them, which differ.
 """
 
 
-def arms_of(entries: Entries) -> dict[str, list[dict[str, Any]]]:
+def arms_of(pool: str, entries: Entries) -> dict[str, list[dict[str, Any]]]:
     """Arms that have every seed of the reference -> their entries on these, ascending.
 
-    The others are still being made.
+    The others are still being made. The best oracle goes by that name.
 
     Raises
     ------
@@ -69,9 +86,12 @@ def arms_of(entries: Entries) -> dict[str, list[dict[str, Any]]]:
             if start != expected:
                 legal = f"{expected}, that of {REFERENCE}: the same warm start"
                 fail("league", f"start of {arm}, seed {seed}", legal, start)
+    best = chosen_oracle(pool, entries)
+    if best is not None:
+        found[BEST] = found.get(best, {})
     return {
         arm: [found[arm][seed] for seed in sorted(reference)]
-        for arm in ARMS
+        for arm in (*ARMS, BEST)
         if reference and found.get(arm, {}).keys() >= reference.keys()
     }
 
@@ -81,23 +101,25 @@ def curves(runs: list[dict[str, Any]]) -> FloatMatrix:
     return np.array([run["held_out_E"] for run in runs])
 
 
-def rows(entries: Entries) -> dict[str, dict[str, Any]]:
+def rows(pool: str, entries: Entries) -> dict[str, dict[str, Any]]:
     """Numbers of every arm of a pool.
 
     Returns
     -------
     dict
-        arm -> ``seeds``, ``final``, ``difference`` (fields of
-        :class:`cures.comparison.PairedDifference`, None for the reference), ``verdict``,
-        ``speed_up`` (fraction -> fields of :class:`cures.comparison.SpeedUp`) and means of ``wasted``,
-        ``pilot``, ``updates``, ``tokens`` and ``cpu_s``.
+        arm -> ``seeds``, ``final``, ``final_S``, ``difference`` (fields of
+        :class:`cures.comparison.PairedDifference`, None for the reference), ``p_value`` (paired t; None
+        below six seeds), ``verdict``, ``speed_up`` (fraction, or axis, -> fields of
+        :class:`cures.comparison.SpeedUp`), ``reached_S`` (rollouts to the level, None where it is not
+        reached) and means of ``wasted``, ``pilot``, ``updates``, ``tokens`` and ``cpu_s``.
 
     Raises
     ------
     ValueError
         See :func:`arms_of`.
     """
-    arms = arms_of(entries)
+    arms = arms_of(pool, entries)
+    gain = gain_of(entries)
     dev = [e for e in entries.values() if e["seed"] in DEV_SEEDS and e["arm"] == REFERENCE]
     result: dict[str, dict[str, Any]] = {}
     for arm, runs in arms.items():
@@ -108,12 +130,21 @@ def rows(entries: Entries) -> dict[str, dict[str, Any]]:
         }
         row: dict[str, Any] = {"seeds": len(own), "final": float(own[:, -1].mean()), **means}
         row["start"] = float(own[:, 0].mean())
+        row["final_S"] = own[:, -1]
         row["difference"], row["verdict"], row["speed_up"] = None, "reference", {}
+        row["p_value"] = None
+        row["reached_S"] = [None if gain is None else reached(run, gain) for run in runs]
         if arm != REFERENCE:
             difference = paired_difference(own[:, -1], reference[:, -1])
             row["difference"] = asdict(difference)
-            row["verdict"] = harm_verdict(difference, MARGIN)
+            is_told = is_told_true_rates(arm)
+            row["verdict"] = "told" if is_told else harm_verdict(difference, MARGIN)
+            if len(own) >= seeds_needed():
+                row["p_value"] = paired_p_value(own[:, -1] - reference[:, -1])
             row["speed_up"] = _speed_ups(np.array(runs[0]["generated_E"]), own, reference, dev)
+            if gain is not None:
+                for axis in AXES:
+                    row["speed_up"][axis] = asdict(along(axis, runs, arms[REFERENCE], gain))
         result[arm] = row
     return result
 
@@ -134,20 +165,46 @@ def _speed_ups(
     return found
 
 
+def along(
+    axis: str, runs: list[dict[str, Any]], reference: list[dict[str, Any]], gain: float
+) -> SpeedUp:
+    """Speed-up to the level on another axis than rollouts; ends differ, grids are as fine.
+
+    Parameters
+    ----------
+    axis : str
+        Of :data:`figures.league.AXES`.
+    runs, reference : list of dict
+        Entries of an arm and of uniform, seed by seed.
+    gain : float
+        Held-out success above the start.
+    """
+    points = len(reference[0]["held_out_E"]) - 1
+    spacing = float(np.mean([run[f"{axis}_E"][-1] for run in reference])) / points
+    timed: list[Any] = []
+    for found in (reference, runs):
+        at_S = [reached(run, gain, axis=axis, spacing=spacing) for run in found]
+        ends = [run[f"{axis}_E"][-1] for run in found]
+        timed.append([end if at is None else at for at, end in zip(at_S, ends, strict=True)])
+        timed.append([at is None for at in at_S])
+    return speed_up(*timed, generator=np.random.default_rng(0))
+
+
 def section(pool: str, entries: Entries) -> str:
     """One pool as a markdown table."""
-    found = rows(entries)
+    found = rows(pool, entries)
     if not found:
         return ""
+    best = f" The best oracle is `{chosen_oracle(pool, entries)}`." if BEST in found else ""
     heads = " | ".join(f"speed-up to {fraction:.0%}" for fraction in FRACTIONS)
     lines = [
         f"## {POOL_NAMES.get(pool, pool)}",
         "",
-        f"Held-out success starts at {found[REFERENCE]['start']:.3f}.",
+        f"Held-out success starts at {found[REFERENCE]['start']:.3f}.{best}",
         "",
-        f"| arm | seeds | final | minus uniform [95 %] | verdict | {heads} | wasted | pilots | updates "
-        "| tokens, millions | CPU, s |",
-        "|---" * (10 + len(FRACTIONS)) + "|",
+        f"| arm | seeds | final | minus uniform [95 %] | p | verdict | {heads} | wasted | pilots "
+        "| updates | tokens, millions | CPU, s |",
+        "|---" * (11 + len(FRACTIONS)) + "|",
     ]
     for arm, row in found.items():
         cells = [
@@ -155,6 +212,7 @@ def section(pool: str, entries: Entries) -> str:
             f"{row['seeds']}",
             f"{row['final']:.3f}",
             difference_text(row["difference"], digits=3),
+            p_text(row["p_value"]),
             row["verdict"],
             *(speed_up_text(row["speed_up"].get(f"{fraction}")) for fraction in FRACTIONS),
             f"{row['wasted']:.0%}",
@@ -164,7 +222,121 @@ def section(pool: str, entries: Entries) -> str:
             f"{row['cpu_s']:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    if any(row["speed_up"] for row in found.values()):
+        lines += ["", f"Speed-up to {FRACTION:.0%}, by what is counted:", ""]
+        lines += [f"| arm | rollouts | {' | '.join(AXES)} |", "|---" * (2 + len(AXES)) + "|"]
+        for arm, row in found.items():
+            if arm != REFERENCE:
+                names = (f"{FRACTION}", *AXES)
+                texts = [speed_up_text(row["speed_up"].get(name)) for name in names]
+                lines.append("| " + " | ".join([arm, *texts]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def p_text(p_value: float | None) -> str:
+    """Three digits.
+
+    Examples
+    --------
+    >>> p_text(0.0004), p_text(0.031), p_text(None)
+    ('<0.001', '0.031', '')
+    """
+    if p_value is None:
+        return ""
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def summary(by_pool: dict[str, Entries]) -> str:
+    """Over all pools: mean ranks, Holm's correction, and the share of the best oracle's saving."""
+    numbers = {pool: rows(pool, entries) for pool, entries in by_pool.items() if entries}
+    numbers = {pool: found for pool, found in numbers.items() if found}
+    parts = [_ranks(numbers), _corrected(numbers), _shares(numbers)]
+    return "\n".join(part for part in parts if part)
+
+
+def _ranks(numbers: dict[str, dict[str, dict[str, Any]]]) -> str:
+    arms = [
+        arm
+        for arm in ARMS
+        if not is_told_true_rates(arm) and all(arm in found for found in numbers.values())
+    ]
+    sizes = {found[REFERENCE]["seeds"] for found in numbers.values()}
+    if len(arms) < 2 or len(sizes) != 1 or sizes == {1}:
+        return ""
+    lines = [
+        f"## Mean rank over {len(numbers)} pools",
+        "",
+        "By mean held-out success at the end, 1 is the highest; of arms that every pool has, told ones "
+        "left out. 95 % by redrawing seeds.",
+        "",
+        *rank_lines(
+            arms,
+            [[found[arm]["final_S"] for arm in arms] for found in numbers.values()],
+            [[found[arm]["verdict"] for arm in arms] for found in numbers.values()],
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _corrected(numbers: dict[str, dict[str, dict[str, Any]]]) -> str:
+    p_value = [
+        row["p_value"]
+        for found in numbers.values()
+        for arm, row in found.items()
+        if row["p_value"] is not None and not is_told_true_rates(arm)
+    ]
+    if not p_value:
+        return ""
+    alone, kept = (int((np.array(p) < 0.05).sum()) for p in (p_value, holm(p_value)))
+    return (
+        f"Of {len(p_value)} comparisons of a contender with uniform {alone} differ at 5 % (two-sided "
+        f"paired t); {kept} still do after Holm's correction for their number.\n"
+    )
+
+
+def shares_of(found: dict[str, dict[str, Any]]) -> dict[str, OracleShare]:
+    """Share of the best oracle's saving that `adaptive` reaches, where it saves any for certain."""
+    best = found.get(BEST, {"speed_up": {}})["speed_up"].get(f"{FRACTION}")
+    if best is None or not (best["low"] or 0.0) > 1.0:
+        return {}
+
+    def times(arm: str) -> list[float]:
+        return [np.inf if at is None else at for at in found[arm]["reached_S"]]
+
+    return {
+        arm: oracle_share(
+            times(REFERENCE), times(arm), times(BEST), generator=np.random.default_rng(0)
+        )
+        for arm in found
+        if arm.startswith("adaptive")
+    }
+
+
+def _shares(numbers: dict[str, dict[str, dict[str, Any]]]) -> str:
+    lines = []
+    for pool, found in numbers.items():
+        if BEST not in found:
+            continue
+        best = speed_up_text(found[BEST]["speed_up"].get(f"{FRACTION}"))
+        shares = shares_of(found)
+        for arm in (a for a in found if a.startswith("adaptive")):
+            own = speed_up_text(found[arm]["speed_up"].get(f"{FRACTION}"))
+            lines.append(f"| {pool} | {best} | {arm} | {own} | {share_text(shares.get(arm))} |")
+    if not lines:
+        return ""
+    return "\n".join(
+        [
+            "## What the best oracle saves, and how much of it `adaptive` does",
+            "",
+            f"Rollouts to {FRACTION:.0%} of uniform's gain; share of the oracle's saving, where the "
+            "interval of its speed-up lies above 1.",
+            "",
+            "| pool | best oracle | arm | speed-up | share |",
+            "|---|---|---|---|---|",
+            *lines,
+            "",
+        ]
+    )
 
 
 def page(by_pool: dict[str, Entries], command: str, simulated: str = "") -> str:
@@ -196,10 +368,12 @@ def page(by_pool: dict[str, Entries], command: str, simulated: str = "") -> str:
                 margin=MARGIN,
                 fractions=" and ".join(f"{fraction:.0%}" for fraction in FRACTIONS),
                 dev=", ".join(map(str, DEV_SEEDS)),
+                best=BEST,
             ),
             f"Command: `{command}`. Commits of the runs: {', '.join(f'`{c}`' for c in commits)}.\n",
             "![learning curves](../figures/league.png)\n",
         ]
+        parts.append(summary(by_pool))
         parts += [section(pool, by_pool[pool]) for pool in POOLS if by_pool.get(pool)]
         if simulated:
             parts[0] += "\nBelow: the same in the simulator, every scheduler and four estimators.\n"
@@ -212,9 +386,9 @@ def draw(by_pool: dict[str, Entries]) -> Figure:
     figure = page_figure(5.2)
     panels = figure.subplots(2, 2, sharex=True)
     shown: dict[str, Any] = {}
-    styles = arm_styles(list(ARMS))
+    styles = arm_styles([*ARMS, BEST])
     for axes, pool in zip(panels.flat, POOLS, strict=True):
-        for arm, runs in arms_of(by_pool.get(pool, {})).items():
+        for arm, runs in arms_of(pool, by_pool.get(pool, {})).items():
             grid_E = np.array(runs[0]["generated_E"])
             curve_S_E = curves(runs)
             (handle,) = axes.plot(grid_E, curve_S_E.mean(axis=0), **line(styles[arm]))

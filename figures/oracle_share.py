@@ -90,3 +90,17 @@ def _shares(
     low = np.where(is_known & has_arm, share, -np.inf)
     high = np.where(is_known, np.where(has_arm, share, 0.0), np.inf)
     return share, low, high
+
+
+def share_text(share: OracleShare | None) -> str:
+    """In words, without the ends that are open.
+
+    Examples
+    --------
+    >>> share_text(OracleShare(0.834, 0.5, np.inf)), share_text(None)
+    ('0.83 [0.50, inf]', '')
+    """
+    if share is None:
+        return ""
+    value = "undefined" if share.value is None else f"{share.value:.2f}"
+    return f"{value} [{share.low:.2f}, {share.high:.2f}]"

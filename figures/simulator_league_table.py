@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from cures.checks import fail
-from figures.league_ranking import ranking
+from figures.league_ranking import rank_lines
 from figures.league_record import AXES, FRACTION, Entry
-from figures.oracle_share import OracleShare
+from figures.oracle_share import share_text
 from figures.simulator_league import (
     ARMS,
     BEST,
@@ -75,9 +75,6 @@ def rank_table(numbers: Mapping[Cell, Rows]) -> str:
     arms = common_contenders(numbers)
     if len({cell[REFERENCE]["seeds"] for cell in numbers.values()}) != 1 or len(arms) < 2:
         return ""
-    final_C_A_S = [[cell[arm]["final_S"] for arm in arms] for cell in numbers.values()]
-    result = ranking(final_C_A_S, generator=np.random.default_rng(0))
-    first = int(np.argmin(result.mean_A))
     lines = [
         f"### Ranks over {len(numbers)} cells",
         "",
@@ -85,23 +82,13 @@ def rank_table(numbers: Mapping[Cell, Rows]) -> str:
         "10,000 redraws of the seeds, the same in all cells. *Behind the first*: level with it where",
         "the interval holds 0.",
         "",
-        "| arm | mean rank | behind the first | no harm | undecided | harm |",
-        "|---|---|---|---|---|---|",
+        *rank_lines(
+            arms,
+            [[cell[arm]["final_S"] for arm in arms] for cell in numbers.values()],
+            [[cell[arm]["verdict"] for arm in arms] for cell in numbers.values()],
+        ),
     ]
-    for a in np.argsort(result.mean_A, kind="stable"):
-        verdicts = [cell[arms[a]]["verdict"] for cell in numbers.values()]
-        kinds = ("no harm", "undecided", "harm")
-        counts = [str(verdicts.count(kind)) if arms[a] != REFERENCE else "" for kind in kinds]
-        behind = _interval(result.behind_A[a], result.behind_low_A[a], result.behind_high_A[a])
-        rank = _interval(result.mean_A[a], result.low_A[a], result.high_A[a])
-        lines.append(
-            "| " + " | ".join([arms[a], rank, "" if a == first else behind, *counts]) + " |"
-        )
     return "\n".join(lines) + "\n"
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def corrected(cells: Mapping[Cell, Entry], numbers: Mapping[Cell, Rows]) -> str:
@@ -144,20 +131,6 @@ def oracle_table(cells: Mapping[Cell, Entry], numbers: Mapping[Cell, Rows]) -> s
             shown += [_speed_up(arms.get(arm, {})), share_text(shares.get(arm))]
         lines.append("| " + " | ".join(shown) + " |")
     return "\n".join(lines) + "\n" if found else ""
-
-
-def share_text(share: OracleShare | None) -> str:
-    """In words, without the ends that are open.
-
-    Examples
-    --------
-    >>> share_text(OracleShare(0.834, 0.5, np.inf)), share_text(None)
-    ('0.83 [0.50, inf]', '')
-    """
-    if share is None:
-        return ""
-    value = "undefined" if share.value is None else f"{share.value:.2f}"
-    return f"{value} [{share.low:.2f}, {share.high:.2f}]"
 
 
 def _speed_up(row: Mapping[str, Any], axis: str = "rollouts") -> str:

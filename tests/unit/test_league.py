@@ -75,7 +75,10 @@ def entry(arm, seed, curve, rollouts=1024, **values):
         "settings": Run("dead", arm, seed).settings(rollouts),
         "generated_E": [0, 512, 1024],
         "held_out_E": curve,
-        "updates": 1,
+        "updates_E": [0, 1, 2],
+        "tokens_E": [0, 2500, 5000],
+        "cpu_E": [0.0, 1.0, 2.0],
+        "updates": 2,
         "tokens": 5000,
         "pilot": 0.0,
         "trained": 1.0,
@@ -130,10 +133,13 @@ def test_what_is_kept_of_a_run(tmp_path):
     summary = {"generated": 8, "updates": 2, "ledger": {**ledger, "pending": 0, "tokens": 40}}
     write_json(tmp_path / "summary.json", summary)
     logs = {
-        "evaluation": '{"generated": 0, "held_out": 0.1}\n{"generated": 8, "held_out": 0.3}\n',
-        "metrics": '{"trained": 2, "wasted": 1.0}\n{"trained": 4, "wasted": 0.25}\n',
+        "evaluation": '{"step": 0, "generated": 0, "held_out": 0.1}\n'
+        '{"step": 2, "generated": 8, "held_out": 0.3}\n',
+        "metrics": '{"step": 1, "trained": 2, "wasted": 1.0, "tokens": 15}\n'
+        '{"step": 2, "trained": 4, "wasted": 0.25, "tokens": 40}\n',
         "outcomes": "",
-        "timing": '{"rollout_cpu_time_s": 1.0, "update_cpu_time_s": 2.5}\n',
+        "timing": '{"step": 1, "rollout_cpu_time_s": 1.0, "update_cpu_time_s": 1.5}\n'
+        '{"step": 2, "rollout_cpu_time_s": 0.5, "update_cpu_time_s": 0.5}\n',
     }
     for name, text in logs.items():
         (tmp_path / f"{name}.jsonl").write_text(text)
@@ -152,6 +158,7 @@ def test_what_is_kept_of_a_run(tmp_path):
     expected = {
         "generated_E": [0, 8], "held_out_E": [0.1, 0.3], "updates": 2, "tokens": 40,
         "pilot": 0.25, "trained": 0.75, "wasted": 0.5, "cpu_s": 3.5,
+        "updates_E": [0, 2], "tokens_E": [0, 40], "cpu_E": [0.0, 3.5],
     }  # fmt: skip
     assert {key: found[key] for key in expected} == expected
 
@@ -169,8 +176,12 @@ def entries():
 
 
 def test_rows_by_hand():
-    rows = league_table.rows(entries())
+    rows = league_table.rows("dead", entries())
     assert list(rows) == ["uniform", "adaptive"]  # mopps has one seed of six
+    # scipy's paired test
+    assert rows["adaptive"]["p_value"] == pytest.approx(
+        stats.ttest_rel(list(FINAL.values()), [0.3] * 6).pvalue
+    )
     row = rows["adaptive"]
     difference = np.array(list(FINAL.values())) - 0.3
     assert row["difference"]["mean"] == pytest.approx(difference.mean())
@@ -183,13 +194,24 @@ def test_rows_by_hand():
     assert row["speed_up"]["1.0"]["ratio"] == pytest.approx(2.0)
     assert row["speed_up"]["0.8"]["ratio"] == pytest.approx(2.0)
     assert rows["uniform"]["seeds"] == 6
+    assert row["reached_S"] == pytest.approx([409.6] * 6)
+    # as many updates, tokens and seconds per rollout: the same factor on every axis
+    for axis in league.AXES:
+        assert row["speed_up"][axis]["ratio"] == pytest.approx(2.0)
+    twice = {
+        k: {**v, "updates_E": [0, 2, 4], "updates": 4} if v["arm"] == "adaptive" else v
+        for k, v in entries().items()
+    }
+    on_updates = league_table.rows("dead", twice)["adaptive"]["speed_up"]
+    assert on_updates["updates"]["ratio"] == pytest.approx(1.0)  # twice as many updates each
+    assert on_updates["tokens"]["ratio"] == pytest.approx(2.0)
     slow = {**entries(), **{f"mopps-seed{s}": entry("mopps", s, [0.1, 0.1, 0.1]) for s in FINAL}}
     assert (
-        league_table.rows(slow)["mopps"]["speed_up"]["1.0"]["bound"] == "at most"
+        league_table.rows("dead", slow)["mopps"]["speed_up"]["1.0"]["bound"] == "at most"
     )  # never arrives
     dead = {k: {**v, "held_out_E": [0.1, 0.1, 0.1]} for k, v in entries().items()}
-    assert league_table.rows(dead)["adaptive"]["speed_up"] == {}  # uniform learned nothing
-    assert league_table.rows({}) == {}
+    assert league_table.rows("dead", dead)["adaptive"]["speed_up"] == {}  # uniform learned nothing
+    assert league_table.rows("dead", {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -204,7 +226,63 @@ def test_what_differs_cannot_be_compared(change, message):
     mixed = entries()
     mixed["adaptive-seed0"] |= change
     with pytest.raises(ValueError, match=message):
-        league_table.rows(mixed)
+        league_table.rows("dead", mixed)
+
+
+def with_oracles(pool, finals):
+    """The entries with development runs of all the oracle's variants, by name their final success."""
+    found = entries()
+    for name in league.oracles(pool):
+        for seed in DEV_SEEDS:
+            row = entry(name, seed, [0.1, *finals.get(name, (0.15, 0.2))])
+            found[Run(pool, name, seed).name] = row
+    return found
+
+
+def test_the_best_oracle_is_chosen_on_development_seeds_and_run_on_the_others(
+    tmp_path, monkeypatch
+):
+    names = list(league.oracles("dead"))
+    assert names == [f"oracle@{t}{e}" for t in ("t05", "t15", "t50") for e in ("", "-even")]
+    assert [n for n in league.oracles("coins") if "learnable" in n] == [
+        f"{name}-learnable" for name in names
+    ]
+    assert (
+        Run("coins", "oracle@t05-learnable", 0).settings(8)["scheduler.oracle.learnable"] == "host"
+    )
+    runs = league.wanted(["dead"], ["uniform", league.BEST], [0])
+    assert {run.arm for run in runs if run.seed in DEV_SEEDS} == {"uniform", *names}
+    assert [run.arm for run in runs if run.seed not in DEV_SEEDS] == ["uniform"]
+    # the level, 0.26, is reached after 1/2 * 0.16/0.2 of the run; the others never arrive
+    found = with_oracles("dead", {"oracle@t15": (0.3, 0.3)})
+    assert league.chosen_oracle("dead", found) == "oracle@t15"
+    del found["oracle@t05-seed100"]
+    assert league.chosen_oracle("dead", found) is None  # not yet
+    book = Book(tmp_path)
+    found = with_oracles("dead", {"oracle@t15": (0.3, 0.3)})
+    write_json(book.path("dead"), found)
+    best = league.best_runs(book, ["dead", "natural"], ["uniform", league.BEST], [0, 1])
+    assert best == [Run("dead", "oracle@t15", 0), Run("dead", "oracle@t15", 1)]
+    assert league.best_runs(book, ["dead"], ["uniform"], [0]) == []
+    for seed in FINAL:
+        found[f"oracle@t15-seed{seed}"] = entry("oracle@t15", seed, [0.1, 0.35, 0.4])
+    rows = league_table.rows("dead", found)
+    assert list(rows) == ["uniform", "adaptive", league.BEST]
+    assert rows[league.BEST]["verdict"] == "told"
+    # uniform reaches 0.26 at 819.2, ours at 409.6, the oracle at 512 * 0.16 / 0.25 = 327.68
+    share = league_table.shares_of(rows)["adaptive"]
+    assert share.value == pytest.approx((819.2 - 409.6) / (819.2 - 327.68))
+    assert league_table.shares_of(league_table.rows("dead", entries())) == {}
+    text = league_table.summary({"dead": found})
+    assert "| dead | 2.50 [2.50, 2.50] | adaptive | 2.00 [2.00, 2.00] | 0.83 [0.83, 0.83] |" in text
+    assert "| adaptive | 1.0 [1.0, 1.0] |  | 1 | 0 | 0 |" in text
+    assert "Of 1 comparisons of a contender with uniform 1 differ at 5 %" in text
+
+
+def test_small_pools_have_room_for_a_batch():
+    options = league.arm_of("small", "cures-released").options
+    assert options == {"num_subsets": 1}
+    assert league.arm_of("dead", "cures-released").options == {}
 
 
 def test_page_and_picture_from_the_entries_alone(tmp_path, capsys):

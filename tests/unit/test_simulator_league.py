@@ -762,7 +762,8 @@ def test_both_halves_tell_first_and_the_simulator_starts(halves, capsys):
     # 16 cells x 19 arms x 16 seeds; development: uniform and 6 oracles (12 with coins) x 8
     compared, development = 16 * 19 * 16, 8 * (12 * 7 + 4 * 13)
     assert lines[0].startswith(f"simulator: {compared + development} runs are missing in 16 cells")
-    count = 4 * (2 + 8 * len(league.ARMS))  # four pools; development: uniform on two seeds
+    # four pools; development on two seeds: uniform and 6 oracles (12 with coins)
+    count = 4 * (2 + 8 * len(league.ARMS)) + 2 * (6 + 6 + 6 + 12)
     assert lines[1].startswith(f"language model: {count} of {count} runs are missing, about ")
     assert halves("--only", "simulator")[0][0] == "simulator"
     assert [call[0] for call in halves("--only", "model")] == ["model"]
@@ -773,7 +774,7 @@ def test_a_half_gets_the_arms_that_it_has(halves, capsys):
     assert calls[0][1:3] == (["dead-rloo"], ("adaptive", "vip"))
     assert calls[1][1] == {"adaptive", "uniform"}  # uniform: development seeds
     # nothing for the language model to do: not even its development runs
-    assert [call[0] for call in halves("--arms", "vip", "oracle@best")] == ["simulator"]
+    assert [call[0] for call in halves("--arms", "vip", "band")] == ["simulator"]
     capsys.readouterr()
 
 
