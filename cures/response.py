@@ -5,7 +5,7 @@ both by a beta-binomial law.
 
 - *steady*: one rate for ever. All its groups so far speak for the next one, none of them fades.
 - *moving*: its rate moves with the policy. Its last group alone speaks for the next one, fading by
-  :math:`e^{-1/8}` an update, beside the pool's prior.
+  :math:`e^{-1/16}` an update, beside the pool's prior.
 
 What was seen multiplies their odds (Bayes), from a prompt's second visit on. The odds to begin with are
 those of the share of steady prompts in the pool, an unknown that is estimated along the way by EM.
@@ -36,7 +36,7 @@ from cures.checks import (
 )
 from cures.storage import State
 
-MEMORY = 8.0  # updates after which a moving prompt's last group counts 1/e
+MEMORY = 16.0  # updates after which a moving prompt's last group counts 1/e
 LIMIT = 5.0  # of the logarithm of the odds: whoever begins to move is believed soon
 MIDDLE = (0.2, 0.8)
 FIRST_SHARE, FIRST_WEIGHT = 0.1, 10.0  # of steady prompts; as if so many had been judged

@@ -37,10 +37,10 @@ def test_chance_of_a_sequence_is_scipys():
 
 
 def test_odds_by_hand():
-    response = seen([(2, 4), (1, 4), (3, 4)], steps=[0, 8, 24], prior=(0.5, 1.5))
+    response = seen([(2, 4), (1, 4), (3, 4)], steps=[0, 16, 48], prior=(0.5, 1.5))
     # steady: predictions multiply to the chance of all groups under Beta(1, 1), less the first one's
     steady = betaln(1 + 6, 1 + 6) - betaln(1 + 2, 1 + 2)
-    # moving: the last group times e^(-age/8), beside the prior
+    # moving: the last group times e^(-age/16), beside the prior
     one, two = np.exp(-1.0), np.exp(-2.0)
     moving = betaln(0.5 + 2 * one + 1, 1.5 + 2 * one + 3) - betaln(0.5 + 2 * one, 1.5 + 2 * one)
     moving += betaln(0.5 + two + 3, 1.5 + 3 * two + 1) - betaln(0.5 + two, 1.5 + 3 * two)

@@ -1,0 +1,170 @@
+"""Do success rates that stay tell coins from prompts that learn? Replayed on finished runs.
+
+    python -m benchmarks.response RUN ... [--memory 4 8 16 32] [--page docs/results/response.md]
+
+RUN is a folder of ``python -m train run``, any scheduler: ``runs/league/coins/uniform-seed0`` of
+`make league`. Its groups are told to ``cures/response.py`` in order. Runs of one pool, named by the
+folder they lie in, are put together.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from cures import response as rule
+from cures.checks import BoolArray, FloatArray, fail
+from cures.pool_posterior import PoolPosterior
+from cures.response import Response
+from cures.schedulers.adaptive import FLOOR, MOST_FORGOTTEN
+from cures.storage import atomic_write, read_jsonl
+from figures.provenance import commit
+from train.config import from_dict
+from train.folder import read_config
+from train.tasks.making import make_task
+
+COIN = 0.5
+MARKS = (0.5, 0.75, 1.0)  # of a run's updates
+
+
+def replay(run: Path) -> Iterator[tuple[float, Response]]:
+    """What is believed at every mark."""
+    config = read_config(run)
+    size, batch = config["task"]["pool_size"], config["scheduler"]["batch_size"]
+    rows = read_jsonl(run / "outcomes.jsonl")
+    if not rows:
+        fail("response", "RUN", "a run with outcomes", str(run))
+    posterior = PoolPosterior(
+        size, visits_per_step=batch, forgetting=min(MOST_FORGOTTEN, batch / size)
+    )
+    response = Response.unknown(size)
+    by_step: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_step.setdefault(row["step"], []).append(row)
+    steps = max(by_step) + 1
+    marks = {round(mark * steps): mark for mark in MARKS}
+    for step in range(steps):
+        found = by_step.get(step, [])
+        told = [np.array([row[key] for row in found]) for key in ("prompt", "success", "trial")]
+        if found:
+            response = response.told(*told, prior=posterior.prior(), step=step)
+            posterior.update(*told)
+        posterior.advance()
+        response = response.updated()
+        if step + 1 in marks:
+            yield marks[step + 1], response
+
+
+def area_under_curve(score: FloatArray, is_positive: BoolArray) -> float:
+    """Chance that a positive one scores higher than another one, ties half (Mann and Whitney).
+
+    Examples
+    --------
+    >>> area_under_curve(np.array([0.9, 0.5, 0.5]), np.array([True, True, False]))
+    0.75
+    """
+    positive = int(is_positive.sum())
+    others = is_positive.size - positive
+    rank_sum = rankdata(score)[is_positive].sum()
+    return float((rank_sum - positive * (positive + 1) / 2) / (positive * others))
+
+
+def rows_of(pool: str, runs: list[Path], memory: float) -> Iterator[list[str]]:
+    """A row for every mark, means over the pool's runs."""
+    rule.MEMORY = memory
+    found: dict[float, list[dict[str, float]]] = {}
+    for run in runs:
+        known_N = make_task(from_dict(read_config(run))).known_success_rate_N
+        for mark, response in replay(run):
+            is_judged_N = response.is_middling_N & (response.log_odds_N != 0.0)
+            is_coin_N = (
+                np.zeros(is_judged_N.size, dtype=bool) if known_N is None else known_N == COIN
+            )
+            coins, others = is_judged_N & is_coin_N, is_judged_N & ~is_coin_N
+            weight_N = response.weight(FLOOR)
+            row = {
+                "visits": response.trial_N.sum() / 8 / response.trial_N.size,
+                "judged": is_judged_N.sum(),
+                "true": coins.sum() / max(is_judged_N.sum(), 1),
+                "share": response.share,
+                "others": weight_N[others].mean(),
+            }
+            if coins.any():
+                row["coins"] = weight_N[coins].mean()
+                row["area"] = area_under_curve(
+                    response.log_odds_N[is_judged_N], is_coin_N[is_judged_N]
+                )
+            found.setdefault(mark, []).append({key: float(value) for key, value in row.items()})
+    for mark, values in found.items():
+
+        def mean(key: str, digits: int = 2, values: list[dict[str, float]] = values) -> str:
+            there = [row[key] for row in values if key in row]
+            return f"{np.mean(there):.{digits}f}" if there else ""
+
+        yield [
+            pool,
+            f"{len(values)}",
+            f"{mark:.0%}",
+            mean("visits", 1),
+            mean("judged", 0),
+            mean("true"),
+            mean("share"),
+            mean("area"),
+            mean("coins"),
+            mean("others"),
+        ]
+
+
+def main() -> None:
+    """Print, write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", help="finished runs")
+    parser.add_argument(
+        "--memory", type=float, nargs="+", default=[rule.MEMORY], help=f"updates ({rule.MEMORY:g})"
+    )
+    parser.add_argument("--page", type=Path, help="markdown page to write")
+    options = parser.parse_args()
+    pools: dict[str, list[Path]] = {}
+    for run in options.runs:
+        pools.setdefault(run.parent.name, []).append(run)
+    heads = (
+        "memory", "pool", "runs", "of the run", "visits a prompt", "judged", "coins among them",
+        "found steady", "area under curve", "weight of coins", "weight of others",
+    )  # fmt: skip
+    text = "\n".join(
+        [
+            "# Do success rates that stay tell coins?",
+            "",
+            "Finished runs of the tiny language model, told group by group to `cures/response.py`;",
+            "means over runs. *Judged*: prompts with two visits and a rate in [0.2, 0.8]. *Area*:",
+            "chance that a coin among them has higher odds of being steady than another prompt.",
+            "*Weight*: what is left of a visit.",
+            "",
+            "Command: `python -m benchmarks.response RUN ...` after `make league`, with",
+            "`runs/league/{coins,natural,dead,small}/uniform-seed10[01]`, the development seeds, by",
+            f"which the memory of {rule.MEMORY:g} updates was chosen.",
+            f"Commit: `{commit()}`. No number depends on the machine's speed.",
+            "",
+            "| " + " | ".join(heads) + " |",
+            "|---" * len(heads) + "|",
+            *(
+                "| " + " | ".join([f"{memory:g}", *row]) + " |"
+                for memory in options.memory
+                for pool, runs in pools.items()
+                for row in rows_of(pool, runs, memory)
+            ),
+            "",
+        ]
+    )
+    print(text)
+    if options.page is not None:
+        atomic_write(options.page, text.encode())
+
+
+if __name__ == "__main__":
+    main()
