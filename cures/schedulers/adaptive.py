@@ -38,7 +38,7 @@ QUEUE_STREAM = 4  # key: 0; the order of the queue at first
 ADVANCE_STREAM = 5  # key: plan id
 MOST_FORGOTTEN = 0.1  # per update, for pools of a few batches
 NOISE_CUT, FLOOR = 0.3, 0.05  # of the explained share, see learnable_share; of the response
-WORTHS = ("mixed", "potential")
+WORTHS, BASELINES = ("mixed", "potential"), ("group", "posterior")
 SCALE = (0.5, 2.0)  # of the step
 
 
@@ -82,6 +82,10 @@ class Adaptive(Scheduler):
         Not for streams.
     step_scaling : bool
         Advise a step of sqrt(k / mean k so far), within [0.5, 2], k mixed groups in the batch.
+    baseline : {'group', 'posterior'}
+        ``'posterior'``: what is subtracted from the rewards of a group is its prompt's posterior mean
+        when the group was planned, as in SPO (Xu and Ding 2025), so that groups of one kind teach, too.
+        Not for ``estimator='grpo'``.
     response, pool_prior, queue : bool
         Without one of the parts, to see what it does: nobody's rate is judged; Beta(1, 1) for all;
         independent draws.
@@ -112,6 +116,7 @@ class Adaptive(Scheduler):
         category_N: ArrayLike | None = None,
         importance_weights: bool = False,
         step_scaling: bool = False,
+        baseline: str = "group",
         response: bool = True,
         pool_prior: bool = True,
         queue: bool = True,
@@ -126,6 +131,9 @@ class Adaptive(Scheduler):
         self.use_moments = as_bool(self.name, "use_moments", use_moments)
         self.importance_weights = as_bool(self.name, "importance_weights", importance_weights)
         self.step_scaling = as_bool(self.name, "step_scaling", step_scaling)
+        self.baseline = as_choice(self.name, "baseline", baseline, BASELINES)
+        if self.baseline == "posterior" and self.estimator == "grpo":
+            fail(self.name, "baseline", "'group' under estimator 'grpo'", baseline)
         self.uses_response = as_bool(self.name, "response", response)
         self.pool_prior = as_bool(self.name, "pool_prior", pool_prior)
         self.is_queued = as_bool(self.name, "queue", queue) and not self.importance_weights
@@ -143,6 +151,7 @@ class Adaptive(Scheduler):
         self._response = Response.unknown(self.num_prompts if self.uses_response else 0)
         self._mean_mixed = 0.0  # none yet
         self._chance_N = np.zeros(0)
+        self._planned_mean_N = np.zeros(self.num_prompts if self.baseline == "posterior" else 0)
         self._between_N = np.zeros(self.num_prompts if self.use_moments else 0)
         self._total_N = np.zeros(self._between_N.size)
         self._groups_N = np.zeros(self._between_N.size, dtype=np.int64)
@@ -217,6 +226,9 @@ class Adaptive(Scheduler):
         )
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
+        if self.baseline == "posterior":
+            self._planned_mean_N = self._planned_mean_N.copy()
+            self._planned_mean_N[plan.prompt_B] = self.posterior.mean(plan.prompt_B)
         if not self.is_queued:
             return
         advance_B = derived_generator(self.seed, plan.plan_id, ADVANCE_STREAM).random(len(plan))
@@ -259,6 +271,9 @@ class Adaptive(Scheduler):
             order = np.argsort(plan.group_B)  # as a selection has them
             weight_G = 1.0 / (self.num_prompts * chance_B[order])
             selection = replace(selection, weight_G=weight_G)
+        if self.baseline == "posterior":
+            prompt_G = self.live.prompt[self.live.rows(selection.group_G)]
+            selection = replace(selection, baseline_G=self._planned_mean_N[prompt_G])
         if self.step_scaling:
             selection = replace(selection, step_scale=self._step_scale(selection.group_G))
         return selection
@@ -294,6 +309,7 @@ class Adaptive(Scheduler):
             "memory_passes": self.memory_passes,
             "worth": self.worth_by,
             "category": category,
+            "baseline": self.baseline,
             **switches,
         }
 
@@ -306,6 +322,7 @@ class Adaptive(Scheduler):
             "mean_mixed": self._mean_mixed,
             "credit_N": self._queue.credit_N.copy(),
             "advance_N": self._queue.advance_N.copy(),
+            "planned_mean_N": self._planned_mean_N.copy(),
             "between_N": self._between_N.copy(),
             "total_N": self._total_N.copy(),
             "groups_N": self._groups_N.copy(),
@@ -324,9 +341,11 @@ class Adaptive(Scheduler):
         queue = FairQueue(
             finite("credit_N", queued, None, None), finite("advance_N", queued, 0.0, 1.0)
         )
+        planned = finite("planned_mean_N", self._planned_mean_N.size, 0.0, 1.0)
         size = self._total_N.size
         self._between_N = finite("between_N", size, None, None)
         self._total_N = finite("total_N", size, 0.0, None)
         self._groups_N = state.ints("groups_N", size)
         self._mean_mixed = state.real("mean_mixed", 0.0)
+        self._planned_mean_N = planned
         self.posterior, self._response, self._queue = posterior, response, queue

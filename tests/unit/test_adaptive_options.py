@@ -114,6 +114,44 @@ def test_what_weights_cannot_do_is_refused():
         scheduler.next()
 
 
+# -- the posterior as baseline ----------------------------------------------------------------------
+
+
+def test_the_baseline_is_what_was_believed_before():
+    rate_N = np.linspace(0.0, 1.0, 40)
+    scheduler = scheduler_of(baseline="posterior", estimator="dr_grpo")
+    trained(scheduler, rate_N, 10)
+    before_N = scheduler.posterior.mean()
+    plan = scheduler.propose()
+    selection = scheduler.observe(cures.Outcome.of(plan, np.full(8, 8)))
+    np.testing.assert_array_equal(selection.baseline_G, before_N[plan.prompt_B])
+    assert (scheduler.posterior.mean()[plan.prompt_B] > selection.baseline_G).all()
+    streamed = scheduler_of(baseline="posterior", estimator="rloo", batch_size=4)
+    before = []
+    for _ in range(4):
+        mean_N = streamed.posterior.mean()
+        plan = streamed.next()
+        before.append(mean_N[plan.prompt_B[0]])
+        selection = streamed.observe(ScriptedHost(rate_N).rollout(plan))
+    assert selection.baseline_G.tolist() == before
+    with pytest.raises(ValueError, match="baseline must be 'group' under estimator 'grpo'"):
+        scheduler_of(baseline="posterior")
+
+
+@pytest.mark.parametrize("estimator", ["dr_grpo", "rloo"])
+def test_any_baseline_from_before_leaves_the_gradient_alone(estimator):
+    """Groups of n answers enumerated: the mean is grad p, with no factor 1 - 1/n."""
+    prob, right = np.array([0.5, 0.3, 0.2]), np.array([1, 0, 0])
+    score = np.eye(ANSWERS) - prob
+    total = np.zeros(ANSWERS)
+    for answers in product(range(ANSWERS), repeat=GROUP):
+        rows = list(answers)
+        options = {"estimator": estimator, "baseline_R": np.full(GROUP, 0.37)}
+        advantage = cures.advantages(right[rows], np.zeros(GROUP, int), **options)
+        total += np.prod(prob[rows]) * (advantage @ score[rows]) / GROUP
+    np.testing.assert_allclose(total, (prob * right) @ score, atol=1e-12)
+
+
 # -- categories -------------------------------------------------------------------------------------
 
 
@@ -225,6 +263,7 @@ def test_parts_can_be_left_out():
     [
         {"importance_weights": True},
         {"step_scaling": True, "queue": False},
+        {"baseline": "posterior", "estimator": "rloo"},
         {"pool_prior": False, "use_moments": True},
         {"category_N": np.arange(40) % 3, "response": False},
     ],

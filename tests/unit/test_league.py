@@ -276,6 +276,11 @@ def test_the_best_oracle_is_chosen_on_development_seeds_and_run_on_the_others(
     text = league_table.summary({"dead": found})
     assert "| dead | 2.50 [2.50, 2.50] | adaptive | 2.00 [2.00, 2.00] | 0.83 [0.83, 0.83] |" in text
     assert "| adaptive | 1.0 [1.0, 1.0] |  | 1 | 0 | 0 |" in text
+    assert "5.5x" not in text  # of an arm that is not there nothing is said
+    cures = {f"cures-seed{s}": entry("cures", s, [0.1, 0.3, 0.3]) for s in FINAL}
+    text = league_table.summary({"dead": {**found, **cures}})
+    assert "| cures | dead | 2.00 [2.00, 2.00] | 2.00 [2.00, 2.00] |" in text
+    text = league_table.summary({"dead": found})
     assert "Of 1 comparisons of a contender with uniform 1 differ at 5 %" in text
 
 
