@@ -70,6 +70,9 @@ class Adaptive(Scheduler):
     memory_passes : float
         Passes over the pool in which evidence fades to 1/e, > 0: the share lost per update is
         ``batch_size / (num_prompts * memory_passes)``, at most 0.1.
+    rest : int
+        Updates from one visit of a prompt to the next that nobody goes below on average, >= 1; no more
+        than uniform sampling has, to which pools of up to ``rest`` batches come down.
     use_moments : bool
         Ask the host for gradient moments.
     category_N : array_like of int, shape (N,), optional
@@ -94,6 +97,9 @@ class Adaptive(Scheduler):
 
     Notes
     -----
+    Why rest: where a few prompts of a small pool are visited at every update, they are learned by heart
+    (docs/results/league.md); and a prompt has nothing new to say before the policy has moved.
+
     A prompt that was always wrong keeps a small share, which grows as the evidence fades: it comes back
     when the policy has changed. The prior is the pool's own (:mod:`cures.pool_posterior`). What gradient
     moments say does not fade: a coin stays one.
@@ -112,6 +118,7 @@ class Adaptive(Scheduler):
         seed: int = 0,
         *,
         memory_passes: float = 1.0,
+        rest: int = 4,
         use_moments: bool = False,
         category_N: ArrayLike | None = None,
         importance_weights: bool = False,
@@ -128,6 +135,7 @@ class Adaptive(Scheduler):
         self.memory_passes = as_float(self.name, "memory_passes", memory_passes, 0.0, open_low=True)
         lost = self.batch_size / self.num_prompts / self.memory_passes
         self.forgetting = min(MOST_FORGOTTEN, lost)
+        self.rest = as_int(self.name, "rest", rest, 1)
         self.use_moments = as_bool(self.name, "use_moments", use_moments)
         self.importance_weights = as_bool(self.name, "importance_weights", importance_weights)
         self.step_scaling = as_bool(self.name, "step_scaling", step_scaling)
@@ -198,10 +206,17 @@ class Adaptive(Scheduler):
 
     def _take(self, generator: np.random.Generator, size: int) -> IntArray:
         """Distinct prompts of the next plan; their chances are kept for :meth:`_issued`."""
-        self._chance_N = inclusion_probability(self.sampling_distribution(), size)
+        self._chance_N = self._chances(size)
         if self.is_queued:
             return self._queue.first(self._chance_N, size)
         return draw_without_replacement(self._chance_N, generator)
+
+    def _chances(self, size: int) -> FloatArray:
+        """Of being in a plan of so many: in proportion to the shares, at most 1/rest."""
+        together = size * self.rest
+        if together >= self.num_prompts:
+            return np.full(self.num_prompts, size / self.num_prompts)
+        return inclusion_probability(self.sampling_distribution(), together) / self.rest
 
     def _draft(self, generator: np.random.Generator) -> Draft:
         # a limit cuts the end, which must be anybody
@@ -307,6 +322,7 @@ class Adaptive(Scheduler):
         }
         return {
             "memory_passes": self.memory_passes,
+            "rest": self.rest,
             "worth": self.worth_by,
             "category": category,
             "baseline": self.baseline,

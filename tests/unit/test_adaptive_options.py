@@ -60,7 +60,7 @@ def test_importance_weights_keep_the_objective_of_the_data_set(estimator, factor
     right = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 1]] * 3)
     rate_N = (prob * right).sum(axis=1)
     settings = {"batch_size": 5, "budget": 5 * GROUP, "estimator": estimator}
-    scheduler = scheduler_of(size, importance_weights=True, **settings)
+    scheduler = scheduler_of(size, importance_weights=True, rest=1, **settings)
     trained(scheduler, rate_N, 30)
     host, weight_N, chance_N = ScriptedHost(rate_N), np.full(size, np.nan), np.full(size, np.nan)
     for _ in range(200):  # of a plan only its own prompts' weights are seen
@@ -81,7 +81,7 @@ def test_importance_weights_keep_the_objective_of_the_data_set(estimator, factor
 
 
 def test_chances_of_weighted_groups_are_those_of_the_draws():
-    scheduler = scheduler_of(30, importance_weights=True)
+    scheduler = scheduler_of(30, importance_weights=True, rest=1)
     trained(scheduler, np.linspace(0.0, 1.0, 30), 20)
     count_N, draws = np.zeros(30), 3000
     for seed in range(draws):
@@ -91,7 +91,7 @@ def test_chances_of_weighted_groups_are_those_of_the_draws():
     error = np.sqrt(chance_N * (1 - chance_N) / draws)
     assert (np.abs(count_N / draws - chance_N) < 4.5 * error).all()
     # the queue's chances hold in the long run only: the next batch is certain
-    queued = scheduler_of(30)
+    queued = scheduler_of(30, rest=1)
     trained(queued, np.linspace(0.0, 1.0, 30), 20)
     batches = {tuple(queued._take(np.random.default_rng(seed), 8)) for seed in range(5)}
     assert len(batches) == 1
@@ -232,6 +232,44 @@ def test_steps_follow_the_root_of_mixed_groups():
     assert trained(plain, np.full(40, 0.5), 3)[1].step_scale == 1.0
     never = scheduler_of(step_scaling=True)
     assert trained(never, np.zeros(40), 3)[1].step_scale == 1.0  # nothing was ever mixed
+
+
+# -- rest between visits ----------------------------------------------------------------------------
+
+
+def test_nobody_is_visited_more_often_than_rest_allows():
+    rate_N = np.where(np.arange(200) < 10, 0.5, 0.0)  # ten that teach
+
+    def most(**options):
+        scheduler, host, count_N = scheduler_of(200, **options), ScriptedHost(rate_N), np.zeros(200)
+        for step in range(400):
+            plan = scheduler.propose()
+            count_N[plan.prompt_B] += step >= 100
+            scheduler.observe(host.rollout(plan))
+        return count_N.max()
+
+    # 300 plans: a quarter, a tenth, and two that the queue may be off (cures/fair_queue.py)
+    assert most(response=False) <= 300 / 4 + 2
+    assert most(response=False, rest=10) <= 300 / 10 + 2
+    assert most(response=False, rest=1) > 300 / 4 + 10
+
+
+def test_pools_of_few_batches_come_down_to_uniform_sampling():
+    """Up to four batches; the next larger pool prefers by at most the ratio N / (4 m)."""
+    rate_N = np.where(np.arange(64) < 8, 0.5, 0.0)
+    scheduler = scheduler_of(32)
+    plan, _ = trained(scheduler, rate_N[:32], 30)
+    assert plan.prob_B.tolist() == [0.25] * 8
+    scheduler = scheduler_of(64, response=False)
+    trained(scheduler, rate_N, 30)
+    chance_N = scheduler._chances(8)
+    assert chance_N.sum() == pytest.approx(8.0)
+    assert chance_N.max() == 0.25  # twice uniform's 8/64
+    without = scheduler_of(64, response=False, rest=1)
+    without.load_state_dict({**scheduler.state_dict(), "config/rest": 1})
+    assert without._chances(8).max() > 0.25
+    with pytest.raises(ValueError, match="rest must be"):
+        scheduler_of(rest=0)
 
 
 # -- parts left out ---------------------------------------------------------------------------------
