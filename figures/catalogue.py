@@ -15,10 +15,12 @@ from cures.storage import write_json
 from figures import (
     ablation,
     against_gvm,
+    boundary,
     estimated_rates,
     gradient_norms,
     language_model,
     learning_curves,
+    learning_rates,
     method_shapes,
     pilots_and_group_size,
     quota_by_iteration,
@@ -156,6 +158,10 @@ ENTRIES = (
         "budgets", "Methods and baselines under different budgets", update_budgets, "budget-x*"
     ),
     Entry.of("cuts", "How the pool is cut into subsets", subset_cuts, "subsets", "cut-seed*"),
+    Entry.of("boundary", "When curricula help, and when they cannot", boundary, "boundary-*"),
+    Entry.of(
+        "learning-rates", "A curriculum, or a larger learning rate?", learning_rates, "rates-*"
+    ),
     Entry(
         "lm-curves",
         "Tiny language model: learning curves",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ python -m figures lm_runs   # N' x n, the way to the baseline's best, quotas by 
 python -m figures all
 ```
 """
+MANY = 12
 TABLE = "## Table 1 of the paper beside ours"
 
 
@@ -80,12 +82,19 @@ def section(record: dict[str, Any], folder: str) -> str:
 
 
 def _short(runs: list[dict[str, Any]]) -> list[str]:
-    """Folders of the runs; a folder of many runs stands for them."""
+    """Folders of the runs; a folder of many runs stands for them, a first word for :data:`MANY`."""
     folders = [run["folder"] for run in runs]
     parents = [os.path.dirname(folder) for folder in folders]
     is_many = [os.path.basename(folder).find("-seed") > 0 for folder in folders]
     shown = [p if many else f for f, p, many in zip(folders, parents, is_many, strict=True)]
-    return list(dict.fromkeys(shown))
+    alike = Counter(map(_family, shown))
+    return list(dict.fromkeys(_family(f) if alike[_family(f)] >= MANY else f for f in shown))
+
+
+def _family(folder: str) -> str:
+    """All folders beside this one whose name has the same first word."""
+    parent, name = os.path.split(folder)
+    return f"{parent}/{name.split('-')[0]}-*"
 
 
 def table_section(runs: Path, results: Path) -> str:

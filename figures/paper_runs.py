@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from sim.arm import ArmTask, build
-from sim.settings import Settings
+from sim.population_file import EmpiricalLaw
+from sim.settings import LEARNING_RATES, Settings
 
 POOLS = ("skills", "u_shaped")
 ESTIMATORS = {"grpo": "grpo", "rpp": "reinforce++"}
@@ -28,6 +29,24 @@ GROUP_SIZES = (8, 16, 32)
 SUBSETS = (1, 5, 15, 30)
 BATCH_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4)
 ABLATION_POOLS = ("skills", "u_shaped", "dead")
+
+# One-factor sweeps: values beside the default; coins are a share of the prompts that are not dead.
+SWEPT = ("uniform", "adaptive", "cures", "oracle@learnable")
+DEAD = 0.6
+SWEEPS: dict[str, tuple[Any, ...]] = {
+    "dead": (0.0, 0.3, 0.85, 0.95),
+    "coin": (0.2, 0.5),
+    "pool": (0.064, 0.25, 4.0),  # times the default, as the rate
+    "rate": (0.25, 4.0, 16.0),
+    "estimator": ("rloo", "dr_grpo", "reinforce++"),
+    "aggregation": ("rollout", "token"),
+    "transfer": (0.05, 0.2, 0.8),  # of another policy, item response: skills have no such number
+}
+DEFAULT, LONG, LONGER = "default", "budget", 4  # LONG: the default, LONGER times as many rollouts
+SWEEP_RATE = 2.0  # times LEARNING_RATES: runs are shorter
+# Lowest of the rates; each is twice the one before. The dead pool is the built-in one.
+LOWEST_RATE = {"adam": 0.04, "sgd": 40.0, "normalised": 1.0}
+NUM_RATES, RATE_POOLS = 7, ("skills", "dead")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +78,16 @@ class Size:
     def one_pass(self) -> int:
         """Rollouts of the paper's schedule: 15 subsets, N' = 4 pilots, M steps, n = 8."""
         return 4 * self.pool + 15 * self.steps * self.batch * 8
+
+    def fraction(self, parts: int) -> Size:
+        """A quarter of the pool, half the batch, and a ``parts``-th of the rollouts, for many runs.
+
+        The rollouts are a multiple of four updates.
+        """
+        batch = self.batch // 2
+        four = 4 * 8 * batch
+        rollouts = max(1, self.rollouts // parts // four) * four
+        return replace(self, pool=self.pool // 4, batch=batch, rollouts=rollouts)
 
 
 FULL = Size(4000, 512, 64, 200_000, 10, 8, 4, 4)
@@ -140,7 +169,81 @@ def comparisons(size: Size) -> dict[str, Recipe]:
     )
     for seed in range(size.seeds):
         runs[f"cut-seed{seed}"] = partial(_sorted_cut, size, seed)
+    return runs | _sweeps(size.fraction(6)) | _rates(size.fraction(10))
+
+
+def _sweeps(size: Size) -> dict[str, Recipe]:
+    """``boundary-OPTIMISER-FACTOR-NUMBER``: one factor other than the default at a time."""
+    runs: dict[str, Recipe] = {}
+    for optimiser in ("adam", "sgd"):
+        runs[f"boundary-{optimiser}-{DEFAULT}"] = partial(_swept, size, optimiser)
+        for factor, values in SWEEPS.items():
+            for number, value in enumerate(values):
+                recipe = partial(_swept, size, optimiser, **{factor: value})
+                runs[f"boundary-{optimiser}-{factor}-{number}"] = recipe
+        long = replace(size, rollouts=LONGER * size.rollouts)
+        runs[f"boundary-{optimiser}-{LONG}"] = partial(_swept, long, optimiser, grid_points=65)
     return runs
+
+
+def _swept(
+    size: Size,
+    optimiser: str,
+    *,
+    dead: float = DEAD,
+    coin: float = 0.0,
+    pool: float = 1.0,
+    rate: float = 1.0,
+    transfer: float | None = None,
+    **changes: Any,
+) -> Settings:
+    """The default, but for what is given; evenly spread success rates of the learnable prompts."""
+    policy = "skills" if transfer is None else "item_response"
+    law = EmpiricalLaw(
+        name=f"dead{dead:g}-coin{coin:g}" + ("" if transfer is None else f"-transfer{transfer:g}"),
+        success_rate_K=(np.arange(50) + 0.5) / 50,
+        weight_K=np.full(50, 1 / 50),
+        never=dead * 0.60 / 0.85,  # as in the built-in dead pool
+        always=dead * 0.25 / 0.85,
+        coin=coin * (1.0 - dead),
+        policy=policy,
+        transfer=transfer,
+    )
+    return _settings(
+        size,
+        _swept_arms(size),
+        population=law.name,
+        empirical=law.as_json(),
+        pool=max(15, size.batch, round(pool * size.pool)),  # CurES cuts it into 15
+        optimiser=optimiser,
+        learning_rate=rate * SWEEP_RATE * LEARNING_RATES[optimiser][policy],
+        dev_seeds=max(1, size.dev_seeds // 2),
+        **changes,
+    )
+
+
+def _rates(size: Size) -> dict[str, Recipe]:
+    """``rates-POOL-OPTIMISER-NUMBER``; a third of the seeds is there to choose the rates."""
+    return {
+        f"rates-{pool}-{optimiser}-{number}": partial(
+            _settings,
+            size,
+            _swept_arms(size),
+            population=pool,
+            optimiser=optimiser,
+            learning_rate=lowest * 2.0**number,
+            seeds=size.seeds + size.few_seeds,
+            dev_seeds=1,
+        )
+        for pool in RATE_POOLS
+        for optimiser, lowest in LOWEST_RATE.items()
+        for number in range(NUM_RATES)
+    }
+
+
+def _swept_arms(size: Size) -> dict[str, dict[str, Any]]:
+    """The oracle is told which prompts can be learned, too."""
+    return _arms(size, *SWEPT[:-1]) | _arms(size, SWEPT[-1], learnable=True)
 
 
 def _settings(size: Size, arms: dict[str, dict[str, Any]], **changes: Any) -> Settings:

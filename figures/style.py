@@ -8,6 +8,7 @@ Colours, markers and dashes of arms are those of :mod:`sim.picture`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cures.checks import FloatArray
-from sim.picture import ArmStyle, new_figure
+from sim.picture import ArmStyle, arm_styles, new_figure
+from sim.settings import is_told_true_rates
 
 COLUMN, PAGE = 3.3, 6.8
 DPI = 200
@@ -46,6 +48,7 @@ METHODS = {
     "speed": "SPEED",
     "dapo": "DAPO",
     "uniform@again": "uniform, other draws",
+    "oracle@learnable": "oracle (told)",
 }
 POOLS = {
     "skills": "natural pool",
@@ -59,7 +62,7 @@ POOLS = {
     "small": "small pool",
 }
 ESTIMATORS = {"grpo": "GRPO", "reinforce++": "REINFORCE++"}
-OPTIMISERS = {"adam": "Adam", "sgd": "SGD"}  # plain gradient ascent
+OPTIMISERS = {"adam": "Adam", "sgd": "SGD", "normalised": "normalised SGD"}  # of plain ascent
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -86,6 +89,14 @@ def width_of(panels: int) -> float:
 def line(style: ArmStyle) -> dict[str, Any]:
     """Keywords of ``Axes.plot`` for an arm at the size of a printed column."""
     return {**style.line(), "linewidth": 1.2, "markersize": 3.2, "markeredgewidth": 0.8}
+
+
+def told_dashed(arms: Iterable[str]) -> dict[str, ArmStyle]:
+    """Looks of arms, dashed where an arm is told the true success rates."""
+    return {
+        arm: replace(style, dash="--") if is_told_true_rates(arm) else style
+        for arm, style in arm_styles(list(arms)).items()
+    }
 
 
 def method_name(arm: str) -> str:

@@ -46,7 +46,7 @@ class SimHost:
         scheduler another seed, or its prompt draws and the outcomes come from the same numbers.
     estimator, aggregation : str
         As in :func:`cures.advantages` and :func:`cures.rollout_weights`.
-    optimiser : {'adam', 'sgd'}
+    optimiser : {'adam', 'sgd', 'normalised'}
     learning_rate : float, > 0
         Multiplied by ``Selection.step_scale``.
     missing_rate : float in [0, 1)

@@ -8,12 +8,12 @@ import numpy as np
 
 from cures.checks import FloatArray
 
-OPTIMISERS = ("adam", "sgd")
+OPTIMISERS = ("adam", "sgd", "normalised")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OptimiserState:
-    """Running means of the gradient and its square (unused by ``sgd``), and the step count."""
+    """Running means of the gradient and its square (for ``adam`` alone), and the step count."""
 
     first_D: FloatArray
     second_D: FloatArray
@@ -32,11 +32,13 @@ def ascend(
     state: OptimiserState,
     learning_rate: float,
 ) -> tuple[FloatArray, OptimiserState]:
-    """One ascent step, plain or Adam (betas 0.9 and 0.999, epsilon 1e-8; no weight decay).
+    """One ascent step: Adam (betas 0.9 and 0.999, epsilon 1e-8; no weight decay), plain, or normalised.
 
     Parameters
     ----------
-    name : {'adam', 'sgd'}
+    name : {'adam', 'sgd', 'normalised'}
+        ``normalised``: along the gradient, ``learning_rate`` long whatever its norm; no step where it
+        is zero. A curriculum that makes gradients longer gains nothing from that alone.
     theta_D, gradient_D : ndarray of float64, shape (D,)
     state : OptimiserState
     learning_rate : float
@@ -47,10 +49,10 @@ def ascend(
     state : OptimiserState
     """
     count = state.count + 1
-    if name == "sgd":
-        return theta_D + learning_rate * gradient_D, OptimiserState(
-            state.first_D, state.second_D, count
-        )
+    if name in ("sgd", "normalised"):
+        length = float(np.linalg.norm(gradient_D)) if name == "normalised" else 1.0
+        step_D = gradient_D * (learning_rate / length) if length else np.zeros_like(gradient_D)
+        return theta_D + step_D, OptimiserState(state.first_D, state.second_D, count)
     first = 0.9 * state.first_D + 0.1 * gradient_D
     second = 0.999 * state.second_D + 0.001 * gradient_D**2
     mean = first / (1.0 - 0.9**count)

@@ -22,8 +22,10 @@ from cures.storage import State, load_state, save_state
 from figures import (
     ablation,
     against_gvm,
+    boundary,
     estimated_rates,
     gradient_norms,
+    learning_rates,
     measured_table,
     method_shapes,
     pilots_and_group_size,
@@ -54,6 +56,8 @@ CASES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "update_budgets": (update_budgets, ("budget-x1", "budget-x2")),
     "subset_cuts": (subset_cuts, ("subsets", "cut-seed0")),
     "measured_table": (measured_table, AGAINST),
+    "boundary": (boundary, ("boundary-sgd-default", "boundary-sgd-dead-2")),
+    "learning_rates": (learning_rates, ("rates-dead-sgd-0", "rates-dead-sgd-4")),
 }
 DRAWN = [name for name, (module, _) in CASES.items() if hasattr(module, "draw")]
 # Runs are exact with one BLAS thread on one machine; elsewhere last bits differ, sampled answers do not.

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from cures.records import Plan, Selection
 from sim.host import SimHost, first_of_each_kind
 from sim.item_response import ItemResponse
+from sim.optimiser import OptimiserState, ascend
 from sim.populations import Population, make_population
 from sim.skills import Skills
 
@@ -235,6 +236,21 @@ def test_adam_matches_its_definition():
     assert host.theta_D[0] == pytest.approx(before + STEP * mean / (square**0.5 + 1e-8), rel=1e-12)
 
 
+@pytest.mark.parametrize("factor", [1.0, 1e-3])
+def test_a_normalised_step_is_as_long_as_the_learning_rate(factor):
+    # (0.6, 0.8) has length 1: the step is STEP times it, however long the gradient along it
+    theta = np.array([0.5, -0.25])
+    gradient = factor * np.array([0.6, 0.8])
+    state = OptimiserState.zeros(2)
+    after, state = ascend("normalised", theta, gradient, state, STEP)
+    np.testing.assert_allclose(after, theta + STEP * np.array([0.6, 0.8]), rtol=1e-14)
+    after, state = ascend("normalised", after, np.zeros(2), state, STEP)
+    np.testing.assert_allclose(after, theta + STEP * np.array([0.6, 0.8]), rtol=1e-14)
+    assert state.count == 2
+    plain, _ = ascend("sgd", theta, gradient, state, STEP)  # negative control: follows the factor
+    np.testing.assert_allclose(plain, theta + STEP * gradient, rtol=1e-14)
+
+
 def test_rloo_updates_are_unbiased():
     """Mean of 4000 one-group gradients against the exact one; dr_grpo's (n-1)/n must fail."""
     population = make_population("uniform", "tabular", num_pool=3, num_held_out=1, seed=6)
@@ -323,7 +339,7 @@ def test_a_damaged_state_is_refused_and_changes_nothing(change, message):
     [
         ({"estimator": "ppo"}, r"SimHost: estimator must be one of \['grpo'"),
         ({"aggregation": "mean"}, "SimHost: aggregation must be one of"),
-        ({"optimiser": "lion"}, r"SimHost: optimiser must be one of \['adam', 'sgd'\]"),
+        ({"optimiser": "lion"}, r"SimHost: optimiser must be one of \['adam', 'sgd', "),
         ({"learning_rate": 0.0}, r"SimHost: learning_rate must be a float in \(0"),
         ({"missing_rate": 1.0}, r"SimHost: missing_rate must be a float in \[0"),
         ({"has_moments": 1}, "SimHost: has_moments must be True or False"),
