@@ -41,8 +41,10 @@ def between_and_total(
     Notes
     -----
     Groups that are nearly all right or all wrong say nothing, so that of a prompt with p near 0 or 1
-    the lucky groups alone are measured, and its share comes out too large: good enough to tell coins,
-    whose mean is exactly 0 whatever groups are left out, and no estimate of the share itself.
+    the lucky groups alone are measured. Where right and wrong scores are of one size its share then
+    comes out too large, 1/(3 p (1-p)) times at n = 4, and smaller where the rare kind's are the larger
+    ones (claim 8.10): good enough to tell coins, whose mean is exactly 0 whatever groups are left out,
+    and no estimate of the share itself.
     """
     s, n = success_B.astype(np.float64), trial_B.astype(np.float64)
     difference = moments_B.sq_norm_difference

@@ -14,6 +14,7 @@ from cures.checks import fail
 from cures.storage import write_json
 from figures import (
     ablation,
+    adaptive_pieces,
     against_gvm,
     boundary,
     estimated_rates,
@@ -158,6 +159,7 @@ ENTRIES = (
         "budgets", "Methods and baselines under different budgets", update_budgets, "budget-x*"
     ),
     Entry.of("cuts", "How the pool is cut into subsets", subset_cuts, "subsets", "cut-seed*"),
+    Entry.of("pieces", "`adaptive` piece by piece", adaptive_pieces, "pieces-*"),
     Entry.of("boundary", "When curricula help, and when they cannot", boundary, "boundary-*"),
     Entry.of(
         "learning-rates", "A curriculum, or a larger learning rate?", learning_rates, "rates-*"

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from figures.adaptive_pieces import PIECES
 from sim.arm import ArmTask, build
 from sim.population_file import EmpiricalLaw
 from sim.settings import LEARNING_RATES, Settings
@@ -29,6 +30,7 @@ GROUP_SIZES = (8, 16, 32)
 SUBSETS = (1, 5, 15, 30)
 BATCH_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4)
 ABLATION_POOLS = ("skills", "u_shaped", "dead")
+PIECE_POOLS = ("skills", "u_shaped", "dead", "coins")
 
 # One-factor sweeps: values beside the default; coins are a share of the prompts that are not dead.
 SWEPT = ("uniform", "adaptive", "cures", "oracle@learnable")
@@ -169,7 +171,14 @@ def comparisons(size: Size) -> dict[str, Recipe]:
     )
     for seed in range(size.seeds):
         runs[f"cut-seed{seed}"] = partial(_sorted_cut, size, seed)
-    return runs | _sweeps(size.fraction(6)) | _rates(size.fraction(10))
+    runs |= _sweeps(size.fraction(6)) | _rates(size.fraction(10))
+    arms = {"adaptive": {}} | {f"adaptive@{label}": o for label, (_, o) in PIECES.items()}
+    part = size.fraction(4)
+    for pool in PIECE_POOLS:
+        runs[f"pieces-{pool}"] = partial(
+            _settings, part, arms, population=pool, seeds=2 * part.seeds, dev_seeds=1
+        )
+    return runs
 
 
 def _sweeps(size: Size) -> dict[str, Recipe]:

@@ -71,7 +71,7 @@ def _prove_two(f: Formulas) -> Iterator[Step]:
     )
 
 
-def _difference(law: ScoreLaw, outcome: tuple[int, ...], right: int) -> sp.Expr:
+def distance_estimate(law: ScoreLaw, outcome: tuple[int, ...], right: int) -> sp.Expr:
     """Estimate of the squared difference from scores, the first ``right`` of them of right rollouts."""
     products = gram(law.score_K_D)
     ones, zeros = outcome[:right], outcome[right:]
@@ -96,7 +96,7 @@ def _enumerate_two(f: Formulas) -> Iterator[Exact]:
         chances = [law.given(1)] * right + [law.given(0)] * wrong
         what = f"{right} right and {wrong} wrong rollouts"
         counts = {n_1: right, n_0: wrong}
-        mean, variance = mean_and_variance(chances, partial(_difference, law, right=right))
+        mean, variance = mean_and_variance(chances, partial(distance_estimate, law, right=right))
         yield Exact(f"{what}: the mean is $D^2$", mean, square)
         yield Exact(f"{what}: the variance", variance, f["variance"].subs({**value, **counts}))
         plug_in, _ = mean_and_variance(chances, partial(_plug_in, law, right=right))

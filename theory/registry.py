@@ -31,13 +31,20 @@ of $r - p$ (1.4).""",
     Chapter(
         2,
         "Many prompts: the bound on a dataset",
-        ("average_bound", "average_radius", "average_sampling", "own_objective"),
+        (
+            "average_bound",
+            "average_radius",
+            "average_sampling",
+            "own_objective",
+            "importance_weights",
+        ),
         r"""Under the average constraint of (1) the bound is
 $\sqrt{2\delta\,\mathbb{E}_\rho[p(1-p)]}$, which is larger than (12) unless all prompts have the
 same $p(1-p)$; (12) is right if every prompt has a trust region of its own. The corrected bound asks
 for a softmax of $p(1-p)$, not of its root (2.5). Both bounds are about what is sampled. In a fixed
 metric a step with exact gradients gains the dataset most if the dataset's own distribution is
-sampled (2.7); what sampling can win is less noise (2.8).""",
+sampled (2.7); what sampling can win is less noise (2.8). Weights of one over the chance keep the
+dataset's objective whatever is sampled (2.9).""",
     ),
     Chapter(
         3,
@@ -86,20 +93,37 @@ variance is the wrong goal (6.10); what should be maximised instead is in 6.11 a
     Chapter(
         7,
         "What is known of a success rate: the posterior",
-        ("posterior", "beta_moments", "plug_in", "pilots", "forgetting", "wrong_side"),
+        (
+            "posterior",
+            "beta_moments",
+            "plug_in",
+            "pilots",
+            "forgetting",
+            "wrong_side",
+            "response_odds",
+        ),
         r"""The Beta update is exact for a policy that stands still. Plugging its mean into the
 potential is biased; the posterior expectation of the potential is not, and has a closed form (7.3).
 Four pilots say little: with uniformly spread success rates two prompts in five look dead (7.6). For
-a policy that moves, 7.8 and 7.9 say what forgetting costs and how fast to forget.""",
+a policy that moves, 7.8 and 7.9 say what forgetting costs and how fast to forget. That a rate does not
+move can be seen from rewards alone, with odds that seldom mislead (7.11).""",
     ),
     Chapter(
         8,
         "What a prompt can teach: signal",
-        ("signal", "squared_gradient", "mean_distance", "objective_gain", "coin_detection"),
+        (
+            "signal",
+            "squared_gradient",
+            "mean_distance",
+            "objective_gain",
+            "coin_detection",
+            "explained_share",
+        ),
         r"""The potential is a bound on what a prompt can teach, not what it teaches: a fair coin in
 the place of the verdict has the largest potential and no signal (8.1). What a prompt teaches,
 $|\nabla p|^2$, and what it does for the dataset, $g_i \cdot g$, can both be estimated without bias
-from products of *different* rollouts (8.5, 8.8).""",
+from products of *different* rollouts (8.5, 8.8). So can what the reward explains of the scores:
+nothing for a coin, whatever groups are measured (8.10).""",
     ),
     Chapter(
         9,
