@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -93,7 +92,7 @@ def finding(arrays: dict[str, Any]) -> str:
         certain = [
             f"{name} {in_words(values)}"
             for name, values in rows.items()
-            if name != OTHERS and (np.nanmin(values[1:]) > 0.0 or np.nanmax(values[1:]) < 0.0)
+            if name != OTHERS and (values[1] > 0.0 or values[2] < 0.0)
         ]
         text = f"{sentence(POOLS.get(population, population))}: {in_words(rows[OTHERS])} to uniform"
         parts.append(f"{text}; {', '.join(certain) if certain else 'no piece that shows'}")

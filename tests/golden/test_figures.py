@@ -21,6 +21,7 @@ from matplotlib.text import Text
 from cures.storage import State, load_state, save_state
 from figures import (
     ablation,
+    adaptive_pieces,
     against_gvm,
     boundary,
     estimated_rates,
@@ -56,6 +57,7 @@ CASES: dict[str, tuple[Any, tuple[str, ...]]] = {
     "update_budgets": (update_budgets, ("budget-x1", "budget-x2")),
     "subset_cuts": (subset_cuts, ("subsets", "cut-seed0")),
     "measured_table": (measured_table, AGAINST),
+    "adaptive_pieces": (adaptive_pieces, ("pieces-coins",)),
     "boundary": (boundary, ("boundary-sgd-default", "boundary-sgd-dead-2")),
     "learning_rates": (learning_rates, ("rates-dead-sgd-0", "rates-dead-sgd-4")),
 }
