@@ -12,18 +12,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from cures import response as rule
 from cures.checks import BoolArray, FloatArray, fail
-from cures.pool_posterior import PoolPosterior
 from cures.response import Response
-from cures.schedulers.adaptive import FLOOR, MOST_FORGOTTEN
+from cures.schedulers.adaptive import FLOOR
 from cures.storage import atomic_write, read_jsonl
 from figures.provenance import commit
+from figures.visits import Visits, replay
 from train.config import from_dict
 from train.folder import read_config
 from train.tasks.making import make_task
@@ -32,32 +31,17 @@ COIN = 0.5
 MARKS = (0.5, 0.75, 1.0)  # of a run's updates
 
 
-def replay(run: Path) -> Iterator[tuple[float, Response]]:
+def believed(run: Path) -> Iterator[tuple[float, Response]]:
     """What is believed at every mark."""
     config = read_config(run)
     size, batch = config["task"]["pool_size"], config["scheduler"]["batch_size"]
-    rows = read_jsonl(run / "outcomes.jsonl")
-    if not rows:
+    seen = Visits.of(read_jsonl(run / "outcomes.jsonl"), size)
+    if not len(seen):
         fail("response", "RUN", "a run with outcomes", str(run))
-    posterior = PoolPosterior(
-        size, visits_per_step=batch, forgetting=min(MOST_FORGOTTEN, batch / size)
-    )
-    response = Response.unknown(size)
-    by_step: dict[int, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_step.setdefault(row["step"], []).append(row)
-    steps = max(by_step) + 1
-    marks = {round(mark * steps): mark for mark in MARKS}
-    for step in range(steps):
-        found = by_step.get(step, [])
-        told = [np.array([row[key] for row in found]) for key in ("prompt", "success", "trial")]
-        if found:
-            response = response.told(*told, prior=posterior.prior(), step=step)
-            posterior.update(*told)
-        posterior.advance()
-        response = response.updated()
-        if step + 1 in marks:
-            yield marks[step + 1], response
+    marks = {round(mark * seen.steps): mark for mark in MARKS}
+    for updates, response in replay(seen, size, batch):
+        if updates in marks:
+            yield marks[updates], response
 
 
 def area_under_curve(score: FloatArray, is_positive: BoolArray) -> float:
@@ -80,7 +64,7 @@ def rows_of(pool: str, runs: list[Path], memory: float) -> Iterator[list[str]]:
     found: dict[float, list[dict[str, float]]] = {}
     for run in runs:
         known_N = make_task(from_dict(read_config(run))).known_success_rate_N
-        for mark, response in replay(run):
+        for mark, response in believed(run):
             is_judged_N = response.is_middling_N & (response.log_odds_N != 0.0)
             is_coin_N = (
                 np.zeros(is_judged_N.size, dtype=bool) if known_N is None else known_N == COIN

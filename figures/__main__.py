@@ -1,4 +1,4 @@
-"""Command line: ``python -m figures runs``, ``... all``, ``... NAME``, ``... demo``."""
+"""Command line: ``python -m figures runs``, ``... all``, ``... NAME``, ``... report``, ``... demo``."""
 
 from __future__ import annotations
 
@@ -97,6 +97,10 @@ def _run(options: argparse.Namespace) -> None:
             options.picture,
             quick=options.quick,
         )
+    elif command == "report":
+        from figures import report  # with torch, which nothing else here needs
+
+        _show(list(report.write(options.run, options.out or options.run / "report")))
     elif command in TRAINED:
         module = TRAINED[command]
         print(save(module.draw(module.compute(options.runs)), options.out))
@@ -255,6 +259,11 @@ def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         one = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
         one.add_argument("runs", type=Path, nargs="+", help="folders of python -m train run")
         one.add_argument("--out", type=Path, default=Path(f"{name}.png"), help="PNG to write")
+    report = commands.add_parser(
+        "report", help="one page about one training run, and its posterior as a CSV"
+    )
+    report.add_argument("run", type=Path, help="folder of python -m train run")
+    report.add_argument("--out", type=Path, help="folder of the two files (RUN/report)")
 
 
 def _add_league(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

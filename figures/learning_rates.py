@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from cures.checks import fail
 from figures.sim_folders import REFERENCE, Comparison, FloatMatrix, difference, in_words, read
@@ -67,9 +67,15 @@ def compute(folders: list[Path]) -> dict[str, Any]:
         "seeds": first.seeds - chosen,
         "chosen": chosen,
     }
-    for label, comparisons in groups.items():
-        arrays[label] = _panel(label, comparisons, chosen)
+    for label in sorted(groups, key=_place):
+        arrays[label] = _panel(label, groups[label], chosen)
     return arrays
+
+
+def _place(label: str) -> tuple[int, int]:
+    """Pools and optimisers in the order of :mod:`figures.style`."""
+    pool, optimiser = label.split("/")
+    return list(POOLS).index(pool), list(OPTIMISERS).index(optimiser)
 
 
 def _panel(label: str, comparisons: list[Comparison], chosen: int) -> dict[str, Any]:
@@ -133,7 +139,10 @@ def draw(arrays: dict[str, Any]) -> Figure:
         grid[2 * row, 0].set_ylabel("held-out success rate")
         grid[2 * row + 1, 0].set_yticks(range(len(AT)), list(AT.values()))
         grid[2 * row + 1, 0].set_ylim(len(AT) - 0.5, -0.5)
-    titles = [f"{POOLS.get(p, p)}, {OPTIMISERS[o]}" for p in pools for o in optimisers]
+    titles = []  # a pool is named once in its row
+    for pool in pools:
+        names = [OPTIMISERS[optimiser] for optimiser in optimisers]
+        titles += [f"{POOLS[pool]}, {names[0]}", *names[1:]]
     letters(grid[::2].flat, titles)
     shared_legend(figure, grid[0, 0])
     return figure
@@ -159,6 +168,7 @@ def _draw_differences(axes: Axes, panel: dict[str, Any]) -> None:
         axes.plot(mean_A, place_A, **(line(style) | {"linestyle": ""}))
         axes.hlines(place_A, low_A, high_A, color=style.colour, lw=1.0)
     axes.axvline(0.0, color="black", lw=0.7, zorder=0)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("minus uniform's")
     light_grid(axes)
     axes.grid(axis="y", visible=False)
@@ -185,7 +195,7 @@ def finding(arrays: dict[str, Any]) -> str:
             rate = panel["rate_K"][[panel[a]["best"] for a in (REFERENCE, arm)]]
             steps = ", ".join(in_words(panel[arm][name]) for name in AT)
             rows.append(
-                f"{POOLS.get(pool, pool)}, {OPTIMISERS[optimiser]} {steps} (best rates {rate[0]:g}"
+                f"{POOLS[pool]}, {OPTIMISERS[optimiser]} {steps} (best rates {rate[0]:g}"
                 f"{_edge(panel, REFERENCE)} for uniform, {rate[1]:g}{_edge(panel, arm)} for it)"
             )
         ahead = [sum(bool(arrays[label][arm][name][1] > 0.0) for label in labels) for name in AT]

@@ -62,7 +62,7 @@ POOLS = {
     "small": "small pool",
 }
 ESTIMATORS = {"grpo": "GRPO", "reinforce++": "REINFORCE++"}
-OPTIMISERS = {"adam": "Adam", "sgd": "SGD", "normalised": "normalised SGD"}  # of plain ascent
+OPTIMISERS = {"adam": "Adam", "sgd": "SGD", "normalised": "normalised SGD"}  # plain ascent
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
