@@ -87,6 +87,7 @@ def _short(runs: list[dict[str, Any]]) -> list[str]:
     parents = [os.path.dirname(folder) for folder in folders]
     is_many = [os.path.basename(folder).find("-seed") > 0 for folder in folders]
     shown = [p if many else f for f, p, many in zip(folders, parents, is_many, strict=True)]
+    shown = list(dict.fromkeys(shown))
     alike = Counter(map(_family, shown))
     return list(dict.fromkeys(_family(f) if alike[_family(f)] >= MANY else f for f in shown))
 
