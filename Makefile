@@ -5,7 +5,9 @@
 #   EXTRAS       one more extra: procedural (reasoning-gym, which needs a C compiler); its tests are skipped without
 #   VENV         where the virtual environment lives
 #   VLLM_VENV    where that of test-vllm lives
-#   TRL_VENV     where that of against-trl lives
+#   TRL_VENV     where that of test-trl and against-trl lives
+#   VERL_VENV    where that of test-verl lives
+#   TRL_PINS     which TRL: constraints-trl.txt, the newest; constraints-trl-0.25.txt, a year older
 
 PYTHON ?= python3.11
 TORCH ?= torch==2.13.0
@@ -13,7 +15,9 @@ TORCH_INDEX ?=
 EXTRAS ?=
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
+TRL_PINS ?= constraints-trl.txt
 TRL_VENV ?= .venv-trl
+VERL_VENV ?= .venv-verl
 
 comma := ,
 PIN_HASH := $(shell (cat pyproject.toml constraints.txt Makefile; echo "$(EXTRAS)") | sha256sum | cut -c1-16)
@@ -27,7 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test test-slow setup-vllm test-vllm lint bench bench-train against-trl figures league clean
+.PHONY: help setup demo test test-slow setup-vllm test-vllm setup-trl test-trl setup-verl test-verl lint bench bench-train bench-trl against-trl figures league clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +66,14 @@ test-vllm:  ## the rollout engines on a real vLLM, at most 5 minutes on 2 cores;
 		CURES_TEST_VLLM=1 "$(VLLM_VENV)/bin/python" -m pytest -q -n 2 --dist loadfile -W default tests/vllm \
 		$(if $(VLLM_GREEN),&& touch "$(VLLM_GREEN)")
 
+setup-trl:  ## create $(TRL_VENV) with TRL
+	@.ci/trl_environment "$(PYTHON)" "$(TRL_VENV)" "$(TRL_PINS)" "$(TORCH_INDEX)"
+
+test-trl:  ## the adapter on a real TRL, at most 5 minutes on 2 cores; skipped where none can be had
+	@.ci/trl_environment "$(PYTHON)" "$(TRL_VENV)" "$(TRL_PINS)" "$(TORCH_INDEX)" || { test $$? = 75 && exit 0; exit 1; }; \
+		CURES_TEST_TRL=1 "$(TRL_VENV)/bin/python" -m pytest -q -n 2 --dist loadfile -W default tests/trl \
+		$(if $(TRL_GREEN),&& touch "$(TRL_GREEN)")
+
 lint: setup  ## formatter, linter, type checker
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
@@ -77,13 +89,22 @@ bench-train: setup  ## speed of generation, gradient moments and verifiers in tr
 	@$(PY) -m benchmarks.gradient_moments
 	@$(PY) -m benchmarks.verifiers
 
-against-trl:  ## a training step against TRL's, in an environment of its own (half an hour)
-	@test -x $(TRL_VENV)/bin/python || $(PYTHON) -m venv $(TRL_VENV)
-	@$(TRL_VENV)/bin/python -m pip install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt "$(TORCH)"
-	@$(TRL_VENV)/bin/python -m pip install -q -c constraints-trl.txt -e ".[train,data]" trl accelerate
+setup-verl:  ## create $(VERL_VENV) with verl
+	@.ci/verl_environment "$(PYTHON)" "$(VERL_VENV)" "$(TORCH_INDEX)"
+
+test-verl:  ## the hooks in a real verl, without a GPU; skipped where none can be had
+	@.ci/verl_environment "$(PYTHON)" "$(VERL_VENV)" "$(TORCH_INDEX)" || { test $$? = 75 && exit 0; exit 1; }; \
+		CURES_TEST_VERL=1 "$(VERL_VENV)/bin/python" -m pytest -q -W default tests/verl \
+		$(if $(VERL_GREEN),&& touch "$(VERL_GREEN)")
+
+bench-trl: setup-trl  ## what the adapter adds to a step of TRL (run on an idle machine)
+	@$(TRL_VENV)/bin/python -m benchmarks.trl_overhead
+
+against-trl: setup-trl  ## a training step against TRL's, in an environment of its own (half an hour)
+	@$(TRL_VENV)/bin/python -m pip install -q -c constraints-trl.txt -e ".[train,data]"
 	@$(TRL_VENV)/bin/python -m benchmarks.against_trl
 
-figures: setup  ## every figure of the paper: make the missing runs (10 minutes once), draw, write the page
+figures: setup  ## every figure of the paper: make the missing runs (half an hour once), draw, write the page
 	@$(PY) -m figures runs
 	@$(PY) -m figures all
 
@@ -91,4 +112,4 @@ league: setup  ## every scheduler in the simulator and on the language model; sa
 	@$(PY) -m figures league
 
 clean:  ## remove the environment, builds and caches; run folders stay
-	rm -rf $(VENV) $(VLLM_VENV) $(TRL_VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) $(TRL_VENV) $(VERL_VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -43,12 +43,30 @@ def test_import_cures_is_light():
     assert not loaded & {"scipy.optimize", "scipy.stats"}  # each is slower than all of cures
 
 
-@pytest.mark.parametrize("path", files("cures"), ids=lambda p: str(p.relative_to(ROOT)))
+def is_adapter(path: Path) -> bool:
+    """Whether a file is made for one of other people's trainers: these have folders of their own."""
+    return path.parent.parent == ROOT / "cures" / "integrations"
+
+
+CORE = [path for path in files("cures") if not is_adapter(path)]
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_core_needs_numpy_and_scipy_alone(path):
     third_party = {
         name.split(".")[0] for name in imports_of(path) if name.split(".")[0] not in ("cures",)
     } - set(sys.stdlib_module_names)
     assert third_party <= {"numpy", "scipy"}
+
+
+def test_adapters_use_the_core_and_not_the_other_way_round():
+    hosts = {"sim", "train", "theory", "figures"}
+    for path in files("cures"):
+        names = imports_of(path)
+        if is_adapter(path):
+            assert not {name.split(".")[0] for name in names} & hosts, path
+        elif "integrations" not in path.parts:
+            assert not any(name.startswith("cures.integrations") for name in names), path
 
 
 @pytest.mark.parametrize("folder", ["sim", "train"])

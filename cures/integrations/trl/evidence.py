@@ -1,0 +1,113 @@
+"""What a run leaves beside TRL's own files: evidence as it comes, the state in every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cures.checks import IntArray, as_int, fail
+from cures.records import Plan
+from cures.storage import JsonlLog, State, load_state, save_state
+
+STATE_FILE = "cures.npz"  # in a checkpoint's folder
+OUTCOMES = "outcomes"  # {"prompt", "step", "success", "trial", "is_pilot"}
+SHADOW_PLANS = "shadow_plans"  # {"step", "plan_id", "prompts", "quotas", "is_pilot"}
+
+
+class RunFiles:
+    """``outcomes.jsonl`` and, of a shadow, ``shadow_plans.jsonl`` in the output folder.
+
+    Parameters
+    ----------
+    folder : Path
+    names : iterable of str
+    is_writer : bool
+        Whether this process writes; the others keep nothing.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str], *, is_writer: bool) -> None:
+        self._folder = folder
+        self._names = tuple(names)
+        self._is_writer = is_writer
+        self._logs: dict[str, JsonlLog] = {}
+
+    def open(self, positions: Mapping[str, int]) -> None:
+        """Go on after so many bytes of each file; 0 starts it anew."""
+        if self._is_writer:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for name in self._names:
+                self._logs[name] = log = JsonlLog(self._folder / f"{name}.jsonl")
+                log.truncate(positions[name])
+
+    def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines."""
+        if self._is_writer:
+            for row in rows:
+                self._logs[name].append(row)
+
+    def positions(self) -> dict[str, int]:
+        """Bytes of each file, now on disk."""
+        return {name: self._logs[name].position if self._logs else 0 for name in self._names}
+
+    def close(self) -> None:
+        """Put every line on disk."""
+        for log in self._logs.values():
+            log.close()
+        self._logs = {}
+
+
+def plan_row(plan: Plan, step: int) -> dict[str, Any]:
+    """A line of ``shadow_plans.jsonl``."""
+    return {
+        "step": step,
+        "plan_id": plan.plan_id,
+        "prompts": plan.prompt_B.tolist(),
+        "quotas": plan.quota_B.tolist(),
+        "is_pilot": plan.is_pilot_B.tolist(),
+    }
+
+
+def loader_plan(prompt_B: IntArray, quota_B: IntArray) -> Plan:
+    """What TRL's own loader has put into a batch, prompts as groups."""
+    size = prompt_B.size
+    return Plan(
+        plan_id=0,
+        group_B=prompt_B.astype(np.int64),
+        prompt_B=prompt_B.astype(np.int64),
+        quota_B=quota_B.astype(np.int64),
+        is_pilot_B=np.zeros(size, dtype=bool),
+        draw_B=np.ones(size, dtype=np.int64),
+        prob_B=np.full(size, np.nan),
+    )
+
+
+def save(checkpoint: Path, mode: str, positions: Mapping[str, int], content: State) -> None:
+    """Write the state of an adapter into a checkpoint's folder, which may not be there yet."""
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    bytes_of = {f"bytes/{name}": position for name, position in positions.items()}
+    save_state(checkpoint / STATE_FILE, {"mode": mode, **bytes_of, **content})
+
+
+def load(checkpoint: Path, mode: str, names: Iterable[str]) -> tuple[dict[str, int], State]:
+    """Positions and content that :func:`save` was given.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint has no such state, or one of the other mode.
+    """
+    where = "CuresGRPOTrainer"
+    if not (checkpoint / STATE_FILE).is_file():
+        legal = f"a checkpoint with {STATE_FILE}, which this trainer writes"
+        fail(where, "resume_from_checkpoint", legal, str(checkpoint))
+    state = load_state(checkpoint / STATE_FILE)
+    if state.pop("mode", None) != mode:
+        legal = f"a checkpoint of a run with shadow={mode == 'shadow'}"
+        fail(where, "resume_from_checkpoint", legal, str(checkpoint))
+    positions = {
+        name: as_int(where, f"bytes/{name}", state.pop(f"bytes/{name}", None), 0) for name in names
+    }
+    return positions, state
