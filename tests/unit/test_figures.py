@@ -202,10 +202,11 @@ def test_runs_of_another_commit_are_not_mixed_in(tmp_path):
 
 
 def test_figures_take_words_and_looks_from_the_simulator_and_nothing_that_runs():
-    reads = {"sim.picture", "sim.wording"}
-    may_run = {  # these two draw nothing
-        "paper_runs.py": {"sim.arm", "sim.settings"},
-        "making.py": {"sim.compare", "sim.settings"},
+    reads = {"sim.picture", "sim.wording", "sim.settings", "sim.diagnosis", "sim.run_folder"}
+    may_run = {  # these draw nothing
+        "paper_runs.py": {"sim.arm", "sim.population_file"},
+        "making.py": {"sim.compare"},
+        "simulator_league.py": {"sim.arm", "sim.compare", "sim.workers"},
     }
     found = set()
     for path in sorted(Path(figures.__file__).parent.glob("*.py")):
