@@ -151,6 +151,8 @@ class Adaptive(Scheduler):
             fail(self.name, "budget", legal, budget)
         self._category_N: IntArray | None = None
         if category_N is not None:
+            if not self.pool_prior:
+                fail(self.name, "category_N", "None without pool_prior", category_N)
             self._category_N = as_int_array(
                 self.name, "category_N", category_N, length=num_prompts, low=0
             )
