@@ -27,9 +27,11 @@ from cures.checks import as_choice, as_int, fail
 from cures.ledger import shares
 from cures.storage import read_json, read_jsonl, write_json
 from cures.targets import rollouts_to_target, target_gains
+from figures import simulator_league
 from figures.league_record import FRACTION, best_oracle
 from figures.provenance import commit
 from figures.run_folders import comparable, read_run
+from figures.simulator_league import BEST, REFERENCE
 from figures.training_runs import run_quietly, training_command
 from figures.training_table import wasted
 
@@ -44,7 +46,6 @@ POOLS: dict[str, dict[str, Any]] = {
     "coins": {"task.coins": 0.2},
     "small": {"task.pool_size": 256},
 }
-REFERENCE = "uniform"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +74,16 @@ ARMS: dict[str, Arm] = {
 }
 # Fifteen subsets of 256 prompts hold less than a batch, which it draws without replacement.
 EXCEPTIONS = {("small", "cures-released"): Arm("cures-released", {"num_subsets": 1})}
-BEST = "oracle@best"
-TEMPERATURES = (0.05, 0.15, 0.5)
 AXES = ("updates", "tokens", "cpu")  # beside rollouts
 
 
 def oracles(pool: str) -> dict[str, Arm]:
-    """Variants of the oracle among which a pool's best one is chosen, on development seeds.
-
-    To be told what is learnable makes a difference with coins alone: a prompt that is always or never
-    right has potential 0 and sigma 0 anyway.
-    """
+    """The simulator's variants of the oracle, among which a pool's best one is chosen, too."""
     found = {}
-    is_told = (False, True) if pool == "coins" else (False,)
-    for temperature, quota, learnable in product(TEMPERATURES, (True, False), is_told):
-        words = [f"t{round(100 * temperature):02d}"]
-        words += ["even"] * (not quota) + ["learnable"] * learnable
-        options: dict[str, Any] = {"temperature": temperature, "quota": quota}
-        if learnable:
-            options["learnable"] = "host"
-        found[f"oracle@{'-'.join(words)}"] = Arm("oracle", options)
+    for name, options in simulator_league.oracles(pool).items():
+        if options.get("learnable"):
+            options = {**options, "learnable": "host"}
+        found[name] = Arm("oracle", options)
     return found
 
 

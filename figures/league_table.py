@@ -43,7 +43,8 @@ INTRODUCTION = """\
 A Qwen2 of 0.2 million parameters learns arithmetic by GRPO (AdamW, 128 groups x 8 rollouts an update,
 `configs/tiny_cpu.toml`), {rollouts:,} generated rollouts a run, pilots, screening and discarded ones
 included. Every seed has a warm start of its own; all arms of a seed and pool share it. Schedulers at
-their own defaults. Held-out problems are natural in every pool.
+their own defaults, but for `cures-released` on the small pool (one subset). Held-out problems are natural
+in every pool.
 
 - natural: 4,000 problems as they come. dead: 60 % of them never right, 25 % always right. coins: 20 %
   with a reward that is a coin flip. small: 256 problems.

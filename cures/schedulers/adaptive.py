@@ -97,8 +97,8 @@ class Adaptive(Scheduler):
 
     Notes
     -----
-    Why rest: where a few prompts of a small pool are visited at every update, they are learned by heart
-    (docs/results/league.md); and a prompt has nothing new to say before the policy has moved.
+    Why rest: a prompt has nothing new to say before the policy has moved, and the few prompts of a small
+    pool that still teach would be asked at every update (LOG.md has what happened without).
 
     A prompt that was always wrong keeps a small share, which grows as the evidence fades: it comes back
     when the policy has changed. The prior is the pool's own (:mod:`cures.pool_posterior`). What gradient

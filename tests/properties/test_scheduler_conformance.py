@@ -279,7 +279,7 @@ def test_states_of_others_are_refused_by_name(name):
         assert same_state(before, scheduler.state_dict())
 
 
-@pytest.mark.parametrize("turns", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("turns", [2000, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_thousands_of_plans_with_bounded_memory(name, turns):
     scheduler, host = small_scheduler(name), ScriptedHost(spread_rates())

@@ -429,7 +429,6 @@ def test_an_interrupted_cell_goes_on_to_the_same_entry(small_league, tmp_path):
     assert without_time(parts.entry(CELL)) == without_time(whole.entry(CELL))
 
 
-@pytest.mark.slow
 def test_arms_and_seeds_are_added_to_what_is_there(small_league, tmp_path):
     book = Book(tmp_path / "book")
     simulator_league.make(tmp_path, book, [CELL], ("adaptive",), TINY)
