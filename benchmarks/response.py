@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from cures import response as rule
 from cures.checks import BoolArray, FloatArray, fail
-from cures.response import Response
+from cures.response import MEMORY, Response
 from cures.schedulers.adaptive import FLOOR
 from cures.storage import atomic_write, read_jsonl
 from figures.provenance import commit
@@ -31,7 +30,7 @@ COIN = 0.5
 MARKS = (0.5, 0.75, 1.0)  # of a run's updates
 
 
-def believed(run: Path) -> Iterator[tuple[float, Response]]:
+def believed(run: Path, memory: float) -> Iterator[tuple[float, Response]]:
     """What is believed at every mark."""
     config = read_config(run)
     size, batch = config["task"]["pool_size"], config["scheduler"]["batch_size"]
@@ -39,7 +38,7 @@ def believed(run: Path) -> Iterator[tuple[float, Response]]:
     if not len(seen):
         fail("response", "RUN", "a run with outcomes", str(run))
     marks = {round(mark * seen.steps): mark for mark in MARKS}
-    for updates, response in replay(seen, size, batch):
+    for updates, response in replay(seen, size, batch, memory=memory):
         if updates in marks:
             yield marks[updates], response
 
@@ -60,19 +59,20 @@ def area_under_curve(score: FloatArray, is_positive: BoolArray) -> float:
 
 def rows_of(pool: str, runs: list[Path], memory: float) -> Iterator[list[str]]:
     """A row for every mark, means over the pool's runs."""
-    rule.MEMORY = memory
     found: dict[float, list[dict[str, float]]] = {}
     for run in runs:
-        known_N = make_task(from_dict(read_config(run))).known_success_rate_N
-        for mark, response in believed(run):
-            is_judged_N = response.is_middling_N & (response.log_odds_N != 0.0)
+        config = from_dict(read_config(run))
+        known_N = make_task(config).known_success_rate_N
+        group_size = config.scheduler.budget / config.scheduler.batch_size
+        for mark, response in believed(run, memory):
+            is_judged_N = response.is_judged_N
             is_coin_N = (
                 np.zeros(is_judged_N.size, dtype=bool) if known_N is None else known_N == COIN
             )
             coins, others = is_judged_N & is_coin_N, is_judged_N & ~is_coin_N
             weight_N = response.weight(FLOOR)
             row = {
-                "visits": response.trial_N.sum() / 8 / response.trial_N.size,
+                "visits": response.trial_N.mean() / group_size,
                 "judged": is_judged_N.sum(),
                 "true": coins.sum() / max(is_judged_N.sum(), 1),
                 "share": response.share,
@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="finished runs")
     parser.add_argument(
-        "--memory", type=float, nargs="+", default=[rule.MEMORY], help=f"updates ({rule.MEMORY:g})"
+        "--memory", type=float, nargs="+", default=[MEMORY], help=f"updates ({MEMORY:g})"
     )
     parser.add_argument("--page", type=Path, help="markdown page to write")
     options = parser.parse_args()
@@ -120,6 +120,11 @@ def main() -> None:
         "memory", "pool", "runs", "of the run", "visits a prompt", "judged", "coins among them",
         "found steady", "area under curve", "weight of coins", "weight of others",
     )  # fmt: skip
+    folders = [f"{run.parent.as_posix()}/*" for run in options.runs]
+    command = " ".join(
+        ["python -m benchmarks.response", *dict.fromkeys(folders), "--memory"]
+        + [f"{memory:g}" for memory in options.memory]
+    )
     text = "\n".join(
         [
             "# Do success rates that stay tell coins?",
@@ -129,9 +134,8 @@ def main() -> None:
             "chance that a coin among them has higher odds of being steady than another prompt.",
             "*Weight*: what is left of a visit.",
             "",
-            "Command: `python -m benchmarks.response RUN ...` after `make league`, with",
-            "`runs/league/{coins,natural,dead,small}/uniform-seed10[01]`, the development seeds, by",
-            f"which the memory of {rule.MEMORY:g} updates was chosen.",
+            f"Command: `{command}`",
+            "after `make league`.",
             f"Commit: `{commit()}`. No number depends on the machine's speed.",
             "",
             "| " + " | ".join(heads) + " |",

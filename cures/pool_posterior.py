@@ -110,18 +110,7 @@ class PoolPosterior(BetaPosterior):
         return float(alpha), float(beta)
 
     def prior_of(self, prompt_B: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
-        """The same of each prompt's category.
-
-        Parameters
-        ----------
-        prompt_B : array_like of int, optional
-            Default the whole pool.
-
-        Returns
-        -------
-        alpha, beta : ndarray of float64
-            Of the shape of ``prompt_B``, or () where there are no categories.
-        """
+        """See :meth:`BetaPosterior.prior_of <cures.posterior.BetaPosterior.prior_of>`."""
         if self._category_N is None:
             alpha, beta = self.prior()
             return np.asarray(alpha), np.asarray(beta)
@@ -129,12 +118,6 @@ class PoolPosterior(BetaPosterior):
         alpha_C, beta_C = _law(self._sums_C_3 + CATEGORY_START * pool_3 / pool_3[0])
         category = self._category_N[self._select("PoolPosterior.prior_of", prompt_B)]
         return alpha_C[category], beta_C[category]
-
-    def alpha_beta(self, prompt_B: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
-        """See :meth:`BetaPosterior.alpha_beta <cures.posterior.BetaPosterior.alpha_beta>`."""
-        success, failure = self.evidence(prompt_B)
-        alpha, beta = self.prior_of(prompt_B)
-        return alpha + success, beta + failure
 
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`BetaPosterior.state_dict <cures.posterior.BetaPosterior.state_dict>`."""

@@ -175,10 +175,26 @@ class BetaPosterior:
         alpha, beta : ndarray of float64
             Positive.
         """
-        selected = self._select("BetaPosterior.alpha_beta", prompt_B)
         success, failure = self.evidence(prompt_B)
-        alpha0, beta0 = (p if p.ndim == 0 else p[selected] for p in self._prior)
-        return alpha0 + success, beta0 + failure
+        alpha, beta = self.prior_of(prompt_B)
+        return alpha + success, beta + failure
+
+    def prior_of(self, prompt_B: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
+        """Counts of the Beta law without evidence.
+
+        Parameters
+        ----------
+        prompt_B : array_like of int, optional
+            Prompt ids; default the whole pool.
+
+        Returns
+        -------
+        alpha, beta : ndarray of float64
+            Of the shape of ``prompt_B``, or () where all prompts have the same.
+        """
+        selected = self._select("BetaPosterior.prior_of", prompt_B)
+        alpha, beta = (p if p.ndim == 0 else p[selected] for p in self._prior)
+        return alpha, beta
 
     def mean(self, prompt_B: ArrayLike | None = None) -> FloatArray:
         """Posterior mean of the success rate, alpha / (alpha + beta)."""

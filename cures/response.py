@@ -93,6 +93,7 @@ class Response:
         *,
         prior: tuple[FloatArray, FloatArray] | tuple[float, float],
         step: int,
+        memory: float = MEMORY,
     ) -> Response:
         """After these groups of distinct prompts.
 
@@ -104,15 +105,16 @@ class Response:
             Counts of the Beta law of the pool, or of each prompt's category, before these groups.
         step : int
             Updates so far, never less than before.
+        memory : float
+            Updates after which the last group of a moving prompt counts 1/e, > 0.
         """
         has_any = np.asarray(trial_B) > 0
         prompt_B, s, n = (np.asarray(a)[has_any] for a in (prompt_B, success_B, trial_B))
         alpha, beta = (np.broadcast_to(count, has_any.shape)[has_any] for count in prior)
-        new = {f.name: getattr(self, f.name) for f in fields(self)}
-        new = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in new.items()}
+        new: dict[str, Any] = self.state_dict()
         age = step - self.last_step_N[prompt_B]
         is_again = (self.last_step_N[prompt_B] >= 0) & (age > 0)
-        kept = np.exp(-age / MEMORY).astype(np.float64)
+        kept = np.exp(-age / memory)
         right, all_ = self.success_N[prompt_B], self.trial_N[prompt_B]
         last_right = self.last_success_N[prompt_B]
         last_wrong = self.last_trial_N[prompt_B] - last_right
@@ -158,6 +160,8 @@ class Response:
         for name, most in (("success_N", trial), ("last_success_N", last_trial)):
             if (values[name] > most).any():
                 fail(where, name, "at most the trials", values[name][values[name] > most][:3])
+        if (last_trial > trial).any():
+            fail(where, "last_trial_N", "at most trial_N", last_trial[last_trial > trial][:3])
         return cls(
             **values,
             trial_N=trial,
@@ -182,13 +186,18 @@ class Response:
         rate_N = (self.success_N + 1.0) / (self.trial_N + 2.0)
         return (self.trial_N > 0) & (rate_N > MIDDLE[0]) & (rate_N < MIDDLE[1])
 
+    @property
+    def is_judged_N(self) -> BoolArray:
+        """Those of them with evidence: two visits at least, shape (N,)."""
+        return np.asarray(self.is_middling_N & (self.log_odds_N != 0.0))
+
     def prob_steady(self) -> FloatArray:
         """Posterior chance of being steady, shape (N,), as if every rate were middling."""
         return np.asarray(expit(self.log_odds_N + np.log(self.share / (1.0 - self.share))))
 
     def updated(self) -> Response:
         """With one more step of EM for the share."""
-        judged = self.is_middling_N & (self.log_odds_N != 0.0)
+        judged = self.is_judged_N
         steady = float(self.prob_steady()[judged].sum()) + FIRST_SHARE * FIRST_WEIGHT
         share = steady / (int(judged.sum()) + FIRST_WEIGHT)
         return replace(self, share=float(np.clip(share, *STEADY)))

@@ -28,7 +28,7 @@ from cures.ledger import shares
 from cures.storage import read_json, read_jsonl, write_json
 from cures.targets import rollouts_to_target, target_gains
 from figures import simulator_league
-from figures.league_record import FRACTION, best_oracle
+from figures.league_record import FRACTION, best_oracle, defaults
 from figures.provenance import commit
 from figures.run_folders import comparable, read_run
 from figures.simulator_league import BEST, REFERENCE
@@ -117,6 +117,11 @@ class Run:
             "run.seed": self.seed,
             "warm_start.seed": self.seed,
         }
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Of its scheduler: what ``settings`` leave as it is."""
+        return defaults(arm_of(self.pool, self.arm).scheduler)
 
     def command(self, root: Path, rollouts: int, config: str) -> list[str]:
         """The training run as a command line."""
@@ -243,10 +248,11 @@ class Book:
         entry = self.entries(run.pool).get(run.name)
         if entry is None:
             return False
-        now = run.settings(rollouts)
-        if entry["settings"] != now:
+        now = {"settings": run.settings(rollouts), "defaults": run.defaults}
+        then = {key: entry[key] for key in now}
+        if then != now:
             legal = f"made with {now} (remove the entry to make it anew)"
-            fail("league", f"{run.name} in {self.path(run.pool)}", legal, entry["settings"])
+            fail("league", f"{run.name} in {self.path(run.pool)}", legal, then)
         return True
 
     def add(self, run: Run, rollouts: int, entry: dict[str, Any]) -> None:
@@ -273,6 +279,7 @@ def entry_of(run: Run, rollouts: int, folder: Path) -> dict[str, Any]:
         "arm": run.arm,
         "seed": run.seed,
         "settings": run.settings(rollouts),
+        "defaults": run.defaults,
         "generated_E": [*grid_E[:-1], rollouts],
         "held_out_E": [round(point["held_out"], 6) for point in found["evaluation"]],
         **axes_of(found, folder),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import cures
 from cures.checks import FloatArray
 from cures.comparison import on_grid, rollouts_to_target, target_gains
 from cures.ledger import shares
@@ -21,7 +22,21 @@ from sim.settings import Settings
 FRACTION = 0.8  # of uniform's gain on the development seeds: the level to reach
 AXES = {"rollouts": "generated", "updates": "step", "tokens": "tokens"}  # columns of metrics.jsonl
 
+PLAIN = (bool, int, float, str)
+
 Entry = dict[str, Any]  # of a cell, as figures.simulator_league writes it
+
+
+def defaults(scheduler: str) -> dict[str, Any]:
+    """Default settings of a scheduler: an entry made with others is another arm's.
+
+    Examples
+    --------
+    >>> defaults("oracle")["temperature"]
+    0.05
+    """
+    found = cures.scheduler_settings(scheduler).items()
+    return {key: value for key, value in found if value is None or isinstance(value, PLAIN)}
 
 
 @dataclass(frozen=True, slots=True)

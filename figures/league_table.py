@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cures.checks import FloatArray, fail
+from cures.checks import fail
 from cures.comparison import SpeedUp, harm_verdict, paired_difference, seeds_needed, speed_up
-from cures.targets import rollouts_to_target, target_gains
 from figures.holm import holm, paired_p_value
 from figures.league import (
     ARMS,
@@ -43,8 +42,8 @@ INTRODUCTION = """\
 A Qwen2 of 0.2 million parameters learns arithmetic by GRPO (AdamW, 128 groups x 8 rollouts an update,
 `configs/tiny_cpu.toml`), {rollouts:,} generated rollouts a run, pilots, screening and discarded ones
 included. Every seed has a warm start of its own; all arms of a seed and pool share it. Schedulers at
-their own defaults, but for `cures-released` on the small pool (one subset). Held-out problems are natural
-in every pool.
+their own defaults, but for `cures-released` on the small pool (one subset). Held-out problems are
+natural in every pool.
 
 - natural: 4,000 problems as they come. dead: 60 % of them never right, 25 % always right. coins: 20 %
   with a reward that is a coin flip. small: 256 problems.
@@ -121,7 +120,6 @@ def rows(pool: str, entries: Entries) -> dict[str, dict[str, Any]]:
     """
     arms = arms_of(pool, entries)
     gain = gain_of(entries)
-    dev = [e for e in entries.values() if e["seed"] in DEV_SEEDS and e["arm"] == REFERENCE]
     result: dict[str, dict[str, Any]] = {}
     for arm, runs in arms.items():
         own, reference = curves(runs), curves(arms[REFERENCE])
@@ -142,46 +140,35 @@ def rows(pool: str, entries: Entries) -> dict[str, dict[str, Any]]:
             row["verdict"] = "told" if is_told else harm_verdict(difference, MARGIN)
             if len(own) >= seeds_needed():
                 row["p_value"] = paired_p_value(own[:, -1] - reference[:, -1])
-            row["speed_up"] = _speed_ups(np.array(runs[0]["generated_E"]), own, reference, dev)
             if gain is not None:
+                for fraction in FRACTIONS:
+                    part = gain * fraction / FRACTION
+                    found = along("generated", runs, arms[REFERENCE], part)
+                    row["speed_up"][f"{fraction}"] = asdict(found)
                 for axis in AXES:
                     row["speed_up"][axis] = asdict(along(axis, runs, arms[REFERENCE], gain))
         result[arm] = row
     return result
 
 
-def _speed_ups(
-    grid_E: FloatArray, own: FloatMatrix, reference: FloatMatrix, dev: list[dict[str, Any]]
-) -> dict[str, Any]:
-    start, final = ([e["held_out_E"][i] for e in dev] for i in (0, -1))
-    if not dev or np.mean(final) <= np.mean(start):  # there is no level to reach
-        return {}
-    gain_F = target_gains(start, final, FRACTIONS)
-    found = {}
-    for fraction, gain in zip(FRACTIONS, gain_F, strict=True):
-        timed: list[Any] = []
-        for curve in (reference, own):
-            timed.extend(rollouts_to_target(grid_E, curve, reference[:, 0] + gain))
-        found[f"{fraction}"] = asdict(speed_up(*timed, generator=np.random.default_rng(0)))
-    return found
-
-
 def along(
     axis: str, runs: list[dict[str, Any]], reference: list[dict[str, Any]], gain: float
 ) -> SpeedUp:
-    """Speed-up to the level on another axis than rollouts; ends differ, grids are as fine.
+    """Speed-up to the level on an axis; ends may differ, grids are as fine.
 
     Parameters
     ----------
     axis : str
-        Of :data:`figures.league.AXES`.
+        ``generated``, or of :data:`figures.league.AXES`.
     runs, reference : list of dict
         Entries of an arm and of uniform, seed by seed.
     gain : float
         Held-out success above the start.
     """
-    points = len(reference[0]["held_out_E"]) - 1
-    spacing = float(np.mean([run[f"{axis}_E"][-1] for run in reference])) / points
+    spacing = None
+    if axis != "generated":  # where all runs share a grid
+        points = len(reference[0]["held_out_E"]) - 1
+        spacing = float(np.mean([run[f"{axis}_E"][-1] for run in reference])) / points
     timed: list[Any] = []
     for found in (reference, runs):
         at_S = [reached(run, gain, axis=axis, spacing=spacing) for run in found]

@@ -29,11 +29,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cures.checks import as_choice, as_int, fail
 from cures.storage import read_json, write_json
-from figures.league_record import Entry, Level, best_oracle, level_of, record
+from figures.league_record import Entry, Level, best_oracle, defaults, level_of, record
 from figures.provenance import commit
 from sim.arm import ArmTask
 from sim.compare import check_means, prepare
-from sim.settings import HOST, Settings
+from sim.settings import HOST, Settings, split_arm
 from sim.workers import run_arms
 
 REFERENCE, BEST = "uniform", "oracle@best"
@@ -182,6 +182,8 @@ class Book:
         for arm, row in entry.get("arms", {}).items():
             now = settings.options.get(_variant(entry, arm), {})
             self._same(cell, f"options of {arm}", row["options"], now)
+            own = defaults(split_arm(arm)[0])
+            self._same(cell, f"defaults of {arm}", row["defaults"], own)
         return entry
 
     def _same(self, cell: Cell, what: str, stored: Any, now: Any) -> None:
@@ -359,7 +361,9 @@ def _make_cell(
     _run(settings, tasks, folder, jobs, lambda text, n: on_progress(text, before + n))
     found = entry.setdefault("arms", {})
     for (arm, _), task in zip(runs, tasks, strict=True):
-        row = found.setdefault(arm, {"options": settings.options.get(task.arm, {})})
+        options = settings.options.get(task.arm, {})
+        start = {"options": options, "defaults": defaults(split_arm(arm)[0])}
+        row = found.setdefault(arm, start)
         for key, value in record(settings, folder / task.folder, level_of(entry)).items():
             row.setdefault(key, []).append(value)
     entry["arms"] = {arm: found[arm] for arm in (*ARMS, BEST) if arm in found}

@@ -16,8 +16,8 @@ import numpy as np
 
 from cures.checks import BoolArray, IntArray, as_int_array, fail
 from cures.pool_posterior import PoolPosterior
-from cures.response import Response
-from cures.schedulers.adaptive import MOST_FORGOTTEN
+from cures.response import MEMORY, Response
+from cures.schedulers.adaptive import forgotten
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +96,9 @@ class Visits:
         return int(np.searchsorted(self.step_V, step))
 
 
-def replay(seen: Visits, num_prompts: int, batch_size: int) -> Iterator[tuple[int, Response]]:
+def replay(
+    seen: Visits, num_prompts: int, batch_size: int, *, memory: float = MEMORY
+) -> Iterator[tuple[int, Response]]:
     """What :mod:`cures.response` believes after every update, as scheduler ``adaptive`` tells it.
 
     Parameters
@@ -106,6 +108,8 @@ def replay(seen: Visits, num_prompts: int, batch_size: int) -> Iterator[tuple[in
         Of the pool.
     batch_size : int
         Prompts of an update; sets how fast the pool's prior forgets.
+    memory : float
+        See :meth:`cures.response.Response.told`.
 
     Yields
     ------
@@ -113,16 +117,14 @@ def replay(seen: Visits, num_prompts: int, batch_size: int) -> Iterator[tuple[in
         Number of updates, from 1, and what is believed then.
     """
     posterior = PoolPosterior(
-        num_prompts,
-        visits_per_step=batch_size,
-        forgetting=min(MOST_FORGOTTEN, batch_size / num_prompts),
+        num_prompts, visits_per_step=batch_size, forgetting=forgotten(num_prompts, batch_size)
     )
     response = Response.unknown(num_prompts)
     for step in range(seen.steps):
         now = slice(seen.start_of(step), seen.start_of(step + 1))
         told = seen.prompt_V[now], seen.success_V[now], seen.trial_V[now]
         if told[0].size:
-            response = response.told(*told, prior=posterior.prior(), step=step)
+            response = response.told(*told, prior=posterior.prior(), step=step, memory=memory)
             posterior.update(*told)
         posterior.advance()
         response = response.updated()

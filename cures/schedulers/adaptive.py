@@ -42,6 +42,11 @@ WORTHS, BASELINES = ("mixed", "potential"), ("group", "posterior")
 SCALE = (0.5, 2.0)  # of the step
 
 
+def forgotten(num_prompts: int, batch_size: int, memory_passes: float = 1.0) -> float:
+    """Share of the evidence lost per update, see ``memory_passes`` of :class:`Adaptive`."""
+    return min(MOST_FORGOTTEN, batch_size / num_prompts / memory_passes)
+
+
 class Adaptive(Scheduler):
     r"""Prompts in a fair queue, their shares the chance that a visit gives a gradient.
 
@@ -81,8 +86,9 @@ class Adaptive(Scheduler):
         Keep the objective of the data set, the mean success rate of its prompts: groups are drawn with
         their chances pi_i instead of queued, and weigh 1 / (N pi_i) instead of 1 / m. The gradient is
         then without bias, up to the estimator's own (1 - 1/n under ``dr_grpo``), for one step on the
-        policy that answered. All groups must have one size: ``budget`` a multiple of ``batch_size``.
-        Not for streams.
+        policy that answered. All groups must have one size: ``budget`` a multiple of ``batch_size``;
+        the group that a limit cuts in two is a smaller one, and what is lost altogether is missing from
+        the sum. Not for streams.
     step_scaling : bool
         Advise a step of sqrt(k / mean k so far), within [0.5, 2], k mixed groups in the batch.
     baseline : {'group', 'posterior'}
@@ -133,8 +139,7 @@ class Adaptive(Scheduler):
         super().__init__(num_prompts, batch_size, budget, seed, **common)
         as_int(self.name, "batch_size", batch_size, 1, num_prompts)
         self.memory_passes = as_float(self.name, "memory_passes", memory_passes, 0.0, open_low=True)
-        lost = self.batch_size / self.num_prompts / self.memory_passes
-        self.forgetting = min(MOST_FORGOTTEN, lost)
+        self.forgetting = forgotten(self.num_prompts, self.batch_size, self.memory_passes)
         self.rest = as_int(self.name, "rest", rest, 1)
         self.use_moments = as_bool(self.name, "use_moments", use_moments)
         self.importance_weights = as_bool(self.name, "importance_weights", importance_weights)
@@ -214,11 +219,12 @@ class Adaptive(Scheduler):
         return draw_without_replacement(self._chance_N, generator)
 
     def _chances(self, size: int) -> FloatArray:
-        """Of being in a plan of so many: in proportion to the shares, at most 1/rest."""
-        together = size * self.rest
+        """Of being in a plan of so many: in proportion to the shares, in an update at most 1/rest."""
+        together = self.batch_size * self.rest
         if together >= self.num_prompts:
             return np.full(self.num_prompts, size / self.num_prompts)
-        return inclusion_probability(self.sampling_distribution(), together) / self.rest
+        chance_N = inclusion_probability(self.sampling_distribution(), together)
+        return np.asarray(chance_N * (size / together))
 
     def _draft(self, generator: np.random.Generator) -> Draft:
         # a limit cuts the end, which must be anybody
@@ -260,7 +266,7 @@ class Adaptive(Scheduler):
                 prompt_B,
                 outcome.success_B,
                 outcome.trial_B,
-                prior=self._prior(prompt_B),
+                prior=self.posterior.prior_of(prompt_B),
                 step=self.posterior.step,
             )
         self.posterior.update(prompt_B, outcome.success_B, outcome.trial_B)
@@ -272,11 +278,6 @@ class Adaptive(Scheduler):
         np.add.at(self._between_N, prompt_B, between_B)
         np.add.at(self._total_N, prompt_B, total_B)
         np.add.at(self._groups_N, prompt_B, total_B > 0.0)
-
-    def _prior(self, prompt_B: IntArray) -> tuple[FloatArray, FloatArray] | tuple[float, float]:
-        if isinstance(self.posterior, PoolPosterior):
-            return self.posterior.prior_of(prompt_B)
-        return 1.0, 1.0
 
     def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
         selection = super()._closed(plan, is_streamed)

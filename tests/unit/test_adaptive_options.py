@@ -247,7 +247,17 @@ def test_nobody_is_visited_more_often_than_rest_allows():
             scheduler.observe(host.rollout(plan))
         return count_N.max()
 
-    # 300 plans: a quarter, a tenth, and two that the queue may be off (cures/fair_queue.py)
+    def most_streamed(**options):
+        scheduler, host, count_N = scheduler_of(200, **options), ScriptedHost(rate_N), np.zeros(200)
+        for group in range(400 * 8):
+            plan = scheduler.next()
+            count_N[plan.prompt_B] += group >= 100 * 8
+            scheduler.observe(host.rollout(plan))
+        return count_N.max()
+
+    # 300 updates: a quarter, a tenth, and two that the queue may be off (cures/fair_queue.py)
+    assert most_streamed(response=False) <= 300 / 4 + 2
+    assert most_streamed(response=False, rest=1) > 300 / 4 + 10
     assert most(response=False) <= 300 / 4 + 2
     assert most(response=False, rest=10) <= 300 / 10 + 2
     assert most(response=False, rest=1) > 300 / 4 + 10
@@ -259,6 +269,7 @@ def test_pools_of_few_batches_come_down_to_uniform_sampling():
     scheduler = scheduler_of(32)
     plan, _ = trained(scheduler, rate_N[:32], 30)
     assert plan.prob_B.tolist() == [0.25] * 8
+    assert scheduler_of(32).next().prob_B.tolist() == [1 / 32]
     scheduler = scheduler_of(64, response=False)
     trained(scheduler, rate_N, 30)
     chance_N = scheduler._chances(8)

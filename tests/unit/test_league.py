@@ -73,6 +73,7 @@ def entry(arm, seed, curve, rollouts=1024, **values):
         "arm": arm,
         "seed": seed,
         "settings": Run("dead", arm, seed).settings(rollouts),
+        "defaults": Run("dead", arm, seed).defaults,
         "generated_E": [0, 512, 1024],
         "held_out_E": curve,
         "updates_E": [0, 1, 2],
@@ -123,6 +124,10 @@ def test_finished_runs_are_never_made_again(tmp_path, monkeypatch):
     assert made == ["uniform-seed0"]
     with pytest.raises(ValueError, match="remove the entry to make it anew"):
         league.make(tmp_path, book, runs, jobs=2, rollouts=2048)
+    assert book.entries("dead")["adaptive-seed0"]["defaults"]["rest"] == 4
+    monkeypatch.setattr(league, "defaults", lambda scheduler: {"rest": 5})  # another default since
+    with pytest.raises(ValueError, match=r"'rest': 5"):
+        league.make(tmp_path, book, runs, jobs=2, rollouts=1024)
 
 
 def test_what_is_kept_of_a_run(tmp_path):
