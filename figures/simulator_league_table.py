@@ -38,7 +38,7 @@ ESTIMATOR_NAMES = {
     "reinforce++": "REINFORCE++",
 }
 INTRODUCTION = """\
-## In the simulator: every scheduler, four populations, four estimators
+## In the simulator: every scheduler, {cells} of {all_cells} cells (population x estimator)
 
 A simulated policy (chains of steps on shared skills, success rates in closed form), Adam at the
 simulator's own learning rate, {batch} groups x {group} rollouts an update, {rollouts:,} generated
@@ -251,6 +251,8 @@ def section(
     ]
     parts = [
         INTRODUCTION.format(
+            cells=len(numbers),
+            all_cells=len(POPULATIONS) * len(ESTIMATORS),
             batch=settings[0]["batch_size"],
             group=settings[0]["group_size"],
             rollouts=settings[0]["rollouts"],
