@@ -32,17 +32,19 @@ from cures.schedulers.driver import Scheduler
 from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
 from cures.schedulers.driver.draft import Draft
 from cures.schedulers.driver.randomness import derived_generator
+from cures.soft_threshold import soft_threshold
 from cures.storage import State, StateValue
 
 QUEUE_STREAM = 4  # key: 0; the order of the queue at first
 ADVANCE_STREAM = 5  # key: plan id
 MOST_FORGOTTEN = 0.1  # per update, for pools of a few batches
 NOISE_CUT, FLOOR = 0.3, 0.05  # of the explained share, see learnable_share; of the response
-WORTHS, BASELINES = ("mixed", "potential"), ("group", "posterior")
+WORTHS, BASELINES = ("threshold", "mixed", "potential"), ("group", "posterior")
 SCALE = (0.5, 2.0)  # of the step
+LEAST = 1e-30  # of a share
 
 
-def forgotten(num_prompts: int, batch_size: int, memory_passes: float = 1.0) -> float:
+def forgotten(num_prompts: int, batch_size: int, memory_passes: float = 2.0) -> float:
     """Share of the evidence lost per update, see ``memory_passes`` of :class:`Adaptive`."""
     return min(MOST_FORGOTTEN, batch_size / num_prompts / memory_passes)
 
@@ -52,19 +54,21 @@ class Adaptive(Scheduler):
 
     The share of a prompt is
 
-    .. math:: v_i = E\bigl[1 - p_i^n - (1-p_i)^n\bigr] \; \ell_i,
+    .. math:: v_i = h\bigl(E\bigl[1 - p_i^n - (1-p_i)^n\bigr]\bigr) \; \ell_i,
 
-    the posterior chance that its group of n = budget / batch_size rollouts has both right and wrong
-    answers, which is when an estimator with a group baseline learns from it at all; and how much there
-    is to learn, so that coins and mislabelled prompts are let go: whether its success rate responds to
-    training (:mod:`cures.response`) and, where gradient moments are measured, how much of its score the
-    reward explains beside the rest of the pool (:mod:`cures.explained_share`), the less of the two. The
-    batch is taken from a fair queue (:mod:`cures.fair_queue`), every group has n rollouts, and all of
-    them are trained on: no pilots, no temperature, nothing thrown away.
+    a soft threshold h (:mod:`cures.soft_threshold`) of the posterior chance that its group of
+    n = budget / batch_size rollouts has both right and wrong answers, which is when an estimator with a
+    group baseline learns from it at all; and how much there is to learn, so that coins and mislabelled
+    prompts are let go: whether its success rate responds to training (:mod:`cures.response`) and, where
+    gradient moments are measured, how much of its score the reward explains beside the rest of the pool
+    (:mod:`cures.explained_share`), the less of the two. The batch is taken from a fair queue
+    (:mod:`cures.fair_queue`), every group has n rollouts, and all of them are trained on: no pilots, no
+    temperature, nothing thrown away.
 
-    Why not sqrt(p (1-p)): the chance of a mixed group is flat where the bound is steep (0.57 at
-    p = 0.1 and 0.99 at p = 0.5 for n = 8, where the bound has 0.3 and 0.5 and its softmax at temperature
-    0.05 a ratio of e^4). What cannot teach is avoided, and the rest is visited about alike.
+    Why not sqrt(p (1-p)): it is steep where a group is likely to be mixed and flat where it is not.
+    Shares are 0.87 at p = 0.1 and 0.97 at p = 0.5 (n = 8), where the bound has 0.3 and 0.5 and its
+    softmax at temperature 0.05 a ratio of e^4; and 0.02 at p = 0.01, where the bound has 0.1. What
+    cannot teach is avoided, and the rest is visited about alike.
 
     Expected cost of an update: exactly ``budget`` rollouts.
 
@@ -75,6 +79,8 @@ class Adaptive(Scheduler):
     memory_passes : float
         Passes over the pool in which evidence fades to 1/e, > 0: the share lost per update is
         ``batch_size / (num_prompts * memory_passes)``, at most 0.1.
+    threshold : float
+        Chance of a mixed group at which a prompt has half of the largest share, > 0.
     rest : int
         Updates from one visit of a prompt to the next that nobody goes below on average, >= 1; no more
         than uniform sampling has, to which pools of up to ``rest`` batches come down.
@@ -98,8 +104,9 @@ class Adaptive(Scheduler):
     response, pool_prior, queue : bool
         Without one of the parts, to see what it does: nobody's rate is judged; Beta(1, 1) for all;
         independent draws.
-    worth : {'mixed', 'potential'}
-        ``'potential'``: shares by E sqrt(p (1-p)), the paper's bound, without its softmax.
+    worth : {'threshold', 'mixed', 'potential'}
+        ``'mixed'``: shares in proportion to the chance of a mixed group; ``'potential'``: to
+        E sqrt(p (1-p)), the paper's bound, without its softmax.
 
     Notes
     -----
@@ -123,7 +130,8 @@ class Adaptive(Scheduler):
         budget: int,
         seed: int = 0,
         *,
-        memory_passes: float = 1.0,
+        memory_passes: float = 2.0,
+        threshold: float = 0.3,
         rest: int = 4,
         use_moments: bool = False,
         category_N: ArrayLike | None = None,
@@ -133,13 +141,14 @@ class Adaptive(Scheduler):
         response: bool = True,
         pool_prior: bool = True,
         queue: bool = True,
-        worth: str = "mixed",
+        worth: str = "threshold",
         **common: Any,
     ) -> None:
         super().__init__(num_prompts, batch_size, budget, seed, **common)
         as_int(self.name, "batch_size", batch_size, 1, num_prompts)
         self.memory_passes = as_float(self.name, "memory_passes", memory_passes, 0.0, open_low=True)
         self.forgetting = forgotten(self.num_prompts, self.batch_size, self.memory_passes)
+        self.threshold = as_float(self.name, "threshold", threshold, 0.0, open_low=True)
         self.rest = as_int(self.name, "rest", rest, 1)
         self.use_moments = as_bool(self.name, "use_moments", use_moments)
         self.importance_weights = as_bool(self.name, "importance_weights", importance_weights)
@@ -165,7 +174,6 @@ class Adaptive(Scheduler):
         self.posterior = self._new_posterior()
         self._response = Response.unknown(self.num_prompts if self.uses_response else 0)
         self._mean_mixed = 0.0  # none yet
-        self._chance_N = np.zeros(0)
         self._planned_mean_N = np.zeros(self.num_prompts if self.baseline == "posterior" else 0)
         self._between_N = np.zeros(self.num_prompts if self.use_moments else 0)
         self._total_N = np.zeros(self._between_N.size)
@@ -188,11 +196,13 @@ class Adaptive(Scheduler):
     def worth(self) -> FloatArray:
         """Share v of every prompt, not normalised, shape (N,), in (0, 1]."""
         alpha, beta = self.posterior.alpha_beta()
-        if self.worth_by == "mixed":
-            worth_N = expected_mixed(alpha, beta, self.group_size)
-        else:
+        if self.worth_by == "potential":
             worth_N = expected_potential(alpha, beta)
-        return np.maximum(worth_N * self.learnable(), np.finfo(np.float64).tiny)
+        else:
+            worth_N = expected_mixed(alpha, beta, self.group_size)
+        if self.worth_by == "threshold":
+            worth_N = soft_threshold(worth_N, self.threshold)
+        return np.maximum(worth_N * self.learnable(), LEAST)
 
     def learnable(self) -> FloatArray:
         """How much there is to learn from every prompt, shape (N,), in (0, 1]; 1: nothing against it."""
@@ -211,12 +221,15 @@ class Adaptive(Scheduler):
         worth_N = self.worth()
         return np.asarray(worth_N / order_free_sum(worth_N))
 
-    def _take(self, generator: np.random.Generator, size: int) -> IntArray:
-        """Distinct prompts of the next plan; their chances are kept for :meth:`_issued`."""
-        self._chance_N = self._chances(size)
-        if self.is_queued:
-            return self._queue.first(self._chance_N, size)
-        return draw_without_replacement(self._chance_N, generator)
+    def _take(self, generator: np.random.Generator, size: int) -> tuple[IntArray, FloatArray]:
+        """Distinct prompts of the next plan, and their chances of being in it."""
+        chance_N = self._chances(size)
+        if not self.is_queued:
+            prompt_B = draw_without_replacement(chance_N, generator)
+            return prompt_B, chance_N[prompt_B]
+        self._queue.renew(chance_N)
+        prompt_B = self._queue.first(size)
+        return prompt_B, chance_N[prompt_B]
 
     def _chances(self, size: int) -> FloatArray:
         """Of being in a plan of so many: in proportion to the shares, in an update at most 1/rest."""
@@ -227,23 +240,24 @@ class Adaptive(Scheduler):
         return np.asarray(chance_N * (size / together))
 
     def _draft(self, generator: np.random.Generator) -> Draft:
+        prompt_B, chance_B = self._take(generator, self.batch_size)
         # a limit cuts the end, which must be anybody
-        prompt_B = generator.permutation(self._take(generator, self.batch_size))
+        order = generator.permutation(prompt_B.size)
         alike = np.ones(prompt_B.size)
         quota_B = allocate(alike, self.budget, min_quota=self.min_quota, max_quota=self.max_quota)
         return Draft.of(
-            prompt_B, quota_B, prob_B=self._chance_N[prompt_B], wants_moments=self.use_moments
+            prompt_B[order], quota_B, prob_B=chance_B[order], wants_moments=self.use_moments
         )
 
     def _draft_one(self, generator: np.random.Generator) -> Draft:
         if self.importance_weights:
             legal = "False for streams: their updates have no fixed chances"
             fail(self.name, "importance_weights", legal, True)
-        prompt_B = self._take(generator, 1)
+        prompt_B, chance_B = self._take(generator, 1)
         return Draft.of(
             prompt_B,
             np.array([self.min_quota]),
-            prob_B=self._chance_N[prompt_B],
+            prob_B=chance_B,
             wants_moments=self.use_moments,
             sigma=1.0,
         )
@@ -255,9 +269,7 @@ class Adaptive(Scheduler):
         if not self.is_queued:
             return
         advance_B = derived_generator(self.seed, plan.plan_id, ADVANCE_STREAM).random(len(plan))
-        # a plan that was cut pays out less, so it earns less
-        earned_N = self._chance_N * (len(plan) / (1 if is_streamed else self.batch_size))
-        self._queue = self._queue.after(earned_N, plan.prompt_B, advance_B)
+        self._queue.visit(plan.prompt_B, advance_B, size=len(plan))
 
     def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
         prompt_B = plan.prompt_B[at]
@@ -325,6 +337,7 @@ class Adaptive(Scheduler):
         }
         return {
             "memory_passes": self.memory_passes,
+            "threshold": self.threshold,
             "rest": self.rest,
             "worth": self.worth_by,
             "category": category,
@@ -333,14 +346,14 @@ class Adaptive(Scheduler):
         }
 
     def _rule_state(self) -> State:
-        posterior = {f"posterior/{k}": v for k, v in self.posterior.state_dict().items()}
-        response = {f"response/{k}": v for k, v in self._response.state_dict().items()}
+        parts = {
+            "posterior": self.posterior.state_dict(),
+            "response": self._response.state_dict(),
+            "queue": self._queue.state_dict(),
+        }
         return {
-            **posterior,
-            **response,
+            **{f"{name}/{key}": value for name, part in parts.items() for key, value in part.items()},
             "mean_mixed": self._mean_mixed,
-            "credit_N": self._queue.credit_N.copy(),
-            "advance_N": self._queue.advance_N.copy(),
             "planned_mean_N": self._planned_mean_N.copy(),
             "between_N": self._between_N.copy(),
             "total_N": self._total_N.copy(),
@@ -356,10 +369,7 @@ class Adaptive(Scheduler):
             value = state.floats(key, length)
             return as_float_array("load_state_dict", key, value, low=low, high=high)
 
-        queued = self.num_prompts if self.is_queued else 0
-        queue = FairQueue(
-            finite("credit_N", queued, None, None), finite("advance_N", queued, 0.0, 1.0)
-        )
+        queue = FairQueue.from_state(state.section("queue").flat, self._queue.due_N.size)
         planned = finite("planned_mean_N", self._planned_mean_N.size, 0.0, 1.0)
         size = self._total_N.size
         self._between_N = finite("between_N", size, None, None)

@@ -82,17 +82,17 @@ def test_importance_weights_keep_the_objective_of_the_data_set(estimator, factor
 def test_chances_of_weighted_groups_are_those_of_the_draws():
     scheduler = scheduler_of(30, importance_weights=True, rest=1)
     trained(scheduler, np.linspace(0.0, 1.0, 30), 20)
-    count_N, draws = np.zeros(30), 3000
+    count_N, chance_N, draws = np.zeros(30), np.full(30, np.nan), 3000
     for seed in range(draws):
-        count_N[scheduler._take(np.random.default_rng(seed), 8)] += 1
-    chance_N = scheduler._chance_N
+        prompt_B, chance_N[prompt_B] = scheduler._take(np.random.default_rng(seed), 8)
+        count_N[prompt_B] += 1
     assert chance_N.min() < 0.5 * chance_N.max()
     error = np.sqrt(chance_N * (1 - chance_N) / draws)
     assert (np.abs(count_N / draws - chance_N) < 4.5 * error).all()
     # the queue's chances hold in the long run only: the next batch is certain
     queued = scheduler_of(30, rest=1)
     trained(queued, np.linspace(0.0, 1.0, 30), 20)
-    batches = {tuple(queued._take(np.random.default_rng(seed), 8)) for seed in range(5)}
+    batches = {tuple(queued._take(np.random.default_rng(seed), 8)[0]) for seed in range(5)}
     assert len(batches) == 1
 
 
@@ -303,7 +303,7 @@ def test_parts_can_be_left_out():
         scheduler_of(pool_prior=False, category_N=np.zeros(40, dtype=int))
     drawn = scheduler_of(queue=False)
     trained(drawn, np.full(40, 0.5), 5)
-    assert drawn.state_dict()["rule/credit_N"].size == 0
+    assert drawn.state_dict()["rule/queue/due_N"].size == 0
     with pytest.raises(ValueError, match="worth must be one of"):
         scheduler_of(worth="other")
 
