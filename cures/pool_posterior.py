@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import FloatArray, IntArray, as_float, as_float_array, as_int, as_int_array
+from cures.checks import FloatArray, IntArray, as_float, as_float_array, as_int, as_int_array, fail
+from cures.memory_length import MemoryLength
 from cures.posterior import BetaPosterior
 
 # Before any evidence: four groups of a U-shaped pool, Beta(1/2, 1/2), of mean 1/2 and mean square 3/8.
@@ -40,7 +41,10 @@ class PoolPosterior(BetaPosterior):
     visits_per_step : float
         Prompts seen between two policy updates, > 0: makes the average weight of a group 1.
     forgetting : float, optional
-        See :class:`~cures.posterior.BetaPosterior`.
+        See :class:`~cures.posterior.BetaPosterior`; of the sums behind the prior, too.
+    choose_memory : bool
+        The share of the evidence that is lost is ``forgetting`` to begin with, and then what would have
+        predicted best (:mod:`cures.memory_length`). The sums behind the prior keep to ``forgetting``.
     category_N : array_like of int, shape (N,), optional
         In [0, C).
 
@@ -60,6 +64,7 @@ class PoolPosterior(BetaPosterior):
         *,
         visits_per_step: float,
         forgetting: float = 0.0,
+        choose_memory: bool = False,
         category_N: ArrayLike | None = None,
     ) -> None:
         super().__init__(num_prompts, forgetting=forgetting)
@@ -77,17 +82,33 @@ class PoolPosterior(BetaPosterior):
         self._sums_C_3 = np.zeros((categories, 3))
         # step from which on a prompt's time is not counted yet
         self._next_N = np.zeros(num_prompts, dtype=np.int64)
+        self.memory: MemoryLength | None = None
+        if choose_memory:
+            if not self.forgetting:
+                fail(where, "choose_memory", "False where nothing is forgotten", choose_memory)
+            self.memory = MemoryLength(num_prompts, -1.0 / np.log1p(-self.forgetting))
+        # minus the logarithm of what is left of the first evidence of all; the same when last told
+        self._faded = 0.0
+        self._faded_N = np.zeros(num_prompts if choose_memory else 0)
 
     def advance(self, steps: int = 1) -> None:
         """See :meth:`BetaPosterior.advance <cures.posterior.BetaPosterior.advance>`."""
         super().advance(steps)
+        if self.memory is not None:
+            self._faded += steps / self.memory.updates
         self._sums_C_3 = self._sums_C_3 * (1.0 - self.forgetting) ** steps
 
     def update(self, prompt_B: ArrayLike, success_B: ArrayLike, trial_B: ArrayLike) -> None:
         """See :meth:`BetaPosterior.update <cures.posterior.BetaPosterior.update>`."""
+        prior = None if self.memory is None else self.prior_of(prompt_B)
         super().update(prompt_B, success_B, trial_B)
         where = "PoolPosterior.update"
         trial = as_int_array(where, "trial_B", trial_B)
+        if self.memory is not None and prior is not None:
+            everyone = as_int_array(where, "prompt_B", prompt_B)
+            right = as_int_array(where, "success_B", success_B)
+            self._faded_N[everyone] = self._faded
+            self.memory.told(everyone, right, trial, prior, self.step, share=self._share)
         has_pairs = trial >= 2
         prompt = as_int_array(where, "prompt_B", prompt_B)[has_pairs]
         s = as_int_array(where, "success_B", success_B)[has_pairs].astype(np.float64)
@@ -99,6 +120,25 @@ class PoolPosterior(BetaPosterior):
         told_B_3 = np.stack([weight, weight * rate, weight * pairs], axis=1)
         self._sums_C_3 = self._sums_C_3.copy()
         np.add.at(self._sums_C_3, self._of(prompt), told_B_3)
+
+    def evidence(
+        self, prompt_B: ArrayLike | None = None, *, at_step: int | IntArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """See :meth:`BetaPosterior.evidence <cures.posterior.BetaPosterior.evidence>`.
+
+        Raises
+        ------
+        ValueError
+            If another time is asked for and the memory is chosen along the way.
+        """
+        if self.memory is None:
+            return super().evidence(prompt_B, at_step=at_step)
+        where = "PoolPosterior.evidence"
+        if at_step is not None:
+            fail(where, "at_step", "None under choose_memory", at_step)
+        selected = self._select(where, prompt_B)
+        kept = np.exp(self._faded_N[selected] - self._faded)
+        return self._success_N[selected] * kept, self._failure_N[selected] * kept
 
     def _of(self, prompt_B: IntArray) -> IntArray:
         """Category of each prompt."""
@@ -121,8 +161,12 @@ class PoolPosterior(BetaPosterior):
 
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`BetaPosterior.state_dict <cures.posterior.BetaPosterior.state_dict>`."""
+        memory = {} if self.memory is None else self.memory.state_dict()
         return {
             **super().state_dict(),
+            **{f"memory/{key}": value for key, value in memory.items()},
+            "faded": self._faded,
+            "faded_N": self._faded_N.copy(),
             "pool": self._sums_C_3.reshape(-1).copy(),
             "next_N": self._next_N.copy(),
         }
@@ -140,6 +184,14 @@ class PoolPosterior(BetaPosterior):
                 where, "next_N", state["next_N"], length=len(self), low=0, high=latest
             )
         super().load_state_dict(state)
+        if self.memory is not None:
+            self.memory.load_state_dict(
+                {k.removeprefix("memory/"): v for k, v in state.items() if k.startswith("memory/")}
+            )
+            self._faded = as_float(where, "faded", state["faded"], 0.0)
+            self._faded_N = as_float_array(
+                where, "faded_N", state["faded_N"], length=len(self), low=0.0, high=self._faded
+            )
         self._sums_C_3, self._next_N = sums, following
 
 

@@ -12,6 +12,7 @@ case lambda = 0. The moments of a Beta law are functions of its two counts, see
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -139,43 +140,53 @@ class BetaPosterior:
         self._success_N[selected] = 0.0
         self._failure_N[selected] = 0.0  # no evidence has no age: the stamps may stay
 
-    def evidence(self, prompt_B: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
-        """Counts without the prior, decayed to now.
+    def evidence(
+        self, prompt_B: ArrayLike | None = None, *, at_step: int | IntArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Counts without the prior, decayed to now or to another update.
 
         Parameters
         ----------
         prompt_B : array_like of int, optional
             Prompt ids in any order, repeats allowed; default the whole pool.
+        at_step : int or ndarray of int64, optional
+            Number of updates to decay to, later than now or earlier, but not before the prompt was
+            last told of; one for all or one each. Default now.
 
         Returns
         -------
         success, failure : ndarray of float64
             Private copies, >= 0.
         """
-        selected = self._select("BetaPosterior.evidence", prompt_B)
+        where = "BetaPosterior.evidence"
+        selected = self._select(where, prompt_B)
         success = np.array(self._success_N[selected])
         failure = np.array(self._failure_N[selected])
         if self._forgetting:
-            age = (self._step - self._stamp_N[selected]).astype(np.float64)
-            kept = np.exp(age * np.log1p(-self._forgetting))  # (1 - lambda)^age
+            age = (self._step if at_step is None else at_step) - self._stamp_N[selected]
+            if at_step is not None and age.size and int(age.min()) < 0:
+                fail(where, "at_step", "no earlier than the evidence", at_step)
+            kept = np.exp(age.astype(np.float64) * np.log1p(-self._forgetting))  # (1 - lambda)^age
             success *= kept
             failure *= kept
         return success, failure
 
-    def alpha_beta(self, prompt_B: ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
+    def alpha_beta(
+        self, prompt_B: ArrayLike | None = None, *, at_step: int | IntArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
         """Counts of the Beta law now, prior included.
 
         Parameters
         ----------
-        prompt_B : array_like of int, optional
-            Prompt ids; default the whole pool.
+        prompt_B, at_step
+            As in :meth:`evidence`; default the whole pool, now.
 
         Returns
         -------
         alpha, beta : ndarray of float64
             Positive.
         """
-        success, failure = self.evidence(prompt_B)
+        success, failure = self.evidence(prompt_B, at_step=at_step)
         alpha, beta = self.prior_of(prompt_B)
         return alpha + success, beta + failure
 
@@ -196,9 +207,11 @@ class BetaPosterior:
         alpha, beta = (p if p.ndim == 0 else p[selected] for p in self._prior)
         return alpha, beta
 
-    def mean(self, prompt_B: ArrayLike | None = None) -> FloatArray:
-        """Posterior mean of the success rate, alpha / (alpha + beta)."""
-        alpha, beta = self.alpha_beta(prompt_B)
+    def mean(
+        self, prompt_B: ArrayLike | None = None, *, at_step: int | IntArray | None = None
+    ) -> FloatArray:
+        """Posterior mean of the success rate, alpha / (alpha + beta); arguments of :meth:`evidence`."""
+        alpha, beta = self.alpha_beta(prompt_B, at_step=at_step)
         return alpha / (alpha + beta)
 
     def variance(self, prompt_B: ArrayLike | None = None) -> FloatArray:
@@ -206,6 +219,38 @@ class BetaPosterior:
         alpha, beta = self.alpha_beta(prompt_B)
         total = alpha + beta
         return (alpha / total) * (beta / total) / (total + 1.0)
+
+    def told_at(self, prompt_B: ArrayLike | None = None) -> IntArray:
+        """Updates before the latest evidence about these prompts; 0 where there is none."""
+        selected = self._select("BetaPosterior.told_at", prompt_B)
+        if not self._forgetting:
+            return np.zeros(self._success_N[selected].size, dtype=np.int64)
+        return np.array(self._stamp_N[selected])
+
+    def extend(self, count: int) -> None:
+        """Add prompts without evidence at the end of the pool.
+
+        Parameters
+        ----------
+        count : int
+            How many, >= 1.
+
+        Raises
+        ------
+        ValueError
+            If prompts have priors of their own: nobody said what those of the new ones are.
+        """
+        where = "BetaPosterior.extend"
+        count = as_int(where, "count", count, 1)
+        if any(half.ndim for half in self._prior):
+            legal = "a pair of floats, one prior for all prompts, in a pool that grows"
+            fail(where, "prior", legal, "an array")
+        self._num_prompts += count
+        none = np.zeros(count)
+        self._success_N = np.concatenate([self._success_N, none])
+        self._failure_N = np.concatenate([self._failure_N, none])
+        if self._forgetting:
+            self._stamp_N = np.concatenate([self._stamp_N, none.astype(np.int64)])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue bit for bit: a flat dict of arrays, ints and floats."""
@@ -230,7 +275,11 @@ class BetaPosterior:
             then.
         """
         where = "BetaPosterior.load_state_dict"
-        own = self.state_dict()
+        # what a state holds, without a copy of what is about to be replaced
+        outline = copy.copy(self)
+        outline._success_N = outline._failure_N = np.zeros(0)
+        outline._stamp_N = np.zeros(0, dtype=np.int64)
+        own = outline.state_dict()
         if not isinstance(state, Mapping):
             fail(where, "state", f"a dict with keys {sorted(own)}", state)
         if set(state) != set(own):

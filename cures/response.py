@@ -23,8 +23,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import betaln, expit
+from scipy.special import expit
 
+from cures.beta_binomial import log_beta_binomial
 from cures.checks import (
     BoolArray,
     FloatArray,
@@ -218,12 +219,3 @@ class Response:
         moving_N = (1.0 - self.prob_steady()) / (1.0 - self.share)
         floor = max(floor, 2.0 * self.share - 1.0)
         return np.where(self.is_middling_N, np.clip(moving_N, floor, 1.0), 1.0)
-
-
-def log_beta_binomial(
-    success_B: IntArray, trial_B: IntArray, alpha_B: Any, beta_B: Any
-) -> FloatArray:
-    """Logarithm of the chance of a sequence with so many right answers, rate ~ Beta(alpha, beta)."""
-    return np.asarray(
-        betaln(alpha_B + success_B, beta_B + (trial_B - success_B)) - betaln(alpha_B, beta_B)
-    )

@@ -17,6 +17,7 @@ OURS = "adaptive"
 PIECES: dict[str, tuple[str, dict[str, Any]]] = {  # label of the arm -> in words, options
     "lottery": ("without the queue", {"queue": False}),
     "flat": ("without the pool's prior", {"pool_prior": False}),
+    "chance": ("by the chance itself", {"worth": "mixed"}),
     "bound": ("by the paper's bound", {"worth": "potential"}),
     "keep": ("nothing fades", {"memory_passes": 1e6}),
     "blind": ("without the response", {"response": False}),

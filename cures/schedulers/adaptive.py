@@ -78,7 +78,8 @@ class Adaptive(Scheduler):
         See :class:`~cures.schedulers.driver.Scheduler`; ``batch_size <= num_prompts``.
     memory_passes : float
         Passes over the pool in which evidence fades to 1/e, > 0: the share lost per update is
-        ``batch_size / (num_prompts * memory_passes)``, at most 0.1.
+        ``batch_size / (num_prompts * memory_passes)``, at most 0.1; to begin with, under
+        ``choose_memory``.
     threshold : float
         Chance of a mixed group at which a prompt has half of the largest share, > 0.
     rest : int
@@ -101,9 +102,9 @@ class Adaptive(Scheduler):
         ``'posterior'``: what is subtracted from the rewards of a group is its prompt's posterior mean
         when the group was planned, as in SPO (Xu and Ding 2025), so that groups of one kind teach, too.
         Not for ``estimator='grpo'``.
-    response, pool_prior, queue : bool
-        Without one of the parts, to see what it does: nobody's rate is judged; Beta(1, 1) for all;
-        independent draws.
+    choose_memory, response, pool_prior, queue : bool
+        Without one of the parts, to see what it does: evidence fades as ``memory_passes`` says for
+        ever; nobody's rate is judged; Beta(1, 1) for all, a fixed memory; independent draws.
     worth : {'threshold', 'mixed', 'potential'}
         ``'mixed'``: shares in proportion to the chance of a mixed group; ``'potential'``: to
         E sqrt(p (1-p)), the paper's bound, without its softmax.
@@ -138,6 +139,7 @@ class Adaptive(Scheduler):
         importance_weights: bool = False,
         step_scaling: bool = False,
         baseline: str = "group",
+        choose_memory: bool = True,
         response: bool = True,
         pool_prior: bool = True,
         queue: bool = True,
@@ -156,6 +158,7 @@ class Adaptive(Scheduler):
         self.baseline = as_choice(self.name, "baseline", baseline, BASELINES)
         if self.baseline == "posterior" and self.estimator == "grpo":
             fail(self.name, "baseline", "'group' under estimator 'grpo'", baseline)
+        self.choose_memory = as_bool(self.name, "choose_memory", choose_memory)
         self.uses_response = as_bool(self.name, "response", response)
         self.pool_prior = as_bool(self.name, "pool_prior", pool_prior)
         self.is_queued = as_bool(self.name, "queue", queue) and not self.importance_weights
@@ -190,6 +193,7 @@ class Adaptive(Scheduler):
             self.num_prompts,
             visits_per_step=self.batch_size,
             forgetting=self.forgetting,
+            choose_memory=self.choose_memory,
             category_N=self._category_N,
         )
 
@@ -330,6 +334,7 @@ class Adaptive(Scheduler):
                 "use_moments",
                 "importance_weights",
                 "step_scaling",
+                "choose_memory",
                 "uses_response",
                 "pool_prior",
                 "is_queued",
@@ -352,7 +357,11 @@ class Adaptive(Scheduler):
             "queue": self._queue.state_dict(),
         }
         return {
-            **{f"{name}/{key}": value for name, part in parts.items() for key, value in part.items()},
+            **{
+                f"{name}/{key}": value
+                for name, part in parts.items()
+                for key, value in part.items()
+            },
             "mean_mixed": self._mean_mixed,
             "planned_mean_N": self._planned_mean_N.copy(),
             "between_N": self._between_N.copy(),

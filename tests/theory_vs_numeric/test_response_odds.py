@@ -11,7 +11,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import comb
 
 import cures.response
-from cures.response import FIRST_SHARE, FIRST_WEIGHT, LIMIT, MEMORY, Response, log_beta_binomial
+from cures.beta_binomial import log_beta_binomial
+from cures.response import FIRST_SHARE, FIRST_WEIGHT, LIMIT, MEMORY, Response
 from tests.theory_vs_numeric.formulas import formula
 from theory import response_odds
 from theory.claims import numeric

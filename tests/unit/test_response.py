@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 from scipy.special import betaln
 
-from cures.response import FIRST_SHARE, LIMIT, Response, log_beta_binomial
+from cures.beta_binomial import log_beta_binomial
+from cures.response import FIRST_SHARE, LIMIT, Response
 
 HALVES = (0.5, 0.5)
 

@@ -1,0 +1,151 @@
+"""The memory that would have predicted best."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cures.memory_length import SCORE_MEMORY, SHORTEST, TRACKED, MemoryLength
+from cures.pool_posterior import PoolPosterior
+
+UNIFORM = (1.0, 1.0)
+
+
+def told(memory, rate_S_N, *, gap, n=8, seed=0, prior=UNIFORM):
+    """Tell of all prompts at every of S visits, ``gap`` updates apart."""
+    generator = np.random.default_rng(seed)
+    everyone = np.arange(rate_S_N.shape[1])
+    for visit, rate_N in enumerate(rate_S_N):
+        success = generator.binomial(n, rate_N)
+        memory.told(everyone, success, np.full(everyone.size, n), prior, visit * gap)
+    return memory
+
+
+def walk(visits, size, step, *, seed=1):
+    """Success rates whose logits take a normal step between visits."""
+    noise = np.random.default_rng(seed).normal(size=(visits, size)) * step
+    return 1.0 / (1.0 + np.exp(-np.cumsum(noise, axis=0)))
+
+
+def test_scores_by_hand():
+    memory = MemoryLength(2, start=16.0)
+    assert memory.length_K.tolist() == [8.0, 16.0, 32.0, 64.0, 128.0]
+    first, second = np.array([6, 1]), np.array([2, 3])
+    prompt, n = np.array([0, 1]), np.array([8, 4])
+    memory.told(prompt, first, n, UNIFORM, 3)
+    assert memory.state_dict()["score_K"].tolist() == [0.0] * 5  # nothing was predicted yet
+    memory.told(prompt, second, n, UNIFORM, 27, share=0.5)
+    # 24 updates later, times share; scipy's law is of a count, whose number of orders all memories share
+    kept_K = np.exp(-24.0 / memory.length_K)[:, None]
+    orders = np.log([28.0, 4.0])
+    law = stats.betabinom.logpmf(second, n, 1 + kept_K * first, 1 + kept_K * (n - first)) - orders
+    np.testing.assert_allclose(memory.state_dict()["score_K"], 12.0 * law.sum(axis=1))
+    # the prior: octaves off the start
+    weight_K = np.exp(12.0 * law.sum(axis=1) - 0.5 * np.array([-1.0, 0.0, 1.0, 2.0, 3.0]) ** 2)
+    octave = weight_K @ np.arange(3.0, 8.0) / weight_K.sum()
+    assert memory.updates == pytest.approx(2.0**octave)
+    # scores fade, evidence adds up as each memory keeps it
+    before = memory.state_dict()["score_K"]
+    memory.told(np.array([1]), np.array([4]), np.array([4]), UNIFORM, 37)
+    kept, further = np.exp(-24.0 / memory.length_K), np.exp(-10.0 / memory.length_K)
+    right, wrong = further * (kept * 1 + 3), further * (kept * 3 + 1)
+    law = stats.betabinom.logpmf(4, 4, 1 + right, 1 + wrong)
+    expected = before * np.exp(-10.0 / SCORE_MEMORY) + 10.0 * law
+    np.testing.assert_allclose(memory.state_dict()["score_K"], expected)
+
+
+def test_what_moves_faster_is_remembered_for_less():
+    found = [
+        told(MemoryLength(200, start=64.0), walk(20, 200, step), gap=10).updates
+        for step in (0.0, 0.3, 2.0)
+    ]
+    assert found[0] > 200.0
+    assert found[0] > found[1] > found[2]
+    assert found[2] < 32.0  # two visits: what the logit walks in one is more than a group tells
+
+
+def test_without_second_visits_it_stays_what_it_was():
+    memory = MemoryLength(50, start=64.0)
+    assert memory.updates == pytest.approx(
+        64.0, rel=0.02
+    )  # octaves from 3 to 9, cut off at the ends
+    at_first = memory.updates
+    told(memory, walk(1, 50, 1.0), gap=1)
+    # parts of one visit predict nothing
+    memory.told(np.arange(50), np.full(50, 8), np.full(50, 8), UNIFORM, 0)
+    assert memory.updates == at_first
+
+
+def test_prompts_have_no_order():
+    order = np.random.default_rng(0).permutation(100)
+    rate = walk(6, 100, 1.0)
+    generator = np.random.default_rng(3)
+    one, other = MemoryLength(100, 32.0), MemoryLength(100, 32.0)
+    for visit in range(6):
+        success, n = generator.binomial(8, rate[visit]), np.full(100, 8)
+        one.told(np.arange(100), success, n, UNIFORM, 10 * visit)
+        other.told(order, success, n, UNIFORM, 10 * visit)
+        assert one.updates == other.updates
+
+
+def test_of_large_pools_a_part_is_followed():
+    size = 10 * TRACKED
+    memory = MemoryLength(size, start=64.0)
+    state = memory.state_dict()
+    assert state["step_N"].size == TRACKED
+    prompt = np.arange(0, size, 5)
+    for visit in range(8):  # every second one of these is followed; the others contradict them
+        success = np.where(prompt % 10 == 0, 4, 8 * (visit % 2))
+        memory.told(prompt, success, np.full(prompt.size, 8), UNIFORM, 10 * visit)
+    assert memory.updates > 200.0
+
+
+def test_states_come_back_and_damaged_ones_are_refused():
+    memory = told(MemoryLength(5, start=16.0), walk(4, 5, 1.0), gap=10)
+    state = memory.state_dict()
+    again = MemoryLength(5, start=16.0)
+    again.load_state_dict(state)
+    assert again.updates == memory.updates
+    for one in (memory, again):
+        told(one, walk(1, 5, 1.0), gap=10)
+    assert again.updates == memory.updates
+    for key, value in (
+        ("success_K_N", np.full(25, -1.0)),
+        ("failure_K_N", np.zeros(3)),
+        ("step_N", np.full(5, 99)),
+        ("score_K", np.full(5, np.nan)),
+        ("score_step", -1),
+    ):
+        with pytest.raises(ValueError, match=key):
+            again.load_state_dict({**state, key: value})
+    with pytest.raises(ValueError, match="state must be a dict with keys"):
+        again.load_state_dict({})
+    with pytest.raises(ValueError, match="start must be"):
+        MemoryLength(5, start=0.5)
+    assert SHORTEST == 3
+
+
+def test_the_posterior_fades_as_the_memory_says():
+    posterior = PoolPosterior(4, visits_per_step=2, forgetting=0.1, choose_memory=True)
+    posterior.update([0, 1], [8, 2], [8, 8])
+    per_update = [posterior.memory.updates] * 3
+    for _ in per_update:
+        posterior.advance()
+    kept = np.exp(-sum(1.0 / updates for updates in per_update))
+    np.testing.assert_allclose(posterior.evidence()[0], [8 * kept, 2 * kept, 0.0, 0.0])
+    posterior.update([0], [0], [8])  # predicted badly by a long memory
+    assert posterior.memory.updates < per_update[0]
+    np.testing.assert_allclose(posterior.evidence([0]), [[8 * kept], [8.0]])
+    again = PoolPosterior(4, visits_per_step=2, forgetting=0.1, choose_memory=True)
+    again.load_state_dict(posterior.state_dict())
+    for one in (posterior, again):
+        one.advance(5)
+    np.testing.assert_array_equal(again.evidence(), posterior.evidence())
+    with pytest.raises(ValueError, match="choose_memory must be"):
+        PoolPosterior(4, visits_per_step=2, choose_memory=True)
+    with pytest.raises(ValueError, match="at_step must be"):
+        posterior.evidence(at_step=9)
+    state = posterior.state_dict()
+    with pytest.raises(ValueError, match="faded_N"):
+        again.load_state_dict({**state, "faded_N": np.full(4, 99.0)})
