@@ -71,7 +71,7 @@ setup-trl:  ## create $(TRL_VENV) with TRL
 
 test-trl:  ## the adapter on a real TRL, at most 5 minutes on 2 cores; skipped where none can be had
 	@.ci/trl_environment "$(PYTHON)" "$(TRL_VENV)" "$(TRL_PINS)" "$(TORCH_INDEX)" || { test $$? = 75 && exit 0; exit 1; }; \
-		CURES_TEST_TRL=1 "$(TRL_VENV)/bin/python" -m pytest -q -n 2 --dist loadfile -W default tests/trl \
+		CURES_TEST_TRL=1 "$(TRL_VENV)/bin/python" -m pytest -q -n 2 --dist loadfile -W default tests/trl tests/hosts \
 		$(if $(TRL_GREEN),&& touch "$(TRL_GREEN)")
 
 lint: setup  ## formatter, linter, type checker
@@ -92,9 +92,9 @@ bench-train: setup  ## speed of generation, gradient moments and verifiers in tr
 setup-verl:  ## create $(VERL_VENV) with verl
 	@.ci/verl_environment "$(PYTHON)" "$(VERL_VENV)" "$(TORCH_INDEX)"
 
-test-verl:  ## the hooks in a real verl, without a GPU; skipped where none can be had
+test-verl:  ## the hooks in a real verl, at most 5 minutes on 2 cores; skipped where none can be had
 	@.ci/verl_environment "$(PYTHON)" "$(VERL_VENV)" "$(TORCH_INDEX)" || { test $$? = 75 && exit 0; exit 1; }; \
-		CURES_TEST_VERL=1 "$(VERL_VENV)/bin/python" -m pytest -q -W default tests/verl \
+		CURES_TEST_VERL=1 "$(VERL_VENV)/bin/python" -m pytest -q -W default tests/verl tests/hosts \
 		$(if $(VERL_GREEN),&& touch "$(VERL_GREEN)")
 
 bench-trl: setup-trl  ## what the adapter adds to a step of TRL (run on an idle machine)

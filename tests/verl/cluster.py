@@ -1,9 +1,10 @@
-"""Ray on this machine, verl's TransferQueue and one of its agent loop workers, for a whole session."""
+"""Ray, verl's TransferQueue and its agent loop workers on this machine, for a whole session."""
 
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
 
 from tests.verl.tiny import configuration
 from train.tasks.characters import BOS, EOS, PAD, VOCABULARY_SIZE, save_tokenizer
+
+NODES = 2
 
 
 def save_model(folder: Path) -> None:
@@ -46,11 +49,13 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in found]
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Any:
-    """Ray on this machine."""
-    # Named ports: Ray gives its agents 15 s to say which they have found, not enough on a busy machine;
-    # for the last one its own start has no argument, though the process has.
+@contextmanager
+def _named_ports() -> Iterator[dict[str, int]]:
+    """Ports for a node that is started meanwhile.
+
+    Ray gives its agents 15 s to say which they have found, not enough on a busy machine. For one of
+    them its own start has no argument, though the process has.
+    """
     names = ("metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent")
     ports = {
         f"{name}_port": port for name, port in zip(names, _free_ports(len(names)), strict=True)
@@ -63,10 +68,19 @@ def cluster() -> Any:
             command = [*command, f"--{name}={ports[name]}"]
         return start(command, kind, *args, **kwargs)
 
-    node = {"num_cpus": 16, "object_store_memory": 200 * 2**20, "include_dashboard": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(services, "start_ray_process", named)
-        found = Cluster(initialize_head=True, head_node_args={**node, **ports})
+        yield ports
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Any:
+    """Ray of two nodes, both on this machine; trainer and scheduler are on the first one."""
+    found = Cluster()
+    node = {"num_cpus": 8, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+    for _ in range(NODES):
+        with _named_ports() as ports:
+            found.add_node(**node, **ports)
     ray.init(found.address, log_to_driver=False)
     yield found
     ray.shutdown()
@@ -75,8 +89,9 @@ def cluster() -> Any:
 
 @pytest.fixture(scope="session")
 def manager(cluster: Any, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """verl's own dispatch, to one worker in a process of its own."""
-    config = configuration(model, tmp_path_factory.mktemp("unused"))
+    """verl's own dispatch, to a worker on each node."""
+    workers = f"actor_rollout_ref.rollout.agent.num_workers={NODES}"
+    config = configuration(model, tmp_path_factory.mktemp("unused"), workers)
     transfer_queue.init(config.transfer_queue)
     yield AgentLoopManagerTQ.create(config=config, llm_client=None)
     transfer_queue.close()

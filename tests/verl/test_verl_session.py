@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from verl.trainer.ppo.checkpoint_callback import build_checkpoint_callback
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, get_adv_estimator_fn
 
@@ -14,14 +16,26 @@ import cures
 from cures.integrations.verl import Session
 from cures.integrations.verl.agreement import Options
 from tests.scripted import same_plan
-from tests.verl.tiny import POOL, PROMPTS, RATE_N, ROWS, configuration, rewards_of
+from tests.told_rewards import POOL, PROMPTS, RATE_N, ROWS, rewards_of
+from tests.verl.tiny import configuration
 
 SAMPLER = "trainer.v1.sampler.sampler_kwargs"
+
+
+MADE: list[Session] = []
+
+
+@pytest.fixture(autouse=True)
+def _closing():
+    yield
+    while MADE:
+        MADE.pop().close()
 
 
 def session_of(tmp_path, *overrides, resume_from=None, **options):
     config = configuration(Path("model"), tmp_path, *overrides)
     session = Session(config, Options.of({"scheduler": "mopps", **options}), resume_from)
+    MADE.append(session)
     session.has_replay_buffer = True
     session.start(POOL, lambda name: {"pass_rate": RATE_N}[name])
     return session
@@ -135,11 +149,83 @@ def test_a_shadow_watches_and_plans_nothing(tmp_path):
     assert session.rows_to_fetch == 0
 
 
+def watched(session, batches):
+    for number in batches:
+        prompt_R = np.repeat((np.arange(PROMPTS) + 3 * number) % POOL, ROWS // PROMPTS)
+        reward_R = np.random.default_rng(number).random(ROWS) < RATE_N[prompt_R]
+        session.watch(prompt_R, reward_R.astype(float), step=number)
+    return session.metrics()
+
+
+def test_the_state_of_a_shadow_makes_a_round_trip(tmp_path):
+    own = "algorithm.adv_estimator=grpo"
+    options = {"scheduler": "dapo", "shadow": True}
+    first = session_of(tmp_path, own, **options)
+    watched(first, range(3))
+    first.save(tmp_path / "global_step_3")
+    later = watched(first, range(3, 6))
+    second = session_of(tmp_path, own, resume_from=tmp_path / "global_step_3", **options)
+    assert watched(second, range(3, 6)) == later
+    fresh = session_of(tmp_path, own, **options)  # the control
+    assert watched(fresh, range(3, 6)) != later
+    with pytest.raises(ValueError, match="must be of a run with shadow=False"):
+        session_of(tmp_path, own, resume_from=tmp_path / "global_step_3")
+
+
+def test_a_threshold_says_what_is_right(tmp_path):
+    plain, graded = session_of(tmp_path), session_of(tmp_path, threshold=0.0)
+    for session in (plain, graded):
+        for number in range(7):
+            rows = session.fetch(PROMPTS)
+            plan = session._plan
+            group_R = np.repeat(plan.group_B, plan.quota_B)
+            reward_R = rewards_of(plan)
+            told_R = reward_R if session is plain else 2.0 * reward_R - 1.0  # wrong is -1
+            session.observe([f"uid{group}" for group in group_R], group_R, told_R, step=number)
+        session.last = rows
+    assert plain.last == graded.last
+    session = session_of(tmp_path)
+    session.fetch(PROMPTS)
+    group_R = np.repeat(session._plan.group_B, session._plan.quota_B)
+    with pytest.raises(ValueError, match="must be 0 or 1"):
+        session.observe(["uid"] * ROWS, group_R, np.full(ROWS, -1.0), step=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"schedular": "mopps"}, "an entry of trainer.v1.sampler.sampler_kwargs must be one of"),
+        ({"aggregation": "token"}, "sampler_kwargs.aggregation must be one of"),
+        ({"threshold": "half"}, "sampler_kwargs.threshold must be"),
+        ({"settings": [1]}, "sampler_kwargs.settings must be a mapping"),
+    ],
+)
+def test_options_that_do_not_exist_are_refused(given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Options.of(given)
+
+
+def test_the_page_shows_what_the_example_is(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "integrate.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    config = configuration(Path("model"), tmp_path)
+    shown = OmegaConf.merge(config, OmegaConf.create(block))
+    assert OmegaConf.to_container(shown) == OmegaConf.to_container(config)
+    other = OmegaConf.merge(config, OmegaConf.create(block.replace("adaptive", "mopps")))
+    assert OmegaConf.to_container(other) != OmegaConf.to_container(config)  # the control
+
+
 REFUSED = [
     ("trainer.use_v1=False", "trainer.use_v1 must be True"),
     ("trainer.v1.trainer_mode=colocate_async", "trainer.v1.trainer_mode must be 'sync'"),
     ("trainer.v1.trainer_mode=separate_async", "trainer.v1.trainer_mode must be 'sync'"),
     ("data.dataloader_num_workers=8", "data.dataloader_num_workers must be 0"),
+    ("data.custom_cls.path=null", "data.custom_cls must be CuresDataset of pkg://cures"),
+    ("+trainer.v1.sync.parameter_sync_step=2", "trainer.v1.sync.parameter_sync_step must be 1"),
+    (
+        "trainer.v1.sampler.sync_refill_failed_groups=True",
+        "sync_refill_failed_groups must be False",
+    ),
     ("algorithm.filter_groups.enable=True", "algorithm.filter_groups.enable must be False"),
     ("algorithm.use_kl_in_reward=True", "algorithm.use_kl_in_reward must be False"),
     ("algorithm.adv_estimator=gae", "algorithm.adv_estimator must be one of"),
@@ -150,6 +236,17 @@ REFUSED = [
 def test_configurations_that_cannot_work_are_refused(override, sentence, tmp_path):
     with pytest.raises(ValueError, match=sentence):
         session_of(tmp_path, override)
+
+
+def test_a_shadow_beside_a_filter_is_refused(tmp_path):
+    # verl would not filter what comes out of our replay buffer: not the training as it would be
+    with pytest.raises(ValueError, match="algorithm.filter_groups.enable must be False"):
+        session_of(
+            tmp_path,
+            "algorithm.adv_estimator=grpo",
+            "algorithm.filter_groups.enable=True",
+            shadow=True,
+        )
 
 
 @pytest.mark.parametrize("name", ["dapo", "speed", "band", "greso", "oracle", "cures-released"])

@@ -17,14 +17,10 @@ from hydra import compose, initialize_config_dir
 from tensordict import TensorDict
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from tests.verl.told import told
+from tests.told_rewards import GROUP, POOL, PROMPTS, RATE_N
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-POOL = 40
-PROMPTS = 8  # rows of a batch
-GROUP = 4  # rollouts per prompt, on the mean
-ROWS = PROMPTS * GROUP
-RATE_N = np.random.default_rng(0).beta(0.7, 0.7, POOL)  # success rates that are told
+POLL_S = 0.02  # how often the replay buffer looks; verl's own 2 s are for a language model
 
 
 def write_prompts(path: Path, *, failing: int = 0, outputs: int = 1) -> None:
@@ -38,7 +34,6 @@ def write_prompts(path: Path, *, failing: int = 0, outputs: int = 1) -> None:
             "extra_info": [
                 {
                     "index": i,
-                    "rate": RATE_N[i],
                     "failing": failing if i % 5 == 0 else 0,
                     "outputs": outputs,
                 }
@@ -58,7 +53,6 @@ def configuration(model: Path, folder: Path, *overrides: str, name: str = "verl-
         f"actor_rollout_ref.rollout.n={GROUP}",
         f"actor_rollout_ref.actor.ppo_mini_batch_size={PROMPTS}",
         f"actor_rollout_ref.model.path={model}",
-        "actor_rollout_ref.rollout.agent.num_workers=1",
         "actor_rollout_ref.rollout.agent.default_agent_loop=told",
         f"actor_rollout_ref.rollout.agent.agent_loop_config_path={model}/loops.yaml",
         "algorithm.rollout_correction.bypass_mode=True",  # log-probabilities are the generator's
@@ -92,6 +86,7 @@ class Weights:
         self.trainer.batches.append(
             SimpleNamespace(
                 uid_R=[str(value) for value in data["uid"]],
+                rollout_R=np.array([int(key.rsplit("_", 2)[1]) for key in batch.keys]),
                 prompt_R=np.array([value["index"] for value in _plain(data["extra_info"])]),
                 advantages_R=[value.double().numpy() for value in data["advantages"]],
                 reward_R=np.array([float(value.sum()) for value in data["rm_scores"]]),
@@ -117,8 +112,10 @@ class Tiny(PPOTrainerSync):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
+        self.replay_buffer.poll_interval = POLL_S
         self.batches: list[Any] = []  # what the optimiser was given
         self.logged: list[dict[str, Any]] = []
+        self.submitted: list[int] = []  # rows that were sent to be rolled out at a time
 
     def _setup(self) -> None:
         self._init_tokenizer()
@@ -130,6 +127,10 @@ class Tiny(PPOTrainerSync):
             update_weights=lambda step: None, sleep_replicas=lambda: None
         )
         self._load_checkpoint()
+
+    def _submit_batch_to_rollout(self, batch: Any) -> int:
+        self.submitted.append(super()._submit_batch_to_rollout(batch))
+        return self.submitted[-1]
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *args: Any, **kw: Any) -> None:
         self.logged.append(dict(metrics))  # the rest is about lengths, speed and devices
@@ -143,6 +144,9 @@ class Tiny(PPOTrainerSync):
 
 def train(manager: Any, config: Any, steps: int) -> Tiny:
     """Run verl's own ``fit`` up to a step."""
+    for partition, keys in (transfer_queue.kv_list() or {}).items():  # left by a run that raised
+        if keys:
+            transfer_queue.kv_clear(keys=list(keys), partition_id=partition)
     config.trainer.total_training_steps = steps
     config.trainer.total_epochs = 10_000
     trainer = Tiny(config)
@@ -150,28 +154,3 @@ def train(manager: Any, config: Any, steps: int) -> Tiny:
     trainer.curr_step_profile = False
     trainer.fit(manager)
     return trainer
-
-
-def recorded(session: Any) -> list[Any]:
-    """Plans from now on."""
-    plans: list[Any] = []
-    propose = session.scheduler.propose
-
-    def keeping(limit: int | None = None) -> Any:
-        plans.append(propose(limit))
-        return plans[-1]
-
-    session.scheduler.propose = keeping
-    return plans
-
-
-def rewards_of(plan: Any) -> np.ndarray:
-    """Rewards in the plan's order, by the rule."""
-    columns = (plan.group_B.tolist(), plan.prompt_B.tolist(), plan.quota_B.tolist())
-    return np.array(
-        [
-            told(group, rollout, RATE_N[prompt])
-            for group, prompt, quota in zip(*columns, strict=True)
-            for rollout in range(quota)
-        ]
-    )

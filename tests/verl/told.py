@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 
-
-def told(group: int, rollout: int, rate: float) -> float:
-    """Reward of a group's rollout: a pure function, the same in every process."""
-    return float(np.random.default_rng([7, group, rollout]).random() < rate)
+from tests.told_rewards import told
 
 
 class ToldAgentLoop:
@@ -25,7 +21,7 @@ class ToldAgentLoop:
         if rollout < info["failing"]:
             raise RuntimeError("this rollout fails, as it should")
         alone = 1000 * row["global_steps"] + info["index"]  # where no scheduler has given groups
-        reward = told(row.get("cures_group", alone), rollout, info["rate"])
+        reward = told(row.get("cures_group", alone), info["index"], rollout)
         length = 1 + rollout % 3
         outputs = [
             AgentLoopOutput(
@@ -35,6 +31,7 @@ class ToldAgentLoop:
                 response_logprobs=[-1.0] * length,
                 reward_score=reward if last else None,
                 num_turns=2,
+                extra_fields={"reward_extra_info": {}},
                 metrics=AgentLoopMetrics(),
             )
             for last in [False] * (info["outputs"] - 1) + [True]

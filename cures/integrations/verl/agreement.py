@@ -22,6 +22,7 @@ PILOTED = (
 )  # one plan per update but for pilots, which are rolled out and not trained on
 UNNAMED = ("oracle",)  # asks for a function, which no configuration can hold
 OWN = "cures"  # our entry in verl's registry of advantage estimators
+DATA_SET = f"CuresDataset of pkg://{WHERE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +116,21 @@ def check_configuration(config: Any, options: Options) -> None:
         "trainer.v1.trainer_mode", trainer.v1.trainer_mode, "sync",
         "asynchronous modes fetch prompts one by one, before the last outcomes are known",
     )  # fmt: skip
+    if not _at(config, "data.custom_cls.path"):
+        fail(WHERE, "data.custom_cls", DATA_SET, None)
     must(
         "data.dataloader_num_workers", data.dataloader_num_workers, 0,
         "workers fetch prompts ahead, in processes that never hear of an outcome",
     )  # fmt: skip
+    must(
+        "trainer.v1.sync.parameter_sync_step", _at(config, "trainer.v1.sync.parameter_sync_step") or 1,
+        1, "a plan is trained on whole",
+    )  # fmt: skip
+    for name in ("algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"):
+        must(
+            name, bool(_at(config, name)), False,
+            "verl does neither filter nor refill what comes out of a replay buffer of one's own",
+        )  # fmt: skip
     must(
         "skip.rollout_tq.enable", bool(_at(config, "skip.rollout_tq.enable")), False,
         "rollouts of another run belong to other plans",
@@ -133,10 +145,6 @@ def check_configuration(config: Any, options: Options) -> None:
         if algorithm.adv_estimator == OWN:
             fail(WHERE, "algorithm.adv_estimator", "one of verl's own with shadow=True", OWN)
         return
-    must(
-        "algorithm.filter_groups.enable", bool(_at(config, "algorithm.filter_groups.enable")), False,
-        "verl does not filter what comes out of a replay buffer of one's own",
-    )  # fmt: skip
     if algorithm.adv_estimator == OWN:
         must(
             "algorithm.use_kl_in_reward", bool(algorithm.use_kl_in_reward), False,

@@ -107,6 +107,7 @@ class CuresReplayBuffer(ReplayBuffer):  # type: ignore[misc]
                 global_steps, partition_id, batch_size
             )
             return found
+        session.require_data_set()
         step = global_steps - 1  # verl counts the update that is being made
         if session.shadow is not None:
             batch, metrics = super().sample(global_steps, partition_id, batch_size)

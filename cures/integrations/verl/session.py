@@ -22,6 +22,7 @@ from cures.checks import IntArray, as_int, as_int_array, fail
 from cures.integrations.generation_batch import FILLER, GenerationBatch, Lesson
 from cures.integrations.shadow import Shadow
 from cures.integrations.verl.agreement import (
+    DATA_SET,
     OWN,
     WHERE,
     Options,
@@ -128,6 +129,16 @@ class Session:
         self._log = JsonlLog(folder / OUTCOMES)
         self._log.truncate(position)
         self.is_started = True
+
+    def close(self) -> None:
+        """Close the log of outcomes."""
+        if self.is_started:
+            self._log.close()
+
+    def require_data_set(self) -> None:
+        """Refuse to go on where verl has made another training set than ours."""
+        if not self.is_started:
+            fail(WHERE, "data.custom_cls", DATA_SET, "another one")
 
     # -- a step --------------------------------------------------------------------------------------
 
@@ -304,8 +315,10 @@ _current: Session | None = None
 
 
 def begin(session: Session) -> None:
-    """Make a session the one of this process."""
+    """Make a session the one of this process; the one before is over."""
     global _current
+    if _current is not None:
+        _current.close()
     _current = session
 
 
