@@ -65,7 +65,7 @@ def rows_of(pool: str, runs: list[Path], memory: float) -> Iterator[list[str]]:
         known_N = make_task(config).known_success_rate_N
         group_size = config.scheduler.budget / config.scheduler.batch_size
         for mark, response in believed(run, memory):
-            is_judged_N = response.is_judged_N
+            is_judged_N = response.is_judged()
             is_coin_N = (
                 np.zeros(is_judged_N.size, dtype=bool) if known_N is None else known_N == COIN
             )

@@ -1,35 +1,71 @@
-"""Time of one scheduler step (propose + observe) against numpy's own draw of the same batch.
+"""Time of one scheduler step (propose + observe) as the pool grows, against what else one could do.
 
-    make bench      or      python benchmarks/scheduler_step.py [--prompts 100000] [--repeats 7]
+    make bench      or      python benchmarks/scheduler_step.py [--prompts 10000 1000000] [--repeats 7]
 
-A step plans batch 1024 with budget 8192 and observes its outcome; the yardstick is one
-``Generator.choice(N, 1024, p=...)``, timed in the same loop on the same machine. Medians of the repeats;
-only the ratio travels to other machines.
+A step plans a batch, 8 rollouts a prompt, and observes its outcome. Every scheduler runs on every pool
+at ``--batch-of-all``; ``cures``, with and without forgetting and in its dense mode, at every
+``--batch``. Beside them, in the same run on the same machine:
+
+- ``dense numpy``: the mathematics of a ``cures`` step (posterior mean, Eq. 14, draws with replacement,
+  sigma, quotas, counts), written down for the whole pool;
+- ``choice``: one ``Generator.choice(N, batch, p=...)`` alone;
+- ``release``: the published release's sampler and counters, a Python loop over the pool (scores from
+  the counters of every prompt, one weighted draw, counters of the batch). Where its repeats would take
+  longer than ``--longest`` seconds: the time at the largest pool where they do not, times the ratio of
+  the pools (``~``);
+- ``bytes``: one pass over the two counts of every prompt, the least that looking at everyone costs.
+
+Medians of the repeats; ratios are of this run. Only ratios travel to other machines.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import statistics
+import sys
 import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 import cures
 
-BATCH, BUDGET = 1024, 8192
+ROLLOUTS = 8  # per prompt of a batch
+TEMPERATURE = 0.05
+PILOTS = 2
+FORGETTING = 1e-4
+YARDSTICKS = ("dense numpy", "choice", "release", "bytes")
+CURES_ARMS = {
+    "cures": {"draws": "tree"},
+    "cures, forgetting": {"draws": "tree", "forgetting": FORGETTING},
+    "cures, dense": {"draws": "dense"},
+}
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Median seconds of a step; extrapolated from a smaller pool or not."""
+
+    seconds: float
+    is_extrapolated: bool = False
 
 
 def settings_of(name: str, num_prompts: int) -> dict[str, object]:
     """One subset holding the whole pool, so that every step faces all N prompts."""
     if name in ("cures", "cures-released", "gvm"):
-        return {"num_subsets": 1, "steps_per_subset": 10_000, "pilots": 2}
+        return {"num_subsets": 1, "steps_per_subset": 1_000, "pilots": PILOTS}
     if name == "oracle":
-        return {"true_success_rate": lambda: np.linspace(0.0, 1.0, num_prompts)}
+        rate_N = np.linspace(0.0, 1.0, num_prompts)
+        return {"true_success_rate": lambda: rate_N}
     if name == "staged":
         rate_N = np.linspace(1.0, 0.0, num_prompts)
-        return {"prior_success_rate_N": rate_N, "total_rollouts": 10**9}
+        return {"prior_success_rate_N": rate_N, "total_rollouts": 10**12}
     return {}
 
 
@@ -39,14 +75,20 @@ def outcome_of(plan: cures.Plan, rate_N: np.ndarray) -> cures.Outcome:
     return cures.Outcome.of(plan, success_B)
 
 
-def ready_scheduler(name: str, num_prompts: int, rate_N: np.ndarray) -> cures.Scheduler:
+def ready_scheduler(
+    name: str,
+    num_prompts: int,
+    rate_N: np.ndarray,
+    batch: int = 1024,
+    **settings: object,
+) -> cures.Scheduler:
     """A scheduler past its pilots, with a first training plan observed."""
     scheduler = cures.make_scheduler(
         name,
         num_prompts=num_prompts,
-        batch_size=BATCH,
-        budget=BUDGET,
-        **settings_of(name, num_prompts),
+        batch_size=batch,
+        budget=ROLLOUTS * batch,
+        **(settings_of(name, num_prompts) | settings),
     )
     while True:
         plan = scheduler.propose()
@@ -55,41 +97,270 @@ def ready_scheduler(name: str, num_prompts: int, rate_N: np.ndarray) -> cures.Sc
             return scheduler
 
 
+def step_of(scheduler: cures.Scheduler, rate_N: np.ndarray) -> Callable[[], float]:
+    """One step that says how long the scheduler took; the host's share is left out."""
+
+    def step() -> float:
+        start = time.perf_counter()
+        plan = scheduler.propose()
+        total = time.perf_counter() - start
+        outcome = outcome_of(plan, rate_N)
+        start = time.perf_counter()
+        scheduler.observe(outcome)
+        return total + time.perf_counter() - start
+
+    return step
+
+
+def timed(call: Callable[[], object]) -> Callable[[], float]:
+    """The same call, saying how long it took."""
+
+    def step() -> float:
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+    return step
+
+
+# -- yardsticks ----------------------------------------------------------------------------------------
+
+
+class DenseNumpy:
+    """A step of ``cures`` as one writes it for the whole pool."""
+
+    def __init__(self, rate_N: np.ndarray, batch: int) -> None:
+        self.rate_N, self.batch, self.budget = rate_N, batch, ROLLOUTS * batch
+        self.success_N = np.round(PILOTS * rate_N)
+        self.failure_N = PILOTS - self.success_N
+        self.generator = np.random.default_rng(0)
+
+    def chances(self) -> np.ndarray:
+        """Eq. 14 at the posterior mean under Beta(1, 1)."""
+        mean_N = (1.0 + self.success_N) / (2.0 + self.success_N + self.failure_N)
+        weight_N = np.exp((np.sqrt(mean_N * (1.0 - mean_N)) - 0.5) / TEMPERATURE)
+        return weight_N / weight_N.sum()
+
+    def __call__(self) -> None:
+        """Draw, split the budget by sigma with largest remainders, count."""
+        cumulative = np.cumsum(self.chances())
+        point = np.sort(self.generator.random(self.batch)) * cumulative[-1]
+        prompt, draw = np.unique(np.searchsorted(cumulative, point, "right"), return_counts=True)
+        success, failure = self.success_N[prompt], self.failure_N[prompt]
+        mean = (1.0 + success) / (2.0 + success + failure)
+        sigma = draw * np.sqrt(mean * (1.0 - mean))
+        share = 2.0 + (self.budget - 2 * prompt.size) * sigma / sigma.sum()
+        quota = np.floor(share)
+        quota[np.argsort(quota - share)[: self.budget - int(quota.sum())]] += 1
+        right = np.round(quota * self.rate_N[prompt])
+        self.success_N[prompt] += right
+        self.failure_N[prompt] += quota - right
+
+
+class Release:
+    """The published sampler and its counters, a dictionary entry per prompt and a loop over all.
+
+    The score of a prompt is exp(sqrt(p (1-p)) / (100 (right answers + 1))). As if asked at every step,
+    which is what following the counters takes; the published scripts ask once per pass over the data.
+    """
+
+    def __init__(self, rate_N: np.ndarray, batch: int) -> None:
+        self.rate_N, self.batch = rate_N, batch
+        right_N = np.round(PILOTS * rate_N).astype(int).tolist()
+        self.counter = {
+            prompt: {"accepted": right, "rejected": PILOTS - right}
+            for prompt, right in enumerate(right_N)
+        }
+        self.generator = np.random.default_rng(0)
+
+    def chances(self) -> np.ndarray:
+        """Score everyone, one after the other."""
+        score = []
+        for prompt in range(len(self.counter)):
+            entry = self.counter[prompt]
+            mean = (entry["accepted"] + 1) / (entry["accepted"] + entry["rejected"] + 2)
+            sharpness = 100.0 * (entry["accepted"] + 1)
+            score.append(math.exp(math.sqrt(mean * (1.0 - mean)) / sharpness))
+        weight_N = np.array(score)
+        return weight_N / weight_N.sum()
+
+    def __call__(self) -> None:
+        """Draw a batch without replacement, count its answers."""
+        prob_N = self.chances()
+        drawn = self.generator.choice(prob_N.size, self.batch, replace=False, p=prob_N)
+        for prompt in drawn.tolist():
+            right = round(ROLLOUTS * float(self.rate_N[prompt]))
+            self.counter[prompt]["accepted"] += right
+            self.counter[prompt]["rejected"] += ROLLOUTS - right
+
+
+def yardstick(name: str, rate_N: np.ndarray, batch: int) -> Callable[[], object]:
+    """What is called once for every step of a scheduler."""
+    if name == "dense numpy":
+        return DenseNumpy(rate_N, batch)
+    if name == "release":
+        return Release(rate_N, batch)
+    if name == "choice":
+        prob_N, generator = DenseNumpy(rate_N, batch).chances(), np.random.default_rng(0)
+        return lambda: generator.choice(rate_N.size, batch, p=prob_N)
+    counts_2N = np.ones((2, rate_N.size))
+    return lambda: counts_2N.sum()
+
+
+# -- the table -----------------------------------------------------------------------------------------
+
+
+def median_s(step: Callable[[], float], *, repeats: int, steps: int, longest: float) -> float:
+    """Median over the repeats of the mean of some steps; fewer steps where one takes long."""
+    once = step()
+    count = max(1, min(steps, int(longest / max(once, 1e-9) / repeats)))
+    return statistics.median(statistics.mean(step() for _ in range(count)) for _ in range(repeats))
+
+
+def measure(
+    sizes: list[int], batches: list[int], batch_of_all: int, names: list[str], **how: object
+) -> dict[tuple[str, int, int], Timed]:
+    """(what, N, batch) -> time of a step."""
+    found: dict[tuple[str, int, int], Timed] = {}
+    repeats, steps, longest = how["repeats"], how["steps"], how["longest"]
+    for size in sizes:
+        rate_N = np.random.default_rng(0).beta(0.6, 0.6, size)
+        for batch in sorted({*batches, batch_of_all}):
+            if 4 * batch > size:  # `staged` has three stages
+                continue
+            arms = dict(CURES_ARMS)
+            if batch == batch_of_all:
+                arms |= {name: {} for name in names if name != "cures"}
+            for name in (*arms, *YARDSTICKS):
+                smaller = [n for n in sizes if (name, n, batch) in found]
+                if name == "release" and smaller:
+                    at = found[name, smaller[-1], batch]
+                    expected = at.seconds * size / smaller[-1]
+                    if at.is_extrapolated or expected * (repeats + 2) > longest:
+                        found[name, size, batch] = Timed(expected, True)
+                        continue
+                print(f"  {name}, {size} prompts, batch {batch}", file=sys.stderr)
+                if name in YARDSTICKS:
+                    step = timed(yardstick(name, rate_N, batch))
+                else:
+                    scheduler = name.split(",")[0]
+                    step = step_of(
+                        ready_scheduler(scheduler, size, rate_N, batch, **arms[name]), rate_N
+                    )
+                seconds = median_s(step, repeats=repeats, steps=steps, longest=longest)
+                found[name, size, batch] = Timed(seconds)
+                del step
+    return found
+
+
+def table(found: dict[tuple[str, int, int], Timed]) -> str:
+    """A line per pool, batch and scheduler: time, growth over pools, and every yardstick in steps."""
+    header = f"{'prompts':>9}{'batch':>6}  {'':<19}{'step, ms':>11}{'growth':>8}"
+    lines = [header + "".join(f"{name:>13}" for name in YARDSTICKS)]
+    for (name, size, batch), time_ in found.items():
+        smallest = min(n for what, n, b in found if (what, b) == (name, batch))
+        growth = time_.seconds / found[name, smallest, batch].seconds
+        mark = "~" if time_.is_extrapolated else ""
+        line = f"{size:>9}{batch:>6}  {name:<19}{mark + format(time_.seconds * 1e3, '.3f'):>11}"
+        line += f"{growth:>8.1f}"
+        for other in YARDSTICKS:
+            its = found[other, size, batch]
+            ratio = f"{its.seconds / time_.seconds:.3g}"
+            line += f"{('~' if its.is_extrapolated else '') + ratio + 'x':>13}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def memory_table(sizes: list[int], names: list[str]) -> str:
+    """Bytes per prompt that a scheduler holds, and how long its state takes to go to disk and back."""
+    lines = [
+        f"{'prompts':>9}  {'':<19}{'bytes/prompt':>13}{'save, s':>9}{'load, s':>9}{'file, MB':>10}"
+    ]
+    for size in sizes:
+        rate_N = np.random.default_rng(0).beta(0.6, 0.6, size)
+        for name in names:
+            arms = CURES_ARMS if name == "cures" else {name: {}}
+            for arm, settings in arms.items():
+                given = settings_of(name, size) | settings  # what the caller holds anyway
+                tracemalloc.start()
+                scheduler = cures.make_scheduler(
+                    name, num_prompts=size, batch_size=1024, budget=1024 * ROLLOUTS, **given
+                )
+                for _ in range(3):
+                    plan = scheduler.propose()
+                    scheduler.observe(outcome_of(plan, rate_N))
+                held = tracemalloc.get_traced_memory()[0]
+                tracemalloc.stop()
+                with TemporaryDirectory() as folder:
+                    path = Path(folder) / "state.npz"
+                    start = time.perf_counter()
+                    cures.save_state(path, scheduler.state_dict())
+                    saved = time.perf_counter()
+                    scheduler.load_state_dict(cures.load_state(path))
+                    loaded = time.perf_counter()
+                    megabytes = path.stat().st_size / 1e6
+                lines.append(
+                    f"{size:>9}  {arm:<19}{held / size:>13.1f}{saved - start:>9.3f}"
+                    f"{loaded - saved:>9.3f}{megabytes:>10.1f}"
+                )
+    return "\n".join(lines)
+
+
+def draw_figure(found: dict[tuple[str, int, int], Timed], batch: int, path: Path) -> None:
+    """Time of a step against the size of the pool, at one batch size."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    lines = {
+        "cures": ("C0", "-"), "cures, forgetting": ("C0", "--"), "cures, dense": ("C0", ":"),
+        "adaptive": ("C2", "-"), "uniform": ("C7", "-"), "dense numpy": ("C1", "-"),
+        "choice": ("C1", "--"), "release": ("C3", "-"), "bytes": ("0.7", ":"),
+    }  # fmt: skip
+    with rc_context({"font.size": 7.5, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(3.3, 2.6), layout="constrained")
+        axes = figure.add_subplot()
+        for name, (colour, dash) in lines.items():
+            points = [(n, t) for (what, n, b), t in found.items() if (what, b) == (name, batch)]
+            if not points:
+                continue
+            sizes, times = zip(*points, strict=True)
+            seconds = [t.seconds * 1e3 for t in times]
+            axes.plot(sizes, seconds, dash, color=colour, marker=".", lw=1.2, label=name)
+        axes.set(xscale="log", yscale="log", xlabel="prompts", ylabel="a step, ms")
+        axes.legend(fontsize=6, ncols=2, frameon=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        figure.savefig(partial, format="png", dpi=200, metadata={"Software": None})
+        partial.replace(path)
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables, draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompts", type=int, default=100_000, help="size N of the pool")
-    parser.add_argument("--repeats", type=int, default=7, help="timed blocks; the median counts")
-    parser.add_argument("--steps", type=int, default=10, help="steps per timed block")
-    arguments = parser.parse_args()
-    generator = np.random.default_rng(0)
-    rate_N = generator.beta(0.6, 0.6, arguments.prompts)
-    prob_N = cures.sampling_distribution(cures.potential(rate_N), 0.05)
-    print(f"{platform.processor() or platform.machine()}, numpy {np.__version__}")
-    print(
-        f"N = {arguments.prompts}, batch {BATCH}, budget {BUDGET}; medians of {arguments.repeats}"
+    add = parser.add_argument
+    add("--prompts", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7], help="pools N")
+    add("--batch", type=int, nargs="+", default=[64, 256, 1024, 4096], help="batches of cures")
+    add(
+        "--batch-of-all", type=int, default=1024, help="batch of every scheduler, and of the figure"
     )
-    print(f"{'scheduler':<16}{'step, ms':>10}{'choice, ms':>12}{'ratio':>8}")
-    for name in cures.list_schedulers():
-        scheduler = ready_scheduler(name, arguments.prompts, rate_N)
-        step_s, choice_s = [], []
-        for _ in range(arguments.repeats):
-            total = 0.0
-            for _ in range(arguments.steps):
-                start = time.perf_counter()
-                plan = scheduler.propose()
-                total += time.perf_counter() - start
-                outcome = outcome_of(plan, rate_N) if len(plan) else cures.Outcome.of(plan, [])
-                start = time.perf_counter()
-                scheduler.observe(outcome)
-                total += time.perf_counter() - start
-            step_s.append(total / arguments.steps)
-            start = time.perf_counter()
-            for _ in range(arguments.steps):
-                generator.choice(arguments.prompts, BATCH, p=prob_N)
-            choice_s.append((time.perf_counter() - start) / arguments.steps)
-        step, choice = statistics.median(step_s), statistics.median(choice_s)
-        print(f"{name:<16}{step * 1e3:>10.3f}{choice * 1e3:>12.3f}{step / choice:>8.2f}")
+    add("--schedulers", nargs="+", default=cures.list_schedulers(), help="default: all")
+    add("--repeats", type=int, default=7, help="timed blocks; the median counts")
+    add("--steps", type=int, default=20, help="steps per timed block, fewer where they take long")
+    add("--longest", type=float, default=30.0, help="seconds that one line of the table may take")
+    add("--figure", type=Path, default=Path("docs/figures/scheduler_step.png"), help="PNG to write")
+    arguments = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, numpy {np.__version__}")
+    print(f"{ROLLOUTS} rollouts a prompt; medians of {arguments.repeats}; ~ extrapolated")
+    print("what a yardstick costs in steps of the line: above 1 the line is the faster one\n")
+    sizes, names = sorted(arguments.prompts), arguments.schedulers
+    found = measure(
+        sizes, arguments.batch, arguments.batch_of_all, names,
+        repeats=arguments.repeats, steps=arguments.steps, longest=arguments.longest,
+    )  # fmt: skip
+    print(table(found))
+    print()
+    print(memory_table(sizes, names))
+    draw_figure(found, arguments.batch_of_all, arguments.figure)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,12 @@ def between_and_total(
 
 
 def learnable_share(
-    between_N: FloatArray, total_N: FloatArray, groups_N: IntArray, *, cut: float, floor: float
+    between_N: FloatArray,
+    total_N: FloatArray,
+    pool: tuple[float, float, int],
+    *,
+    cut: float,
+    floor: float,
 ) -> FloatArray:
     """Explained share of every prompt beside the pool's, cut off above.
 
@@ -68,8 +73,8 @@ def learnable_share(
     ----------
     between_N, total_N : ndarray of float64, shape (N,)
         Sums over a prompt's groups; 0 where none was measured.
-    groups_N : ndarray of int64, shape (N,)
-        How many were.
+    pool : tuple of float, float, int
+        The same sums over all groups of the pool, and how many groups were measured.
     cut : float
         Share of the pool's explained share from which on a prompt counts fully, > 0.
     floor : float
@@ -84,12 +89,13 @@ def learnable_share(
     Examples
     --------
     >>> between_N, total_N = np.array([4.0, 0.0, 0.0]), np.array([8.0, 8.0, 0.0])
-    >>> learnable_share(between_N, total_N, np.array([1, 4, 0]), cut=0.5, floor=0.05)
+    >>> learnable_share(between_N, total_N, (4.0, 16.0, 5), cut=0.5, floor=0.05)
     array([1.        , 0.07692308, 1.        ])
     """
-    if between_N.sum() <= 0.0:
+    between, total, groups = pool
+    if between <= 0.0:
         return np.ones(total_N.size)
-    of_pool = float(between_N.sum() / total_N.sum())
-    start = 0.1 * float(total_N.sum()) / int(groups_N.sum())
+    of_pool = between / total
+    start = 0.1 * total / groups
     share_N = (between_N + start * of_pool) / (total_N + start)
     return np.clip(share_N / (cut * of_pool), floor, 1.0)

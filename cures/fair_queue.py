@@ -31,6 +31,7 @@ from cures.storage import State
 SMALL = 1 << 15  # pools up to this size have no horizon
 AHEAD = 32  # plans for which there should be prompts before the horizon
 SAMPLE = 1 << 14  # prompts of whom the horizon is a quantile
+NEVER = 1e300
 
 
 class FairQueue:
@@ -41,7 +42,7 @@ class FairQueue:
     due_N : ndarray of float64, shape (N,)
         When a prompt has earned its next visit, on the queue's own clock.
     advance_N, share_N : ndarray of float32, shape (N,)
-        In [0, 1]; positive.
+        In [0, 1]; >= 0, and 0 for good.
     clock : float
     total : float, optional
         Sum of the shares, where that is known.
@@ -86,15 +87,17 @@ class FairQueue:
         Parameters
         ----------
         share : ndarray of float64, shape (B,) or (N,)
-            Positive.
+            Positive, or 0 for prompts that shall never come again.
         prompt_B : ndarray of int64, shape (B,), optional
             Distinct; default the whole pool.
         """
         at = slice(None) if prompt_B is None else prompt_B
         new = share.astype(np.float32)
         old, due = self.share_N[at], self.due_N[at]
-        ratio = old.astype(np.float64) / new
-        later = np.where(old == new, due, self.clock + (due - self.clock) * ratio)
+        with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 are not looked at
+            ratio = old.astype(np.float64) / new
+            later = np.where(old == new, due, self.clock + (due - self.clock) * ratio)
+        later[new == 0.0] = NEVER
         if prompt_B is None:
             self.total = order_free_sum(new.astype(np.float64))
         else:
@@ -164,6 +167,22 @@ class FairQueue:
         self.advance_N[prompt_B] = new
         self.clock += size / self.total
 
+    def extended(self, count: int, generator: np.random.Generator) -> FairQueue:
+        """Another queue, with so many more prompts at its end, who wait as all did at first."""
+        more = FairQueue.shuffled(count, generator)
+        return FairQueue(
+            np.concatenate([self.due_N, self.clock + more.due_N]),
+            np.concatenate([self.advance_N, more.advance_N]),
+            np.concatenate([self.share_N, more.share_N]),
+            self.clock,
+        )
+
+    def without(self, prompt_B: IntArray) -> FairQueue:
+        """Another queue, in which these prompts never come again."""
+        left = FairQueue(self.due_N, self.advance_N, self.share_N, self.clock, self.total)
+        left.renew(np.zeros(prompt_B.size), prompt_B)
+        return left
+
     def debt(self) -> FloatArray:
         """Visits less what was earned, shape (N,)."""
         left_N = (self.due_N - self.clock) * self.share_N
@@ -196,7 +215,7 @@ class FairQueue:
         def array(name: str, **legal: Any) -> FloatArray:
             return as_float_array(where, name, state[name], length=num_prompts, **legal)
 
-        share = array("share_N", low=0.0, open_low=True)
+        share = array("share_N", low=0.0)
         return cls(
             array("due_N"),
             array("advance_N", low=0.0, high=1.0),

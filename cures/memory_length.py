@@ -15,6 +15,7 @@ for those, too, that wait. Of a large pool :data:`TRACKED` prompts are followed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class MemoryLength:
         self.length_K = np.exp2(self._octave_K)
         self._prior_K = -0.5 * ((self._octave_K - np.log2(start)) / SPREAD) ** 2
         self._stride = -(-num_prompts // TRACKED)
+        self._num_prompts = num_prompts
         tracked = -(-num_prompts // self._stride)
         self._success_K_N = np.zeros((self.length_K.size, tracked))
         self._failure_K_N = np.zeros((self.length_K.size, tracked))
@@ -118,6 +120,18 @@ class MemoryLength:
         self._failure_K_N[:, at] = wrong_K_B + (n - s)
         self._step_N[at] = step
         self._weigh()
+
+    def extended(self, count: int) -> MemoryLength:
+        """Another one, with so many more prompts at the end of the pool."""
+        other = copy(self)
+        other._num_prompts += count
+        tracked = -(-other._num_prompts // self._stride)
+        none_K_N = np.zeros((self.length_K.size, tracked - self._step_N.size))
+        other._success_K_N = np.concatenate([self._success_K_N, none_K_N], axis=1)
+        other._failure_K_N = np.concatenate([self._failure_K_N, none_K_N], axis=1)
+        never = np.full(none_K_N.shape[1], -1, dtype=np.int64)
+        other._step_N = np.concatenate([self._step_N, never])
+        return other
 
     def state_dict(self) -> State:
         """Flat arrays and ints, copies."""

@@ -69,9 +69,7 @@ class PoolPosterior(BetaPosterior):
     ) -> None:
         super().__init__(num_prompts, forgetting=forgetting)
         where = "PoolPosterior"
-        self._share = (
-            as_float(where, "visits_per_step", visits_per_step, 0.0, open_low=True) / num_prompts
-        )
+        self._visits = as_float(where, "visits_per_step", visits_per_step, 0.0, open_low=True)
         self._category_N: IntArray | None = None
         if category_N is not None:
             self._category_N = as_int_array(
@@ -108,17 +106,17 @@ class PoolPosterior(BetaPosterior):
             everyone = as_int_array(where, "prompt_B", prompt_B)
             right = as_int_array(where, "success_B", success_B)
             self._faded_N[everyone] = self._faded
-            self.memory.told(everyone, right, trial, prior, self.step, share=self._share)
+            self.memory.told(
+                everyone, right, trial, prior, self.step, share=self._visits / len(self)
+            )
         has_pairs = trial >= 2
         prompt = as_int_array(where, "prompt_B", prompt_B)[has_pairs]
         s = as_int_array(where, "success_B", success_B)[has_pairs].astype(np.float64)
         n = trial[has_pairs].astype(np.float64)
-        weight = self._share * (self.step + 1 - self._next_N[prompt])
-        self._next_N = self._next_N.copy()
+        weight = self._visits / len(self) * (self.step + 1 - self._next_N[prompt])
         self._next_N[prompt] = self.step + 1
         rate, pairs = s / n, s * (s - 1.0) / (n * (n - 1.0))
         told_B_3 = np.stack([weight, weight * rate, weight * pairs], axis=1)
-        self._sums_C_3 = self._sums_C_3.copy()
         np.add.at(self._sums_C_3, self._of(prompt), told_B_3)
 
     def evidence(
@@ -139,6 +137,25 @@ class PoolPosterior(BetaPosterior):
         selected = self._select(where, prompt_B)
         kept = np.exp(self._faded_N[selected] - self._faded)
         return self._success_N[selected] * kept, self._failure_N[selected] * kept
+
+    def extend(self, count: int) -> None:
+        """See :meth:`BetaPosterior.extend <cures.posterior.BetaPosterior.extend>`.
+
+        Raises
+        ------
+        ValueError
+            If prompts have categories: nobody said what those of the new ones are.
+        """
+        if self._category_N is not None:
+            legal = "None in a pool that grows"
+            fail("PoolPosterior.extend", "category_N", legal, "an array")
+        super().extend(count)
+        # not of this pool's time until now
+        joined = np.full(count, self.step, dtype=np.int64)
+        self._next_N = np.concatenate([self._next_N, joined])
+        if self.memory is not None:
+            self.memory = self.memory.extended(count)
+            self._faded_N = np.concatenate([self._faded_N, np.zeros(count)])
 
     def _of(self, prompt_B: IntArray) -> IntArray:
         """Category of each prompt."""

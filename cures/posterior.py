@@ -253,16 +253,20 @@ class BetaPosterior:
             self._stamp_N = np.concatenate([self._stamp_N, none.astype(np.int64)])
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to continue bit for bit: a flat dict of arrays, ints and floats."""
+        """Everything needed to continue bit for bit: a flat dict of arrays, ints and floats.
+
+        Arrays of whole numbers come in the smallest type that holds them: it is what a large pool is
+        saved and loaded in seconds by.
+        """
         return {
             "num_prompts": self._num_prompts,
             "forgetting": self._forgetting,
             "prior_alpha": self._prior[0].reshape(-1).copy(),
             "prior_beta": self._prior[1].reshape(-1).copy(),
             "step": self._step,
-            "success_N": self._success_N.copy(),
-            "failure_N": self._failure_N.copy(),
-            "stamp_N": self._stamp_N.copy(),
+            "success_N": _compact(self._success_N, np.uint8),
+            "failure_N": _compact(self._failure_N, np.uint8),
+            "stamp_N": _compact(self._stamp_N, np.uint32),  # so that ages are differences, still
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -305,6 +309,16 @@ class BetaPosterior:
         if prompt_B is None:
             return slice(None)
         return as_int_array(where, "prompt_B", prompt_B, low=0, high=self._num_prompts - 1)
+
+
+def _compact(count_N: FloatArray | IntArray, least: type[np.unsignedinteger[Any]]) -> NDArray[Any]:
+    """A copy of counts >= 0, in the smallest unsigned type if they are whole numbers below 2**32."""
+    largest = float(count_N.max(initial=0))
+    if largest < 2.0**32:
+        whole_N = count_N.astype(np.promote_types(np.min_scalar_type(int(largest)), least))
+        if np.array_equal(whole_N, count_N):
+            return whole_N
+    return count_N.copy()
 
 
 def _as_prior(

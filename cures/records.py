@@ -34,6 +34,7 @@ from cures.checks import (
     as_int_array,
     fail,
     frozen,
+    is_distinct,
 )
 
 
@@ -164,7 +165,7 @@ class Outcome:
         group_B = as_int_array(where, "group_B", self.group_B, low=0)
         set_(self, "group_B", group_B)
         size = group_B.size
-        if np.unique(group_B).size != size:
+        if not is_distinct(group_B):
             fail(where, "group_B", "unique within one outcome", group_B.tolist())
         success_B = as_int_array(where, "success_B", self.success_B, length=size, low=0)
         trial_B = as_int_array(where, "trial_B", self.trial_B, length=size, low=0)
@@ -307,10 +308,9 @@ class Selection:
             as_float_array(where, "weight_G", self.weight_G, length=size, low=0.0),
         )
         set_(self, "discard_G", as_int_array(where, "discard_G", self.discard_G, low=0))
-        if np.unique(self.group_G).size != size:
+        if not is_distinct(self.group_G):
             fail(where, "group_G", "unique", self.group_G.tolist())
-        both = np.intersect1d(self.group_G, self.discard_G)
-        if both.size or np.unique(self.discard_G).size != self.discard_G.size:
+        if self.discard_G.size and not is_distinct(np.append(self.group_G, self.discard_G)):
             fail(where, "discard_G", "unique and apart from group_G", self.discard_G.tolist())
         if self.keep_G2 is not None:
             legal = f"counts of shape ({size}, 2)"

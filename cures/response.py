@@ -19,10 +19,11 @@ where most are, nothing is done.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from copy import copy
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from cures.beta_binomial import log_beta_binomial
@@ -42,21 +43,27 @@ LIMIT = 5.0  # of the logarithm of the odds: whoever begins to move is believed 
 MIDDLE = (0.2, 0.8)
 FIRST_SHARE, FIRST_WEIGHT = 0.1, 10.0  # of steady prompts; as if so many had been judged
 STEADY = 1e-3, 1.0 - 1e-3  # the share stays within
+TRACKED = 4096  # prompts of a large pool that the share is estimated from
+COUNTED = np.iinfo(np.uint16).max  # rollouts of a prompt; beyond, the older half is let go
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Response:
-    """What was seen of every prompt.
+    """What was seen of every prompt. Changed in place: a copy would cost the pool at every update.
+
+    Parameters
+    ----------
+    num_prompts : int
+        Nobody was visited yet.
 
     Attributes
     ----------
-    success_N, trial_N : ndarray of int64, shape (N,)
+    success_N, trial_N : ndarray of uint16, shape (N,)
         Over all groups.
-    last_success_N, last_trial_N : ndarray of int64, shape (N,)
+    last_success_N, last_trial_N : ndarray of uint16, shape (N,)
         Of the last visit; a visit is all that came in one update.
-    last_step_N : ndarray of int64, shape (N,)
+    last_step_N : ndarray of int32, shape (N,)
         Update of the last visit; -1 where there was none.
-    log_odds_N : ndarray of float64, shape (N,)
+    log_odds_N : ndarray of float32, shape (N,)
         Of steady against moving, without the pool's share; 0 before the second visit.
     share : float
         Of steady prompts among those with a middling rate, in (0, 1).
@@ -65,42 +72,36 @@ class Response:
     --------
     A prompt that stays at one half, and one that is learned:
 
-    >>> response = Response.unknown(2)
+    >>> response = Response(2)
     >>> for step, learned in enumerate((4, 6, 8, 8)):
-    ...     response = response.told([0, 1], [4, learned], [8, 8], prior=(0.5, 0.5), step=40 * step)
+    ...     response.told([0, 1], [4, learned], [8, 8], prior=(0.5, 0.5), step=40 * step)
     >>> (response.log_odds_N > 0.0).tolist()
     [True, False]
     """
 
-    success_N: IntArray
-    trial_N: IntArray
-    last_success_N: IntArray
-    last_trial_N: IntArray
-    last_step_N: IntArray
-    log_odds_N: FloatArray
-    share: float = FIRST_SHARE
-
-    @classmethod
-    def unknown(cls, num_prompts: int) -> Response:
-        """Nobody was visited."""
-        none = np.zeros(num_prompts, dtype=np.int64)  # told() copies
-        return cls(none, none, none, none, none - 1, np.zeros(num_prompts))
+    def __init__(self, num_prompts: int) -> None:
+        self.success_N, self.trial_N, self.last_success_N, self.last_trial_N = (
+            np.zeros(num_prompts, dtype=np.uint16) for _ in range(4)
+        )
+        self.last_step_N = np.full(num_prompts, -1, dtype=np.int32)
+        self.log_odds_N = np.zeros(num_prompts, dtype=np.float32)
+        self.share = FIRST_SHARE
 
     def told(
         self,
-        prompt_B: IntArray,
-        success_B: IntArray,
-        trial_B: IntArray,
+        prompt_B: ArrayLike,
+        success_B: ArrayLike,
+        trial_B: ArrayLike,
         *,
         prior: tuple[FloatArray, FloatArray] | tuple[float, float],
         step: int,
         memory: float = MEMORY,
-    ) -> Response:
-        """After these groups of distinct prompts.
+    ) -> None:
+        """Take in groups of distinct prompts.
 
         Parameters
         ----------
-        prompt_B, success_B, trial_B : ndarray of int64, shape (B,)
+        prompt_B, success_B, trial_B : array_like of int, shape (B,)
             Groups without a rollout say nothing.
         prior : tuple of float or ndarray of float64, shape (B,)
             Counts of the Beta law of the pool, or of each prompt's category, before these groups.
@@ -110,31 +111,39 @@ class Response:
             Updates after which the last group of a moving prompt counts 1/e, > 0.
         """
         has_any = np.asarray(trial_B) > 0
-        prompt_B, s, n = (np.asarray(a)[has_any] for a in (prompt_B, success_B, trial_B))
+        at, s, n = (np.asarray(a, dtype=np.int64)[has_any] for a in (prompt_B, success_B, trial_B))
         alpha, beta = (np.broadcast_to(count, has_any.shape)[has_any] for count in prior)
-        new: dict[str, Any] = self.state_dict()
-        age = step - self.last_step_N[prompt_B]
-        is_again = (self.last_step_N[prompt_B] >= 0) & (age > 0)
+        right, all_, last_right, last_all = (
+            counts[at].astype(np.int64)
+            for counts in (self.success_N, self.trial_N, self.last_success_N, self.last_trial_N)
+        )
+        last_step, old_odds = self.last_step_N[at], self.log_odds_N[at].astype(np.float64)
+        age = step - last_step.astype(np.int64)
         kept = np.exp(-age / memory)
-        right, all_ = self.success_N[prompt_B], self.trial_N[prompt_B]
-        last_right = self.last_success_N[prompt_B]
-        last_wrong = self.last_trial_N[prompt_B] - last_right
         steady = log_beta_binomial(s, n, 1.0 + right, 1.0 + all_ - right)
-        moving = log_beta_binomial(s, n, alpha + kept * last_right, beta + kept * last_wrong)
-        odds = self.log_odds_N[prompt_B] + np.where(is_again, steady - moving, 0.0)
-        new["log_odds_N"][prompt_B] = np.clip(odds, -LIMIT, LIMIT)
-        new["success_N"][prompt_B] += s
-        new["trial_N"][prompt_B] += n
+        moving = log_beta_binomial(
+            s, n, alpha + kept * last_right, beta + kept * (last_all - last_right)
+        )
+        is_again = (last_step >= 0) & (age > 0)
+        odds = np.clip(old_odds + np.where(is_again, steady - moving, 0.0), -LIMIT, LIMIT)
+        self.log_odds_N[at] = odds
+        self.success_N[at], self.trial_N[at] = _counted(right + s, all_ + n)
         goes_on = age == 0  # more of the same visit
-        new["last_success_N"][prompt_B] = s + np.where(goes_on, last_right, 0)
-        new["last_trial_N"][prompt_B] = n + np.where(goes_on, self.last_trial_N[prompt_B], 0)
-        new["last_step_N"][prompt_B] = step
-        return Response(**new)
+        self.last_success_N[at], self.last_trial_N[at] = _counted(
+            s + np.where(goes_on, last_right, 0), n + np.where(goes_on, last_all, 0)
+        )
+        self.last_step_N[at] = step
+
+    def extended(self, count: int) -> Response:
+        """Another one, with so many more prompts at the end of the pool that nobody visited."""
+        other, more = copy(self), Response(count)
+        for name in ARRAYS:
+            setattr(other, name, np.concatenate([getattr(self, name), getattr(more, name)]))
+        return other
 
     def state_dict(self) -> State:
         """Flat arrays and floats, copies."""
-        flat = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in flat.items()}
+        return {**{name: getattr(self, name).copy() for name in ARRAYS}, "share": self.share}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], num_prompts: int) -> Response:
@@ -146,76 +155,84 @@ class Response:
             Naming an entry that is missing or malformed.
         """
         where = "Response.from_state"
-        names = {f.name for f in fields(cls)}
+        names = {*ARRAYS, "share"}
         if set(state) != names:
             fail(where, "state", f"a dict with keys {sorted(names)}", sorted(state))
-        count = {"length": num_prompts, "low": 0}
-        trial = as_int_array(where, "trial_N", state["trial_N"], **count)
-        last_trial = as_int_array(where, "last_trial_N", state["last_trial_N"], **count)
-        values = {
-            "success_N": as_int_array(where, "success_N", state["success_N"], **count),
-            "last_success_N": as_int_array(
-                where, "last_success_N", state["last_success_N"], **count
-            ),
-        }
+
+        def ints(name: str, low: int, high: int | None) -> IntArray:
+            return as_int_array(where, name, state[name], length=num_prompts, low=low, high=high)
+
+        trial, last_trial = ints("trial_N", 0, COUNTED), ints("last_trial_N", 0, COUNTED)
+        values = {"success_N": ints("success_N", 0, None)}
+        values["last_success_N"] = ints("last_success_N", 0, None)
         for name, most in (("success_N", trial), ("last_success_N", last_trial)):
             if (values[name] > most).any():
                 fail(where, name, "at most the trials", values[name][values[name] > most][:3])
         if (last_trial > trial).any():
             fail(where, "last_trial_N", "at most trial_N", last_trial[last_trial > trial][:3])
-        return cls(
-            **values,
-            trial_N=trial,
-            last_trial_N=last_trial,
-            last_step_N=as_int_array(
-                where, "last_step_N", state["last_step_N"], length=num_prompts, low=-1
-            ),
-            log_odds_N=as_float_array(
-                where,
-                "log_odds_N",
-                state["log_odds_N"],
-                length=num_prompts,
-                low=-LIMIT,
-                high=LIMIT,
-            ),
-            share=as_float(where, "share", state["share"], *STEADY),
+        response = cls(num_prompts)
+        values |= {"trial_N": trial, "last_trial_N": last_trial}
+        values["last_step_N"] = ints("last_step_N", -1, np.iinfo(np.int32).max)
+        for name, value in values.items():
+            getattr(response, name)[:] = value
+        response.log_odds_N[:] = as_float_array(
+            where, "log_odds_N", state["log_odds_N"], length=num_prompts, low=-LIMIT, high=LIMIT
         )
+        response.share = as_float(where, "share", state["share"], *STEADY)
+        return response
 
-    @property
-    def is_middling_N(self) -> BoolArray:
-        """Prompts of a middling rate over all their groups, shape (N,)."""
-        rate_N = (self.success_N + 1.0) / (self.trial_N + 2.0)
-        return (self.trial_N > 0) & (rate_N > MIDDLE[0]) & (rate_N < MIDDLE[1])
+    def is_middling(self, prompt_B: IntArray | None = None) -> BoolArray:
+        """Whether these prompts have a middling rate over all their groups; default the whole pool."""
+        at = slice(None) if prompt_B is None else prompt_B
+        trial = self.trial_N[at]
+        rate = (self.success_N[at] + 1.0) / (trial + 2.0)
+        return np.asarray((trial > 0) & (rate > MIDDLE[0]) & (rate < MIDDLE[1]))
 
-    @property
-    def is_judged_N(self) -> BoolArray:
-        """Those of them with evidence: two visits at least, shape (N,)."""
-        return np.asarray(self.is_middling_N & (self.log_odds_N != 0.0))
+    def is_judged(self, prompt_B: IntArray | None = None) -> BoolArray:
+        """Whether they have evidence, too: two visits at least."""
+        at = slice(None) if prompt_B is None else prompt_B
+        return np.asarray(self.is_middling(prompt_B) & (self.log_odds_N[at] != 0.0))
 
-    def prob_steady(self) -> FloatArray:
-        """Posterior chance of being steady, shape (N,), as if every rate were middling."""
-        return np.asarray(expit(self.log_odds_N + np.log(self.share / (1.0 - self.share))))
+    def prob_steady(self, prompt_B: IntArray | None = None) -> FloatArray:
+        """Posterior chance of being steady, as if every rate were middling; default the whole pool."""
+        at = slice(None) if prompt_B is None else prompt_B
+        log_odds = self.log_odds_N[at].astype(np.float64)
+        return np.asarray(expit(log_odds + np.log(self.share / (1.0 - self.share))))
 
-    def updated(self) -> Response:
-        """With one more step of EM for the share."""
-        judged = self.is_judged_N
-        steady = float(self.prob_steady()[judged].sum()) + FIRST_SHARE * FIRST_WEIGHT
-        share = steady / (int(judged.sum()) + FIRST_WEIGHT)
-        return replace(self, share=float(np.clip(share, *STEADY)))
+    def updated(self) -> None:
+        """One more step of EM for the share."""
+        size = self.trial_N.size
+        tracked = np.arange(0, size, max(1, -(-size // TRACKED)))
+        judged = tracked[self.is_judged(tracked)]
+        steady = float(self.prob_steady(judged).sum()) + FIRST_SHARE * FIRST_WEIGHT
+        self.share = float(np.clip(steady / (judged.size + FIRST_WEIGHT), *STEADY))
 
-    def weight(self, floor: float) -> FloatArray:
-        """How much of a visit is left of every prompt, beside one of which nothing is known.
+    def weight(self, floor: float, prompt_B: IntArray | None = None) -> FloatArray:
+        """How much of a visit is left, beside a prompt of which nothing is known.
 
         Parameters
         ----------
         floor : float
             Smallest value, in (0, 1]; more where most prompts look steady: 2 share - 1.
+        prompt_B : ndarray of int64, shape (B,), optional
+            Default the whole pool.
 
         Returns
         -------
-        ndarray of float64, shape (N,)
+        ndarray of float64, shape (B,) or (N,)
             In [floor, 1]; 1 for rates that are not middling and before the second visit.
         """
-        moving_N = (1.0 - self.prob_steady()) / (1.0 - self.share)
+        moving = (1.0 - self.prob_steady(prompt_B)) / (1.0 - self.share)
         floor = max(floor, 2.0 * self.share - 1.0)
-        return np.where(self.is_middling_N, np.clip(moving_N, floor, 1.0), 1.0)
+        return np.where(self.is_middling(prompt_B), np.clip(moving, floor, 1.0), 1.0)
+
+
+ARRAYS = ("success_N", "trial_N", "last_success_N", "last_trial_N", "last_step_N", "log_odds_N")
+
+
+def _counted(success_B: IntArray, trial_B: IntArray) -> tuple[IntArray, IntArray]:
+    """Halved until they can be held."""
+    while (is_large := trial_B > COUNTED).any():
+        success_B = np.where(is_large, success_B // 2, success_B)
+        trial_B = np.where(is_large, trial_B // 2, trial_B)
+    return success_B, trial_B

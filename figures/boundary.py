@@ -60,7 +60,8 @@ middle and right: how many times fewer rollouts it needs, against the measured r
 intervals. A point is a setting; circled: coins in the pool, whose groups are mixed and teach nothing;
 settings in which the speed-up is only a bound are not shown. Solid: saving = ratio, as theory says of
 plain ascent; dashed: its square root, the most that theory grants an optimiser that divides by the
-gradient's size. Numbers: exponent of the ratio over all settings without coins."""
+gradient's size. Numbers: exponent of the ratio over all settings without coins.
+`adaptive`: shares in proportion to the chance of a mixed group, memory of one pass."""
 
 
 def compute(folders: list[Path]) -> dict[str, Any]:

@@ -3,8 +3,9 @@ r"""What avoiding groups without a spread of rewards has to offer, what arms had
 Under a group baseline only a mixed group, one with right and wrong answers, has a gradient. A group of n
 rollouts of a prompt with success rate p is mixed with chance :math:`P = 1 - p^n - (1-p)^n`. Of uniform
 sampling's groups a share :math:`\bar P` is mixed; of one that visits prompts in proportion to P, as
-``adaptive`` does once it knows them, :math:`\overline{P^2} / \bar P` (less where a prompt is due more
-than once an update). The ratio R of the two is what avoiding dead groups has to offer.
+``adaptive`` with ``worth="mixed"`` does once it knows them, :math:`\overline{P^2} / \bar P` (less where
+a prompt is due more than once an update). The ratio R of the two is what avoiding dead groups has to
+offer.
 
 What R saves depends on the step. Plain ascent moves as far as the gradient is long, so R times the mixed
 groups go R times as far: R times fewer rollouts. Adam divides by the gradient's root mean square. Where

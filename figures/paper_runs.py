@@ -33,6 +33,8 @@ ABLATION_POOLS = ("skills", "u_shaped", "dead")
 PIECE_POOLS = ("skills", "u_shaped", "dead", "coins")
 
 # One-factor sweeps: values beside the default; coins are a share of the prompts that are not dead.
+# Shares in proportion to the chance of a mixed group: what figures/mixed_groups.py predicts.
+IN_PROPORTION = {"worth": "mixed", "memory_passes": 1.0, "choose_memory": False}
 SWEPT = ("uniform", "adaptive", "cures", "oracle@learnable")
 DEAD = 0.6
 SWEEPS: dict[str, tuple[Any, ...]] = {
@@ -251,8 +253,9 @@ def _rates(size: Size) -> dict[str, Recipe]:
 
 
 def _swept_arms(size: Size) -> dict[str, dict[str, Any]]:
-    """The oracle is told which prompts can be learned, too."""
-    return _arms(size, *SWEPT[:-1]) | _arms(size, SWEPT[-1], learnable=True)
+    """The oracle is told what can be learned, too; ``adaptive`` follows the rule of the theory."""
+    arms = _arms(size, *SWEPT[:-1]) | _arms(size, SWEPT[-1], learnable=True)
+    return arms | {"adaptive": IN_PROPORTION}
 
 
 def _settings(size: Size, arms: dict[str, dict[str, Any]], **changes: Any) -> Settings:

@@ -66,7 +66,7 @@ def write(run: Path, out: Path) -> tuple[Path, Path]:
     """
     refuse_unwritable("report", "--out", out)
     reported = read_run(run)
-    response = Response.unknown(len(reported.posterior))
+    response = Response(len(reported.posterior))
     batch_size = reported.config["scheduler"]["batch_size"]
     for _, believed in replay(reported.seen, len(reported.posterior), batch_size):
         response = believed

@@ -114,18 +114,18 @@ def replay(
     Yields
     ------
     tuple of int and Response
-        Number of updates, from 1, and what is believed then.
+        Number of updates, from 1, and what is believed then: one object that goes on.
     """
     posterior = PoolPosterior(
         num_prompts, visits_per_step=batch_size, forgetting=forgotten(num_prompts, batch_size)
     )
-    response = Response.unknown(num_prompts)
+    response = Response(num_prompts)
     for step in range(seen.steps):
         now = slice(seen.start_of(step), seen.start_of(step + 1))
         told = seen.prompt_V[now], seen.success_V[now], seen.trial_V[now]
         if told[0].size:
-            response = response.told(*told, prior=posterior.prior(), step=step, memory=memory)
+            response.told(*told, prior=posterior.prior(), step=step, memory=memory)
             posterior.update(*told)
         posterior.advance()
-        response = response.updated()
+        response.updated()
         yield step + 1, response

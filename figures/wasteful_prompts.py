@@ -63,7 +63,7 @@ class PromptTable:
 
         rollouts_N, success_N = total(seen.trial_V), total(seen.success_V)
         of_one_kind_N = total(np.where(seen.is_mixed_V, 0, seen.trial_V))
-        is_judged_N = response.is_middling_N & (response.log_odds_N != 0.0)
+        is_judged_N = response.is_judged()
         is_steady_N = is_judged_N & (response.prob_steady() > LIKELY)
         kind_N = np.select(
             [rollouts_N == 0, success_N == 0, success_N == rollouts_N, is_steady_N],

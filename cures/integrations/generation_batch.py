@@ -19,6 +19,7 @@ from cures.checks import (
     as_choice,
     as_float_array,
     as_int,
+    as_int_array,
     fail,
     frozen,
 )
@@ -26,6 +27,14 @@ from cures.records import Outcome, Plan, Selection
 
 FILLER = -1  # group of a row that no plan asked for
 AGGREGATIONS = ("prompt", "rollout")
+
+
+def single_precision(threshold: float) -> float:
+    """The threshold as a trainer's rewards would hold it, which are float32.
+
+    A reward of 0.7 is 0.69999999 there, and would be below a threshold of 0.7.
+    """
+    return float(np.float32(threshold))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +105,27 @@ class GenerationBatch:
             np.append(prompt_R, np.repeat(prompt_R[-1:], fillers)),
             np.append(group_R, np.full(fillers, FILLER)),
         )
+
+    @classmethod
+    def watched(cls, prompt_R: ArrayLike) -> GenerationBatch:
+        """Rows that a trainer has chosen itself; a group is all rows of a prompt, and has its number.
+
+        Parameters
+        ----------
+        prompt_R : array_like of int, shape (R,)
+        """
+        prompt = as_int_array("GenerationBatch.watched", "prompt_R", prompt_R, low=0)
+        prompt_B, quota_B = np.unique(prompt, return_counts=True)
+        plan = Plan(
+            plan_id=0,
+            group_B=prompt_B,
+            prompt_B=prompt_B,
+            quota_B=quota_B.astype(np.int64),
+            is_pilot_B=np.zeros(prompt_B.size, dtype=bool),
+            draw_B=np.ones(prompt_B.size, dtype=np.int64),
+            prob_B=np.full(prompt_B.size, np.nan),
+        )
+        return cls(plan, prompt, prompt)
 
     def __len__(self) -> int:
         """Number of rows R."""

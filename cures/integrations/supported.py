@@ -19,7 +19,8 @@ def require(adapter: str, package: str, oldest: str, newest: str) -> None:
     package : str
         Name of the distribution.
     oldest, newest : str
-        First and last supported release, ``"major.minor"``; every patch release of the last one is.
+        First and last supported release, ``"major.minor"``, the first one with a patch if it matters;
+        every patch release of the last one is.
 
     Raises
     ------
@@ -28,17 +29,19 @@ def require(adapter: str, package: str, oldest: str, newest: str) -> None:
         ``CURES_UNTESTED_VERSIONS=1``.
     """
     supported = f"{package} {oldest} to {newest}"
+    if oldest.startswith(f"{newest}."):
+        supported = f"{package} {newest} from {oldest} on"
     try:
         found = metadata.version(package)
     except metadata.PackageNotFoundError:
         raise ImportError(f"{adapter}: needs {supported}, which is not installed") from None
-    if _release(found) < _release(oldest):
+    if _release(found, oldest) < _release(oldest, oldest):
         raise ImportError(f"{adapter}: needs {supported}, got {found}")
-    if _release(found) > _release(newest) and os.environ.get(ANYWAY) != "1":
+    if _release(found, newest) > _release(newest, newest) and os.environ.get(ANYWAY) != "1":
         raise ImportError(f"{adapter}: needs {supported}, got {found} ({ANYWAY}=1 tries it anyway)")
 
 
-def _release(version: str) -> tuple[int, int]:
-    """Major and minor number."""
-    major, minor = re.findall(r"\d+", version)[:2]
-    return int(major), int(minor)
+def _release(version: str, like: str) -> list[int]:
+    """Its numbers, as many as the other one has."""
+    numbers = [int(part) for part in re.findall(r"\d+", version)]
+    return [*numbers, 0, 0][: like.count(".") + 1]

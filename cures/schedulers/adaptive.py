@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -42,6 +43,7 @@ NOISE_CUT, FLOOR = 0.3, 0.05  # of the explained share, see learnable_share; of 
 WORTHS, BASELINES = ("threshold", "mixed", "potential"), ("group", "posterior")
 SCALE = (0.5, 2.0)  # of the step
 LEAST = 1e-30  # of a share
+RENEWED = 4096  # prompts of a large pool whose shares are renewed at every update
 
 
 def forgotten(num_prompts: int, batch_size: int, memory_passes: float = 2.0) -> float:
@@ -114,6 +116,11 @@ class Adaptive(Scheduler):
     Why rest: a prompt has nothing new to say before the policy has moved, and the few prompts of a small
     pool that still teach would be asked at every update (LOG.md has what happened without).
 
+    Of pools of more than 4096 prompts, shares are renewed when a prompt is visited and in turn, 4096 at
+    every update, so that a step costs what it touches; up to there all are, at every step. Where fewer
+    prompts teach than ``rest`` updates visit, all are renewed in any pool. With ``queue=False`` or
+    ``importance_weights`` a step looks at the whole pool.
+
     A prompt that was always wrong keeps a small share, which grows as the evidence fades: it comes back
     when the policy has changed. The prior is the pool's own (:mod:`cures.pool_posterior`). What gradient
     moments say does not fade: a coin stays one.
@@ -175,16 +182,19 @@ class Adaptive(Scheduler):
             )
         self.group_size = max(2, self.budget // self.batch_size)
         self.posterior = self._new_posterior()
-        self._response = Response.unknown(self.num_prompts if self.uses_response else 0)
+        self._response = Response(self.num_prompts if self.uses_response else 0)
         self._mean_mixed = 0.0  # none yet
         self._planned_mean_N = np.zeros(self.num_prompts if self.baseline == "posterior" else 0)
         self._between_N = np.zeros(self.num_prompts if self.use_moments else 0)
         self._total_N = np.zeros(self._between_N.size)
-        self._groups_N = np.zeros(self._between_N.size, dtype=np.int64)
+        self._moment_sums = np.zeros(3)  # over the pool: of both, and of measured groups
+        self._told = np.zeros(0, dtype=np.int64)  # of a large pool: since the last update
         self._queue = FairQueue.shuffled(
             self.num_prompts if self.is_queued else 0,
             derived_generator(self.seed, 0, QUEUE_STREAM),
         )
+        if self._is_large:
+            self._renew(np.arange(self.num_prompts))
 
     def _new_posterior(self) -> BetaPosterior:
         if not self.pool_prior:
@@ -197,37 +207,58 @@ class Adaptive(Scheduler):
             category_N=self._category_N,
         )
 
-    def worth(self) -> FloatArray:
-        """Share v of every prompt, not normalised, shape (N,), in (0, 1]."""
-        alpha, beta = self.posterior.alpha_beta()
+    def worth(self, prompt_B: IntArray | None = None) -> FloatArray:
+        """Share v of prompts, not normalised, in (0, 1]; default the whole pool, 0 for retired ones."""
+        alpha, beta = self.posterior.alpha_beta(prompt_B)
         if self.worth_by == "potential":
-            worth_N = expected_potential(alpha, beta)
+            worth = expected_potential(alpha, beta)
         else:
-            worth_N = expected_mixed(alpha, beta, self.group_size)
+            worth = expected_mixed(alpha, beta, self.group_size)
         if self.worth_by == "threshold":
-            worth_N = soft_threshold(worth_N, self.threshold)
-        return np.maximum(worth_N * self.learnable(), LEAST)
+            worth = soft_threshold(worth, self.threshold)
+        worth = np.maximum(worth * self.learnable(prompt_B), LEAST)
+        if self._is_retired_N is not None:
+            worth[self._is_retired_N if prompt_B is None else self._is_retired_N[prompt_B]] = 0.0
+        return np.asarray(worth)
 
-    def learnable(self) -> FloatArray:
-        """How much there is to learn from every prompt, shape (N,), in (0, 1]; 1: nothing against it."""
-        found_N = np.ones(self.num_prompts)
+    def learnable(self, prompt_B: IntArray | None = None) -> FloatArray:
+        """How much there is to learn, in (0, 1]; default from the whole pool. 1: nothing against it."""
+        found = np.ones(self.num_prompts if prompt_B is None else prompt_B.size)
         if self.uses_response:
-            found_N = self._response.weight(FLOOR)
+            found = self._response.weight(FLOOR, prompt_B)
         if self.use_moments:
-            explained_N = learnable_share(
-                self._between_N, self._total_N, self._groups_N, cut=NOISE_CUT, floor=FLOOR
+            at = slice(None) if prompt_B is None else prompt_B
+            between, total, groups = self._moment_sums.tolist()
+            explained = learnable_share(
+                self._between_N[at],
+                self._total_N[at],
+                (between, total, int(groups)),
+                cut=NOISE_CUT,
+                floor=FLOOR,
             )
-            found_N = np.minimum(found_N, explained_N)
-        return found_N
+            found = np.minimum(found, explained)
+        return found
 
     def sampling_distribution(self) -> FloatArray:
-        """Share of the visits of every prompt, shape (N,), with sum 1."""
+        """Share of the visits of every prompt, shape (N,), with sum 1; O(N)."""
         worth_N = self.worth()
         return np.asarray(worth_N / order_free_sum(worth_N))
 
+    @property
+    def _together(self) -> int:
+        """Visits in as many updates as there lie between two of a prompt."""
+        return self.batch_size * self.rest
+
+    @property
+    def _is_large(self) -> bool:
+        return self.is_queued and self.num_prompts > RENEWED
+
     def _take(self, generator: np.random.Generator, size: int) -> tuple[IntArray, FloatArray]:
         """Distinct prompts of the next plan, and their chances of being in it."""
-        chance_N = self._chances(size)
+        if self._is_large:
+            prompt_B = self._queue.first(size)
+            return prompt_B, self._queue.chance(prompt_B, size)
+        chance_N = self._rested() * (size / self._together)
         if not self.is_queued:
             prompt_B = draw_without_replacement(chance_N, generator)
             return prompt_B, chance_N[prompt_B]
@@ -235,13 +266,21 @@ class Adaptive(Scheduler):
         prompt_B = self._queue.first(size)
         return prompt_B, chance_N[prompt_B]
 
-    def _chances(self, size: int) -> FloatArray:
-        """Of being in a plan of so many: in proportion to the shares, in an update at most 1/rest."""
-        together = self.batch_size * self.rest
-        if together >= self.num_prompts:
-            return np.full(self.num_prompts, size / self.num_prompts)
-        chance_N = inclusion_probability(self.sampling_distribution(), together)
-        return np.asarray(chance_N * (size / together))
+    def _rested(self) -> FloatArray:
+        """Visits of every prompt in ``rest`` updates: in proportion to the shares, at most one; O(N)."""
+        if self._together >= self.num_active:
+            visits_N = np.full(self.num_prompts, self._together / self.num_active)
+            if self._is_retired_N is not None:
+                visits_N[self._is_retired_N] = 0.0
+            return visits_N
+        return inclusion_probability(self.sampling_distribution(), self._together)
+
+    def _renew(self, prompt_B: IntArray) -> None:
+        """Give these prompts of a large pool the shares that are theirs now."""
+        self._queue.renew(self.worth(prompt_B), prompt_B)
+        # shares are at most 1, so ``rest`` binds nobody while they add up to that many visits
+        if self._queue.total < self._together:
+            self._queue.renew(self._rested() * (order_free_sum(self.worth()) / self._together))
 
     def _draft(self, generator: np.random.Generator) -> Draft:
         prompt_B, chance_B = self._take(generator, self.batch_size)
@@ -268,7 +307,6 @@ class Adaptive(Scheduler):
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         if self.baseline == "posterior":
-            self._planned_mean_N = self._planned_mean_N.copy()
             self._planned_mean_N[plan.prompt_B] = self.posterior.mean(plan.prompt_B)
         if not self.is_queued:
             return
@@ -278,7 +316,7 @@ class Adaptive(Scheduler):
     def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
         prompt_B = plan.prompt_B[at]
         if self.uses_response:
-            self._response = self._response.told(
+            self._response.told(
                 prompt_B,
                 outcome.success_B,
                 outcome.trial_B,
@@ -286,14 +324,15 @@ class Adaptive(Scheduler):
                 step=self.posterior.step,
             )
         self.posterior.update(prompt_B, outcome.success_B, outcome.trial_B)
+        if self._is_large:
+            self._told = np.concatenate([self._told, prompt_B])
         if moments is None or not self.use_moments:
             return
         between_B, total_B = between_and_total(outcome.success_B, outcome.trial_B, moments)
-        self._between_N, self._total_N = self._between_N.copy(), self._total_N.copy()
-        self._groups_N = self._groups_N.copy()
         np.add.at(self._between_N, prompt_B, between_B)
         np.add.at(self._total_N, prompt_B, total_B)
-        np.add.at(self._groups_N, prompt_B, total_B > 0.0)
+        sums = order_free_sum(between_B), order_free_sum(total_B), np.count_nonzero(total_B)
+        self._moment_sums = self._moment_sums + np.array(sums)
 
     def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
         selection = super()._closed(plan, is_streamed)
@@ -303,7 +342,7 @@ class Adaptive(Scheduler):
             # a plan that was cut holds anyone's groups with so much less chance
             chance_B = plan.prob_B * (len(plan) / self.batch_size)
             order = np.argsort(plan.group_B)  # as a selection has them
-            weight_G = 1.0 / (self.num_prompts * chance_B[order])
+            weight_G = 1.0 / (self.num_active * chance_B[order])
             selection = replace(selection, weight_G=weight_G)
         if self.baseline == "posterior":
             prompt_G = self.live.prompt[self.live.rows(selection.group_G)]
@@ -324,7 +363,42 @@ class Adaptive(Scheduler):
     def _updated(self) -> None:
         self.posterior.advance()
         if self.uses_response:
-            self._response = self._response.updated()
+            self._response.updated()
+        if self._is_large:
+            first = self.posterior.step * RENEWED % self.num_prompts
+            turn = np.arange(first, first + RENEWED) % self.num_prompts
+            told = np.unique(self._told)
+            is_else = (told - first) % self.num_prompts >= RENEWED
+            self._renew(np.concatenate([turn, told[is_else]]))
+            self._told = self._told[:0]
+
+    def _extended(self, count: int) -> None:
+        first = self.num_prompts - count
+        posterior = copy.copy(self.posterior)
+        posterior.extend(count)
+        self.posterior, none = posterior, np.zeros(count)
+        if self.uses_response:
+            self._response = self._response.extended(count)
+        if self.baseline == "posterior":
+            self._planned_mean_N = np.concatenate([self._planned_mean_N, none])
+        if self.use_moments:
+            self._between_N = np.concatenate([self._between_N, none])
+            self._total_N = np.concatenate([self._total_N, none])
+        if not self.is_queued:
+            return
+        was_large = first > RENEWED
+        self._queue = self._queue.extended(count, derived_generator(self.seed, first, QUEUE_STREAM))
+        if self._is_large:
+            self._renew(np.arange(first if was_large else 0, self.num_prompts))
+
+    def _retired(self, prompt: IntArray) -> None:
+        if self.is_queued:
+            self._queue = self._queue.without(prompt)
+        if self._is_large:
+            self._renew(prompt)
+
+    def _fewest_prompts(self) -> int:
+        return self.batch_size
 
     def _config(self) -> dict[str, StateValue]:
         category = "none" if self._category_N is None else fingerprint(self._category_N)
@@ -366,7 +440,8 @@ class Adaptive(Scheduler):
             "planned_mean_N": self._planned_mean_N.copy(),
             "between_N": self._between_N.copy(),
             "total_N": self._total_N.copy(),
-            "groups_N": self._groups_N.copy(),
+            "moment_sums": self._moment_sums.copy(),
+            "told": self._told.copy(),
         }
 
     def _load_rule_state(self, state: SchedulerState) -> None:
@@ -383,7 +458,8 @@ class Adaptive(Scheduler):
         size = self._total_N.size
         self._between_N = finite("between_N", size, None, None)
         self._total_N = finite("total_N", size, 0.0, None)
-        self._groups_N = state.ints("groups_N", size)
+        self._moment_sums = finite("moment_sums", 3, None, None)
+        self._told = state.ints("told", high=self.num_prompts - 1)
         self._mean_mixed = state.real("mean_mixed", 0.0)
         self._planned_mean_N = planned
         self.posterior, self._response, self._queue = posterior, response, queue

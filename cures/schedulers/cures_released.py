@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import FloatArray, IntArray, as_int, fail
+from cures.checks import BoolArray, FloatArray, IntArray, as_int, fail
 from cures.gradient_std import gradient_std_released
 from cures.potential import potential
 from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.schedulers.driver.draft import Draft
 from cures.schedulers.subsets import SubsetScheduler
+from cures.schedulers.weighted import EqualLaw
 from cures.storage import State, StateValue
 
 _SCORE_SCALE = 100.0  # the constant written into the released sampler
@@ -87,7 +88,8 @@ class CuresReleased(SubsetScheduler):
         if self.max_quota is not None:
             fail(self.name, "max_quota", "None (the released code has no bound)", self.max_quota)
         as_int(self.name, "rollouts_per_copy", rollouts_per_copy, self.min_quota)
-        smallest = min(part.size for part in self._subsets)
+        parts = self._subsets or [self.members]
+        smallest = min(part.size for part in parts)
         as_int(self.name, "batch_size", batch_size, 1, smallest)
         as_int(self.name, "num_workers", num_workers, 1, smallest)
 
@@ -98,7 +100,7 @@ class CuresReleased(SubsetScheduler):
 
     def _prepare(self) -> None:
         super()._prepare()
-        is_known = self._pilots_issued == self.members.size and not self._has_open_pilots()
+        is_known = not self._has_pilots_left() and not self._has_open_pilots()
         if is_known and self._prob_S.size == 0:
             self._prob_S = self.sampling_distribution()
             self._copies_S = self.copies()
@@ -108,26 +110,30 @@ class CuresReleased(SubsetScheduler):
         accepted_S = self._pilot_success_S
         mean_S = (accepted_S + 1.0) / (self._pilot_trial_S + 2.0)  # Beta(1, 1) prior
         score_S = np.exp(potential(mean_S) / (_SCORE_SCALE * (accepted_S + 1.0)))
+        if self._is_out_S is not None:
+            score_S[self._is_out_S] = 0.0
         prob_S: FloatArray = score_S / score_S.sum()
         return prob_S
 
     def gradient_std(self) -> FloatArray:
         """Points 3 and 4, shape (S,)."""
         rate_S = self._pilot_success_S / np.maximum(self._pilot_trial_S, 1)
-        ones = np.ones(self.members.size)
         norms = [
-            ones if np.isnan(self._moment_S[key]).all() else np.nan_to_num(self._moment_S[key])
+            np.ones(self._size)
+            if self._mean_of_moment(key) is None
+            else np.nan_to_num(self._moment_S[key])
             for key in ("norm_correct", "norm_wrong", "sq_norm_correct", "sq_norm_wrong")
         ]
-        return gradient_std_released(rate_S, *norms)
+        sigma_S = gradient_std_released(rate_S, *norms)
+        return sigma_S if self._is_out_S is None else np.where(self._is_out_S, 0.0, sigma_S)
 
     def copies(self) -> IntArray:
         """Point 5 before the multiplication: copies of every prompt of the subset, shape (S,)."""
         sigma_S = self.gradient_std()
-        share = self.members.size // self.num_workers
-        copies_S = np.zeros(self.members.size, dtype=np.int64)
+        share = self._size // self.num_workers
+        copies_S = np.zeros(self._size, dtype=np.int64)
         for worker in range(self.num_workers):
-            stop = self.members.size if worker == self.num_workers - 1 else (worker + 1) * share
+            stop = self._size if worker == self.num_workers - 1 else (worker + 1) * share
             shard = slice(worker * share, stop)
             total = sigma_S[shard].sum()
             if total > 0.0:
@@ -144,9 +150,7 @@ class CuresReleased(SubsetScheduler):
 
     def _training_draft(self, generator: np.random.Generator) -> Draft:
         for _ in range(_MAX_REDRAWS):
-            slot_B = generator.choice(
-                self.members.size, self.batch_size, replace=False, p=self._prob_S
-            )
+            slot_B = generator.choice(self._size, self.batch_size, replace=False, p=self._prob_S)
             if self._copies_S[slot_B].any():
                 copies_B = self.pad(self._copies_S[slot_B])
                 return self._of(slot_B, copies_B, {})
@@ -156,7 +160,7 @@ class CuresReleased(SubsetScheduler):
     def _training_draft_one(self, generator: np.random.Generator) -> Draft:
         is_live = self._copies_S > 0
         if not is_live.any():
-            slot_B = generator.integers(0, self.members.size, 1)
+            slot_B = EqualLaw(self._size, self._is_out_S).draw(generator, 1)[0]
             return self._of(slot_B, np.ones(1, dtype=np.int64), {"fallback_uniform": 1})
         prob_S = np.where(is_live, self._prob_S, 0.0)
         slot_B = generator.choice(self.members.size, 1, p=prob_S / prob_S.sum())
@@ -164,8 +168,24 @@ class CuresReleased(SubsetScheduler):
 
     def _of(self, slot_B: IntArray, copies_B: IntArray, counts: dict[str, int]) -> Draft:
         is_live = copies_B > 0
-        prompt_B = self.members[slot_B[is_live]]
+        prompt_B = self._prompt_at(slot_B[is_live])
         return Draft.of(prompt_B, copies_B[is_live] * self.rollouts_per_copy, counts=counts)
+
+    def _check_remaining(self, is_retired_N: BoolArray) -> None:
+        parts = self._subsets or [self.members]
+        smallest = min(int(np.count_nonzero(~is_retired_N[part])) for part in parts)
+        if smallest < self.batch_size:
+            legal = f"such that every subset keeps batch_size = {self.batch_size} prompts"
+            fail(f"{self.name}.retire", "prompt", legal, f"{smallest} left in a subset")
+
+    def _extended(self, count: int) -> None:
+        """Scores and copies are computed anew once the new pilots are in."""
+        super()._extended(count)
+        self._prob_S, self._copies_S = np.zeros(0), np.zeros(0, dtype=np.int64)
+
+    def _retired(self, prompt: IntArray) -> None:
+        super()._retired(prompt)
+        self._prob_S, self._copies_S = np.zeros(0), np.zeros(0, dtype=np.int64)
 
     def _config(self) -> dict[str, StateValue]:
         return {

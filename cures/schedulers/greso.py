@@ -143,11 +143,11 @@ class Greso(RefillScheduler):
         """
         self._passes.peek(1)  # the copy has the permutation, and so has the next walk
         passes = copy(self._passes)
-        end = (passes.position // self.num_prompts + 2) * self.num_prompts
+        end = passes.position + passes.left + len(passes)
         prompt_W = np.zeros(0, dtype=np.int64)
         position_W = prompt_W
         while prompt_W.size < size and (passes.position < end or not prompt_W.size):
-            window = min(self.num_prompts - passes.position % self.num_prompts, 4 * size)
+            window = min(passes.left, 4 * size)
             position = passes.position + np.arange(window, dtype=np.int64)
             prompt = passes.peek(window)
             passes.advance(window, window)
@@ -171,7 +171,7 @@ class Greso(RefillScheduler):
         size = 1 if is_streamed else self._refill_size()
         _, position_W = self._walk(generator, size)  # the same walk: a cut plan has its beginning
         before = self._passes.position
-        self._passes.position = int(position_W[len(plan) - 1]) + 1
+        self._passes.move_to(int(position_W[len(plan) - 1]) + 1)
         self._books.count("skipped", self._passes.position - before - len(plan))
         if not is_streamed and 0 < self._estimated_refill() <= self.sampling_batch:
             self._last_refill = plan.plan_id + 1
@@ -222,7 +222,7 @@ class Greso(RefillScheduler):
         return self._select(kept, selection.discard_G)
 
     def _updated(self) -> None:
-        if self._seen and self._passes.position > self.num_prompts:  # not in the first pass
+        if self._seen and self._passes.has_wrapped:  # not in the first pass
             target = self.target_zero_variance
             is_easy_enough = self._easy_seen >= EASY_SHARE * target * self._seen
             is_hard_enough = self._hard_seen >= (1.0 - EASY_SHARE) * target * self._seen
@@ -230,6 +230,12 @@ class Greso(RefillScheduler):
             self.p_hard = _moved(self.p_hard, is_hard_enough)
         self._seen = self._easy_seen = self._hard_seen = 0
         self._last_size = self._last_kept = self._last_refill = 0
+
+    def _extended(self, count: int) -> None:
+        super()._extended(count)
+        none = np.zeros(count, dtype=np.int64)
+        self._easy_streak_N = np.concatenate([self._easy_streak_N, none])
+        self._hard_streak_N = np.concatenate([self._hard_streak_N, none])
 
     # -- state ---------------------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ class Gvm(SubsetScheduler):
 
     def _prepare(self) -> None:
         super()._prepare()
-        is_known = self._pilots_issued == self.members.size and not self._has_open_pilots()
+        is_known = not self._has_pilots_left() and not self._has_open_pilots()
         if is_known and self._chunk_prompt.size == 0:
             self._fix_quotas()
             super()._prepare()  # quotas of 0 may end the subset at once
@@ -103,16 +103,19 @@ class Gvm(SubsetScheduler):
     def _fix_quotas(self) -> None:
         """Order and quotas of the visits that are left of the chunk, once, when the pilots are in."""
         generator = derived_generator(self.seed, self._visit, CHUNK_STREAM)
-        slot = np.resize(generator.permutation(self.members.size), self._draws_per_visit)
+        order = generator.permutation(self._size)
+        if self._is_out_S is not None:
+            order = order[~self._is_out_S[order]]
+        slot = np.resize(order, self._draws_per_visit)
         rate_S = self._pilot_success_S / np.maximum(self._pilot_trial_S, 1)
-        norm_S = self._moments_or_mean("norm_correct")
+        norm_S = self._moments_or_mean("norm_correct", np.arange(self._size))
         weight = gvm_weight(rate_S, 1.0 if norm_S is None else norm_S, self.alpha, self.beta)[slot]
         weight[: self._draws_issued] = 0.0
         if not weight.any():
             self._books.count("fallback_uniform")
             weight[self._draws_issued :] = 1.0
         left = self._draws_per_visit - self._draws_issued
-        self._chunk_prompt = self.members[slot]
+        self._chunk_prompt = self._prompt_at(slot)
         self._chunk_quota = self._chunk_quotas(weight, left * self.budget // self.batch_size)
 
     def _chunk_quotas(self, weight: FloatArray, total: int) -> IntArray:
@@ -150,10 +153,10 @@ class Gvm(SubsetScheduler):
         return Draft.of(prompt_B, quota_B, draw_B=np.bincount(index), prob_B=prob_B)
 
     def _training_draft(self, generator: np.random.Generator) -> Draft:
-        return self._visits(self.batch_size, min(1.0, self.batch_size / self.members.size))
+        return self._visits(self.batch_size, min(1.0, self.batch_size / self._active_size))
 
     def _training_draft_one(self, generator: np.random.Generator) -> Draft:
-        return self._visits(self._idle_visits() + 1, 1 / self.members.size)
+        return self._visits(self._idle_visits() + 1, 1 / self._active_size)
 
     def _idle_visits(self) -> int:
         """Visits without rollouts before the next one with some."""
@@ -166,6 +169,16 @@ class Gvm(SubsetScheduler):
         if is_streamed and not draft.is_pilot and self._chunk_quota.size:
             self._draws_issued += self._idle_visits()
         super()._issued(plan, draft, is_streamed)
+
+    def _extended(self, count: int) -> None:
+        """Quotas are fixed anew for the visits that are left once the new pilots are in."""
+        super()._extended(count)
+        self._chunk_prompt = self._chunk_quota = np.zeros(0, dtype=np.int64)
+
+    def _retired(self, prompt: IntArray) -> None:
+        """What retired prompts would have got of this chunk goes to the others."""
+        super()._retired(prompt)
+        self._chunk_prompt = self._chunk_quota = np.zeros(0, dtype=np.int64)
 
     def _config(self) -> dict[str, StateValue]:
         return {**super()._config(), "alpha": self.alpha, "beta": self.beta}

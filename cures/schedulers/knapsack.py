@@ -182,6 +182,12 @@ class Knapsack(Uniform):
         self._success_N[prompt] = outcome.success_B[is_back]
         self._trial_N[prompt] = outcome.trial_B[is_back]
 
+    def _extended(self, count: int) -> None:
+        super()._extended(count)
+        unseen = np.zeros(count, dtype=np.int64)
+        self._success_N = np.concatenate([self._success_N, unseen])
+        self._trial_N = np.concatenate([self._trial_N, unseen])
+
     def _config(self) -> dict[str, StateValue]:
         return {"fallback_confidence": str(self.fallback_confidence)}
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import FloatArray, IntArray, as_bool, as_int, fail
+from cures.checks import BoolArray, FloatArray, IntArray, as_bool, as_int, fail
 from cures.records import Plan, Selection
-from cures.schedulers.driver import Scheduler
 from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import ShuffledPasses
+from cures.schedulers.passes import PassScheduler
 from cures.schedulers.refill import whole_group_size
 from cures.storage import State, StateValue
 
@@ -35,7 +34,7 @@ def learnability(success_C: IntArray, trial_C: IntArray) -> FloatArray:
     return np.asarray(p * (1.0 - p))
 
 
-class Lilo(Scheduler):
+class Lilo(PassScheduler):
     r"""Rounds of C candidates with N' pilots each; the m of largest learnability are the batch.
 
     Candidates come from a shuffled pass over the pool. When the C-th of a round is back, the m with
@@ -105,13 +104,12 @@ class Lilo(Scheduler):
         if self.train_pilots and self.pilots != self.group_size:
             legal = f"budget / batch_size = {self.group_size} when pilots are trained on"
             fail(self.name, "pilots", legal, pilots)
-        self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
         self._chosen = np.zeros(0, dtype=np.int64)  # prompts that wait to be rolled out
 
     @property
     def num_candidates(self) -> int:
         """Candidates of a round, C."""
-        return min(self.candidates_per_prompt * self.batch_size, self.num_prompts)
+        return min(self.candidates_per_prompt * self.batch_size, self.num_active)
 
     def _missing(self) -> int:
         """Candidates that the round under way (or the next one) still lacks."""
@@ -154,7 +152,7 @@ class Lilo(Scheduler):
         if not plan.is_pilot_B.all():
             return super()._closed(plan, is_streamed)
         self.live.stage[self.live.rows(plan.group_B)] = MEASURED
-        measured = self.live.in_stage(MEASURED)
+        measured = self._of_active(self.live.in_stage(MEASURED))
         if measured.size < self.num_candidates:
             return Selection.empty()
         return self._choose(measured[: self.num_candidates])
@@ -171,6 +169,14 @@ class Lilo(Scheduler):
         self._chosen = np.concatenate([self._chosen, self.live.prompt[rows[best]]])
         return Selection.empty(group_C)
 
+    def _awaits_rollouts(self, stage: IntArray) -> BoolArray:
+        return np.asarray(stage == MEASURED)
+
+    def _retired(self, prompt: IntArray) -> None:
+        """A round loses its candidates, a batch those that were chosen."""
+        super()._retired(prompt)
+        self._chosen = self._chosen[~np.isin(self._chosen, prompt)]
+
     def _config(self) -> dict[str, StateValue]:
         return {
             "pilots": self.pilots,
@@ -179,8 +185,8 @@ class Lilo(Scheduler):
         }
 
     def _rule_state(self) -> State:
-        return {"position": self._passes.position, "chosen": self._chosen.copy()}
+        return {**super()._rule_state(), "chosen": self._chosen.copy()}
 
     def _load_rule_state(self, state: SchedulerState) -> None:
-        self._passes = self._passes.at(state.integer("position"))
+        super()._load_rule_state(state)
         self._chosen = state.ints("chosen", high=self.num_prompts - 1)

@@ -12,10 +12,9 @@ from cures.checks import FloatArray, IntArray, as_choice, as_float, as_int
 from cures.posterior import BetaPosterior, Prior
 from cures.quota import allocate
 from cures.records import Moments, Outcome, Plan
-from cures.schedulers.driver import Scheduler
 from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
 from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import ShuffledPasses
+from cures.schedulers.passes import PassScheduler
 from cures.storage import State, StateValue
 
 VARIANTS = ("nearest", "threshold")
@@ -100,7 +99,7 @@ def within(
     return generator.permutation(inside)[:size].astype(np.int64)
 
 
-class Mopps(Scheduler):
+class Mopps(PassScheduler):
     r"""Model predictive prompt selection: the batch whose guessed success rates are nearest to 1/2.
 
     Of ``candidates_per_prompt`` x m candidates (a shuffled pass over the pool), each with a draw
@@ -184,7 +183,6 @@ class Mopps(Scheduler):
         )
         self.forgetting = as_float(where, "forgetting", forgetting, 0.0, 1.0, open_high=True)
         self._prior = copy.deepcopy(prior)  # a caller may edit an array later
-        self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
         self.posterior: BetaPosterior = self._new_posterior()
 
     def _new_posterior(self) -> BetaPosterior:
@@ -193,7 +191,7 @@ class Mopps(Scheduler):
         )
 
     def _num_candidates(self, size: int) -> int:
-        return min(self.candidates_per_prompt * size, self.num_prompts)
+        return min(self.candidates_per_prompt * size, self.num_active)
 
     def _choose(self, size: int, generator: np.random.Generator) -> IntArray:
         """Thompson draws for the next candidates, and the ``size`` prompts that they speak for."""
@@ -224,6 +222,11 @@ class Mopps(Scheduler):
             plan.prompt_B[at][is_seen], outcome.success_B[is_seen], outcome.trial_B[is_seen]
         )
 
+    def _extended(self, count: int) -> None:
+        super()._extended(count)
+        self.posterior = copy.copy(self.posterior)
+        self.posterior.extend(count)
+
     def _config(self) -> dict[str, StateValue]:
         alpha, beta = (np.asarray(part, dtype=np.float64) for part in self._prior)
         return {
@@ -238,10 +241,10 @@ class Mopps(Scheduler):
 
     def _rule_state(self) -> State:
         posterior = {f"posterior/{k}": v for k, v in self.posterior.state_dict().items()}
-        return {"position": self._passes.position, **posterior}
+        return {**super()._rule_state(), **posterior}
 
     def _load_rule_state(self, state: SchedulerState) -> None:
         posterior = self._new_posterior()
         posterior.load_state_dict(state.section("posterior").flat)
         self.posterior = posterior
-        self._passes = self._passes.at(state.integer("position"))
+        super()._load_rule_state(state)

@@ -24,7 +24,7 @@ from cures.sampling import sampling_distribution
 from cures.schedulers.driver import Scheduler
 from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
 from cures.schedulers.driver.draft import Draft
-from cures.schedulers.weighted import WeightedDraw
+from cures.schedulers.weighted import DenseLaw, WeightedDraw, dense_equal_law
 from cures.storage import State, StateValue
 
 
@@ -77,12 +77,14 @@ class Oracle(Scheduler):
         self.sampling = as_bool(self.name, "sampling", sampling)
         self.quota = as_bool(self.name, "quota", quota)
         self._learnable_N = np.ones(self.num_prompts)
+        self._learnable_digest = "everyone"
         if learnable is not None:
             legal = f"{self.num_prompts} booleans"
             flag = as_array(self.name, "learnable", learnable, legal)
             if flag.dtype != np.bool_ or flag.shape != (self.num_prompts,):
                 fail(self.name, "learnable", legal, learnable)
             self._learnable_N = flag.astype(np.float64)
+            self._learnable_digest = fingerprint(self._learnable_N)
         self._rate_N = np.zeros(0)
         self._rate_step = 0
 
@@ -103,9 +105,14 @@ class Oracle(Scheduler):
     def sampling_distribution(self) -> FloatArray:
         """Chance per draw of every prompt, shape (N,)."""
         if not self.sampling:
-            return np.full(self.num_prompts, 1.0 / self.num_prompts)
+            return dense_equal_law(self.num_prompts, self._is_retired_N).prob_S
         worth_N = potential(self._rate_N) * self._learnable_N
-        return sampling_distribution(worth_N, self.temperature)  # Eq. (14)
+        if self._is_retired_N is None:
+            return sampling_distribution(worth_N, self.temperature)  # Eq. (14)
+        prob_N = np.zeros(self.num_prompts)
+        is_in_N = ~self._is_retired_N
+        prob_N[is_in_N] = sampling_distribution(worth_N[is_in_N], self.temperature)
+        return prob_N
 
     def gradient_std(self, prompt: IntArray) -> tuple[FloatArray, int]:
         """Sigma of these prompts (no variance is negative here); ones under ``quota=False``."""
@@ -114,8 +121,13 @@ class Oracle(Scheduler):
         return gradient_std_surrogate(self._rate_N[prompt]) * self._learnable_N[prompt], 0
 
     def _draw(self) -> WeightedDraw:
-        everyone = np.arange(self.num_prompts, dtype=np.int64)
-        return WeightedDraw(everyone, self.sampling_distribution(), self.gradient_std)
+        law = DenseLaw(self.sampling_distribution())
+        return WeightedDraw(
+            lambda slot: slot,
+            law,
+            lambda: dense_equal_law(self.num_prompts, self._is_retired_N),
+            self.gradient_std,
+        )
 
     def _draft(self, generator: np.random.Generator) -> Draft:
         return self._draw().batch(
@@ -132,10 +144,21 @@ class Oracle(Scheduler):
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
         """Nothing to advance: every plan is drawn afresh."""
 
+    def _extended(self, count: int) -> None:
+        """The host is asked for the rates of the new prompts, too; it did not say who can learn."""
+        if self._learnable_digest != "everyone":
+            legal = "None in a pool that grows: it does not say whether new prompts can be learned"
+            fail(f"{self.name}.extend", "learnable", legal, self._learnable_digest)
+        self._learnable_N = np.ones(self.num_prompts)
+        self._rate_N = np.zeros(0)
+
+    def _retired(self, prompt: IntArray) -> None:
+        """Nothing to do: retired prompts are left out when a plan is drawn."""
+
     def _config(self) -> dict[str, StateValue]:
         return {
             "temperature": self.temperature,
-            "learnable": fingerprint(self._learnable_N),
+            "learnable": self._learnable_digest,
             "sampling": int(self.sampling),
             "quota": int(self.quota),
         }

@@ -12,11 +12,10 @@ import numpy as np
 
 from cures.checks import BoolArray, IntArray, as_int, fail
 from cures.records import Plan, Selection
-from cures.schedulers.driver import COMPLETE, Scheduler
-from cures.schedulers.driver.checkpoint import SchedulerState
+from cures.schedulers.driver import COMPLETE
 from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import ShuffledPasses
-from cures.storage import State, StateValue
+from cures.schedulers.passes import PassScheduler
+from cures.storage import StateValue
 
 
 def whole_group_size(name: str, batch_size: int, budget: int) -> int:
@@ -26,7 +25,7 @@ def whole_group_size(name: str, batch_size: int, budget: int) -> int:
     return budget // batch_size
 
 
-class RefillScheduler(Scheduler):
+class RefillScheduler(PassScheduler):
     """Uniform prompts, n rollouts each; groups that fail :meth:`_keep` are dropped and replaced."""
 
     def __init__(
@@ -45,7 +44,6 @@ class RefillScheduler(Scheduler):
         self.max_plans_per_update = as_int(
             self.name, "max_plans_per_update", max_plans_per_update, 1
         )
-        self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
 
     @abstractmethod
     def _keep(self, success: IntArray, trial: IntArray) -> BoolArray:
@@ -86,11 +84,8 @@ class RefillScheduler(Scheduler):
         """Prompts of a plan when nothing waits."""
         return self.batch_size
 
+    def _fewest_prompts(self) -> int:
+        return max(self.batch_size, self._full_refill())
+
     def _config(self) -> dict[str, StateValue]:
         return {"max_plans_per_update": self.max_plans_per_update}
-
-    def _rule_state(self) -> State:
-        return {"position": self._passes.position}
-
-    def _load_rule_state(self, state: SchedulerState) -> None:
-        self._passes = self._passes.at(state.integer("position"))

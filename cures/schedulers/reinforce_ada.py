@@ -9,12 +9,10 @@ import numpy as np
 
 from cures.checks import BoolArray, IntArray, as_bool, as_choice, as_int, fail
 from cures.records import Plan, Selection
-from cures.schedulers.driver import Scheduler
-from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import ShuffledPasses
+from cures.schedulers.passes import PassScheduler
 from cures.schedulers.refill import whole_group_size
-from cures.storage import State, StateValue
+from cures.storage import StateValue
 
 VARIANTS = ("balanced", "positive-focused")
 
@@ -54,7 +52,7 @@ def down_sample(success: IntArray, trial: IntArray, group_size: int) -> IntArray
     return np.stack([right_kept, wrong_kept], axis=1)
 
 
-class ReinforceAda(Scheduler):
+class ReinforceAda(PassScheduler):
     r"""Successive elimination: M rollouts a round for every prompt that has not enough signal yet.
 
     A batch is m prompts of a shuffled pass. After a round a prompt leaves if it has n/2 right and n/2
@@ -131,7 +129,6 @@ class ReinforceAda(Scheduler):
         self.global_baseline = as_bool(self.name, "global_baseline", global_baseline)
         if self.global_baseline and self.estimator == "grpo":
             fail(self.name, "global_baseline", "False for estimator 'grpo'", global_baseline)
-        self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
 
     # The stage of a group is the number of its finished rounds; max_rounds: it has left.
 
@@ -141,7 +138,7 @@ class ReinforceAda(Scheduler):
 
     def _unfinished(self) -> IntArray:
         """Groups that wait for another round: not left, and not in a plan under way."""
-        active = self.live.group[self.live.stage < self.max_rounds]
+        active = self._of_active(self.live.group[self.live.stage < self.max_rounds])
         if not active.size or not self._open:
             return active
         under_way = np.concatenate([o.plan.group_B for o in self._open.values()])
@@ -196,6 +193,9 @@ class ReinforceAda(Scheduler):
             baseline_G=success / np.maximum(trial, 1) if self.global_baseline else None,
         )
 
+    def _awaits_rollouts(self, stage: IntArray) -> BoolArray:
+        return np.asarray(stage < self.max_rounds)
+
     def _config(self) -> dict[str, StateValue]:
         return {
             "variant": self.variant,
@@ -203,9 +203,3 @@ class ReinforceAda(Scheduler):
             "max_rounds": self.max_rounds,
             "global_baseline": int(self.global_baseline),
         }
-
-    def _rule_state(self) -> State:
-        return {"position": self._passes.position}
-
-    def _load_rule_state(self, state: SchedulerState) -> None:
-        self._passes = self._passes.at(state.integer("position"))

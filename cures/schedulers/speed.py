@@ -7,20 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import IntArray, as_int, fail
+from cures.checks import BoolArray, IntArray, as_int, fail
 from cures.records import Plan, Selection
-from cures.schedulers.driver import COMPLETE, Scheduler
-from cures.schedulers.driver.checkpoint import SchedulerState
+from cures.schedulers.driver import COMPLETE
 from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import ShuffledPasses
+from cures.schedulers.passes import PassScheduler
 from cures.schedulers.refill import whole_group_size
-from cures.storage import State, StateValue
+from cures.storage import StateValue
 
 ACCEPTED = 1  # screened and mixed, waits for its continuation
 CONTINUING = 2  # the continuation is under way
 
 
-class Speed(Scheduler):
+class Speed(PassScheduler):
     r"""Screening and continuation fused in one plan, with a buffer of finished groups.
 
     A plan holds ``screening_batch`` new prompts with N_init rollouts each and N_cont rollouts for
@@ -94,7 +93,6 @@ class Speed(Scheduler):
         if max_live_groups is None:
             max_live_groups = 2 * (self.batch_size + self.screening_batch)
         self.max_live_groups = as_int(self.name, "max_live_groups", max_live_groups, batch_size)
-        self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
 
     @property
     def has_update_ready(self) -> bool:
@@ -110,10 +108,11 @@ class Speed(Scheduler):
         return Draft.of(prompt_B, np.full(size, self.screening_size, dtype=np.int64))
 
     def _draft(self, generator: np.random.Generator) -> Draft:
-        return self._continue(self._screen(self.screening_batch), self.live.in_stage(ACCEPTED))
+        accepted = self._of_active(self.live.in_stage(ACCEPTED))
+        return self._continue(self._screen(self.screening_batch), accepted)
 
     def _draft_one(self, generator: np.random.Generator) -> Draft:
-        accepted = self.live.in_stage(ACCEPTED)
+        accepted = self._of_active(self.live.in_stage(ACCEPTED))
         if accepted.size:
             return self._continue(Draft.nothing(), accepted[:1])
         return self._screen(1)
@@ -155,6 +154,12 @@ class Speed(Scheduler):
         self._draws_since_update = 0
         return complete
 
+    def _fewest_prompts(self) -> int:
+        return max(self.batch_size, self.screening_batch)
+
+    def _awaits_rollouts(self, stage: IntArray) -> BoolArray:
+        return np.asarray(stage == ACCEPTED)
+
     def _config(self) -> dict[str, StateValue]:
         return {
             "screening_size": self.screening_size,
@@ -162,9 +167,3 @@ class Speed(Scheduler):
             "max_plans_per_update": self.max_plans_per_update,
             "max_live_groups": self.max_live_groups,
         }
-
-    def _rule_state(self) -> State:
-        return {"position": self._passes.position}
-
-    def _load_rule_state(self, state: SchedulerState) -> None:
-        self._passes = self._passes.at(state.integer("position"))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import as_float_array, as_int, fail
+from cures.checks import BoolArray, IntArray, as_float_array, as_int, fail
 from cures.quota import allocate
 from cures.records import Plan
 from cures.schedulers.driver import Scheduler
@@ -66,9 +66,8 @@ class Staged(Scheduler):
         self.total_rollouts = as_int(self.name, "total_rollouts", total_rollouts, self.budget)
         self._rate_digest = fingerprint(rate_N)
         easy_first = np.argsort(-rate_N, kind="stable").astype(np.int64)
-        self._passes = [
-            ShuffledPasses(part, self.seed) for part in np.array_split(easy_first, self.num_stages)
-        ]
+        self._parts = np.array_split(easy_first, self.num_stages)
+        self._passes = [ShuffledPasses(part, self.seed) for part in self._parts]
         self._planned = 0
 
     @property
@@ -93,6 +92,23 @@ class Staged(Scheduler):
         self._passes[self.stage].advance(size, draft.prompt_B.size)
         self._planned += plan.num_rollouts
 
+    def _still_in(self, prompt: IntArray) -> IntArray:
+        return prompt if self._is_retired_N is None else prompt[~self._is_retired_N[prompt]]
+
+    def _check_remaining(self, is_retired_N: BoolArray) -> None:
+        smallest = min(int(np.count_nonzero(~is_retired_N[part])) for part in self._parts)
+        if smallest < self.batch_size:
+            legal = f"such that every stage keeps batch_size = {self.batch_size} prompts"
+            fail(f"{self.name}.retire", "prompt", legal, f"{smallest} left in a stage")
+
+    def _extended(self, count: int) -> None:
+        legal = "0: nobody said how easy new prompts are (prior_success_rate_N)"
+        fail(f"{self.name}.extend", "count", legal, count)
+
+    def _retired(self, prompt: IntArray) -> None:
+        pairs = zip(self._passes, self._parts, strict=True)
+        self._passes = [passes.over(self._still_in(part)) for passes, part in pairs]
+
     def _config(self) -> dict[str, StateValue]:
         return {
             "prior_success_rate_N": self._rate_digest,
@@ -101,10 +117,16 @@ class Staged(Scheduler):
         }
 
     def _rule_state(self) -> State:
-        position = np.array([passes.position for passes in self._passes], dtype=np.int64)
-        return {"position": position, "planned": self._planned}
+        stages = {
+            f"stage_{k}/{key}": value
+            for k, passes in enumerate(self._passes)
+            for key, value in passes.state_dict().items()
+        }
+        return {**stages, "planned": self._planned}
 
     def _load_rule_state(self, state: SchedulerState) -> None:
-        position = state.ints("position", self.num_stages).tolist()
-        self._passes = [p.at(i) for p, i in zip(self._passes, position, strict=True)]
+        self._passes = [
+            ShuffledPasses(self._still_in(part), self.seed).loaded(state.section(f"stage_{k}"))
+            for k, part in enumerate(self._parts)
+        ]
         self._planned = state.integer("planned")

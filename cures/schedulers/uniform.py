@@ -9,14 +9,12 @@ import numpy as np
 from cures.checks import IntArray, as_int
 from cures.quota import allocate
 from cures.records import Plan
-from cures.schedulers.driver import Scheduler
-from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import ShuffledPasses
-from cures.storage import State, StateValue
+from cures.schedulers.passes import PassScheduler
+from cures.storage import StateValue
 
 
-class Uniform(Scheduler):
+class Uniform(PassScheduler):
     """Shuffled passes over the pool, ``budget / batch_size`` rollouts for every prompt.
 
     Expected cost of an update: exactly ``budget`` rollouts.
@@ -43,7 +41,6 @@ class Uniform(Scheduler):
     ) -> None:
         super().__init__(num_prompts, batch_size, budget, seed, **common)
         as_int(self.name, "batch_size", batch_size, 1, num_prompts)
-        self._passes = ShuffledPasses(np.arange(num_prompts, dtype=np.int64), self.seed)
 
     def _quotas(self, prompt_B: IntArray) -> IntArray:
         """Split ``budget`` over these prompts; other rules than equal shares are subclasses."""
@@ -56,12 +53,12 @@ class Uniform(Scheduler):
 
     def _draft(self, generator: np.random.Generator) -> Draft:
         prompt_B = self._passes.peek(self.batch_size)
-        chance_B = np.full(prompt_B.size, self.batch_size / self.num_prompts)
+        chance_B = np.full(prompt_B.size, self.batch_size / self.num_active)
         return Draft.of(prompt_B, self._quotas(prompt_B), prob_B=chance_B)
 
     def _draft_one(self, generator: np.random.Generator) -> Draft:
         prompt_B = self._passes.peek(1)
-        chance = np.array([1 / self.num_prompts])
+        chance = np.array([1 / self.num_active])
         sigma = self._sigma(prompt_B, generator)
         return Draft.of(prompt_B, np.array([self.min_quota]), prob_B=chance, sigma=sigma)
 
@@ -71,9 +68,3 @@ class Uniform(Scheduler):
 
     def _config(self) -> dict[str, StateValue]:
         return {}
-
-    def _rule_state(self) -> State:
-        return {"position": self._passes.position}
-
-    def _load_rule_state(self, state: SchedulerState) -> None:
-        self._passes = self._passes.at(state.integer("position"))

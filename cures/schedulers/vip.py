@@ -298,6 +298,13 @@ class Vip(Uniform):
             self._condition(plan.prompt_B[is_back], self.live.success[rows], self.live.trial[rows])
         return super()._closed(plan, is_streamed)
 
+    def _extended(self, count: int) -> None:
+        super()._extended(count)
+        if self._features_digest != "none":
+            legal = "None in a pool that grows: it has no rows for new prompts"
+            fail(f"{self.name}.extend", "features_N_D", legal, self._features_digest)
+        self._own_N = np.concatenate([self._own_N, np.zeros(count)])
+
     def _config(self) -> dict[str, StateValue]:
         return {
             "features_N_D": self._features_digest,

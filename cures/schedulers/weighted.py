@@ -4,15 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from cures.checks import FloatArray, IntArray
+from cures.checks import BoolArray, FloatArray, IntArray
 from cures.quota import allocate
 from cures.sampling import draw_with_replacement
 from cures.schedulers.driver.draft import Draft
 
 SigmaOf = Callable[[IntArray], tuple[FloatArray, int]]
+
+
+class Law(Protocol):
+    """A distribution over the members of a subset."""
+
+    def draw(
+        self, generator: np.random.Generator, size: int
+    ) -> tuple[IntArray, IntArray, FloatArray]:
+        """``size`` independent draws: distinct slots, ascending; how often each; chance per draw."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenseLaw:
+    """One probability per member, shape (S,)."""
+
+    prob_S: FloatArray
+
+    def draw(
+        self, generator: np.random.Generator, size: int
+    ) -> tuple[IntArray, IntArray, FloatArray]:
+        """See :class:`Law`; O(S)."""
+        slot_B, draw_B = draw_with_replacement(self.prob_S, size, generator)
+        return slot_B, draw_B, self.prob_S[slot_B]
+
+
+@dataclass(frozen=True, slots=True)
+class EqualLaw:
+    """Every one of ``size`` members alike, but for those marked in ``is_out_S``.
+
+    O(draws) while nobody is out.
+    """
+
+    size: int
+    is_out_S: BoolArray | None = None
+
+    def draw(
+        self, generator: np.random.Generator, size: int
+    ) -> tuple[IntArray, IntArray, FloatArray]:
+        """See :class:`Law`."""
+        if self.is_out_S is None:
+            slot, members = generator.integers(0, self.size, size), self.size
+        else:
+            is_in = np.flatnonzero(~self.is_out_S)
+            slot, members = is_in[generator.integers(0, is_in.size, size)], is_in.size
+        slot_B, draw_B = np.unique(slot, return_counts=True)
+        return slot_B, draw_B.astype(np.int64), np.full(slot_B.size, 1.0 / members)
+
+
+def dense_equal_law(size: int, is_out_S: BoolArray | None = None) -> DenseLaw:
+    """The same law as :class:`EqualLaw` with the random numbers of :class:`DenseLaw`."""
+    if is_out_S is None:
+        return DenseLaw(np.full(size, 1.0 / size))
+    return DenseLaw(~is_out_S / np.count_nonzero(~is_out_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +75,19 @@ class WeightedDraw:
 
     Attributes
     ----------
-    members : ndarray of int64, shape (S,)
-        Prompt ids.
-    prob_S : ndarray of float64, shape (S,)
-        Chance per draw.
+    prompt_at : callable
+        Slots (positions in the subset) -> prompt ids.
+    law : Law
+        Of a draw.
+    equal_law : callable
+        The law to fall back on: every member alike.
     sigma_of : callable
-        Slots (positions in ``members``) -> their sigma, and how many variances were negative.
+        Slots -> their sigma, and how many variances were negative.
     """
 
-    members: IntArray
-    prob_S: FloatArray
+    prompt_at: Callable[[IntArray], IntArray]
+    law: Law
+    equal_law: Callable[[], Law]
     sigma_of: SigmaOf
 
     def batch(
@@ -47,29 +104,27 @@ class WeightedDraw:
         A prompt drawn k times is one group with k times the sigma. If all sigmas are 0 the draw is
         repeated uniformly with equal quotas, and counted.
         """
-        prob_S = self.prob_S
-        slot_B, draw_B = draw_with_replacement(prob_S, size, generator)
+        slot_B, draw_B, prob_B = self.law.draw(generator, size)
         sigma_B, negative = self.sigma_of(slot_B)
         counts = {"negative_variance": negative} if negative else {}
         if not sigma_B.any():
-            prob_S = np.full(self.members.size, 1.0 / self.members.size)
-            slot_B, draw_B = draw_with_replacement(prob_S, size, generator)
+            slot_B, draw_B, prob_B = self.equal_law().draw(generator, size)
             sigma_B = np.ones(slot_B.size)
             counts["fallback_uniform"] = 1
         highest = None if max_quota is None else draw_B * max_quota
         quota_B = allocate(draw_B * sigma_B, budget, min_quota=min_quota, max_quota=highest)
         return Draft.of(
-            self.members[slot_B], quota_B, draw_B=draw_B, prob_B=prob_S[slot_B], counts=counts
+            self.prompt_at(slot_B), quota_B, draw_B=draw_B, prob_B=prob_B, counts=counts
         )
 
     def one(self, generator: np.random.Generator) -> Draft:
         """One draw; the driver makes its quota from sigma."""
-        slot_B, _ = draw_with_replacement(self.prob_S, 1, generator)
+        slot_B, _, prob_B = self.law.draw(generator, 1)
         sigma_B, negative = self.sigma_of(slot_B)
         return Draft.of(
-            self.members[slot_B],
+            self.prompt_at(slot_B),
             np.ones(1, dtype=np.int64),
-            prob_B=self.prob_S[slot_B],
+            prob_B=prob_B,
             sigma=float(sigma_B[0]),
             counts={"negative_variance": negative} if negative else {},
         )

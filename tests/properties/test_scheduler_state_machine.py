@@ -11,7 +11,9 @@ import cures
 from cures.records import Outcome
 from tests.scripted import ScriptedHost, same_state, small_scheduler
 
-RATE_N = np.concatenate([np.zeros(12), np.linspace(0.05, 0.95, 24), np.ones(12)])
+# the pool of 48, and those who may join it
+RATE_N = np.concatenate([np.zeros(12), np.linspace(0.05, 0.95, 24), np.ones(12), np.full(12, 0.4)])
+NOBODY_JOINS = ("staged", "vip", "oracle")  # told about every prompt when they are made
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -24,9 +26,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.host = ScriptedHost(RATE_N, seed=seed, missing_rate=0.1)
         self.open = {}  # plan id -> (plan, outcome, positions not reported yet)
         self.closed_quota = 0
+        self.retired = []
 
     def _issue(self, plan):
         assert plan.plan_id not in self.open
+        assert not np.isin(plan.prompt_B, self.retired).any()
         outcome = self.host.rollout(plan) if len(plan) else Outcome.of(plan, [])
         self.open[plan.plan_id] = (plan, outcome, list(range(len(plan))))
 
@@ -76,6 +80,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         else:
             self.open[plan_id] = (plan, outcome, rest)
         self._apply(selection)
+
+    @precondition(lambda self: self.name not in NOBODY_JOINS and self.scheduler.num_prompts < 58)
+    @rule(count=st.integers(1, 2))
+    def extend(self, count):
+        before = self.scheduler.num_prompts
+        assert self.scheduler.extend(count).tolist() == list(range(before, before + count))
+
+    @precondition(lambda self: len(self.retired) < 10)
+    @rule(data=st.data())
+    def retire(self, data):
+        active = np.setdiff1d(np.arange(self.scheduler.num_prompts), self.retired)
+        gone = data.draw(st.lists(st.sampled_from(active.tolist()), max_size=2, unique=True))
+        self.scheduler.retire(gone)
+        self.retired += gone
 
     @rule()
     def save_and_load(self):

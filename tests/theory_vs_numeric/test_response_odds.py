@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from copy import deepcopy
 from itertools import product
 
 import numpy as np
@@ -56,13 +56,11 @@ def all_sequences(size):
 
 def paths(success_N_V, size):
     """The library's log-odds after every visit but the first, shape (N, V - 1)."""
-    response, found = Response.unknown(len(success_N_V)), []
+    response, found = Response(len(success_N_V)), []
     everyone = np.arange(len(success_N_V))
     for step, success_N in zip(STEPS, success_N_V.T, strict=True):
-        response = response.told(
-            everyone, success_N, np.full(everyone.size, size), prior=PRIOR, step=step
-        )
-        found.append(response.log_odds_N)
+        response.told(everyone, success_N, np.full(everyone.size, size), prior=PRIOR, step=step)
+        found.append(response.log_odds_N.astype(np.float64))
     return np.array(found[1:]).T
 
 
@@ -96,7 +94,9 @@ def test_odds_are_one_function_of_all_counts_over_the_predictions_of_moving(size
         all_right, size * len(STEPS) - all_right, success[:, 0], size - success[:, 0]
     ) * comb(size, success[:, 1:]).prod(axis=1)
     expected = np.log(whole / (moving / first))
-    np.testing.assert_allclose(log_odds[inner, -1], expected[inner], rtol=0, atol=1e-11)
+    np.testing.assert_allclose(
+        log_odds[inner, -1], expected[inner], rtol=0, atol=1e-5
+    )  # kept in single precision
 
 
 def test_odds_are_a_martingale_under_moving_and_seldom_large(monkeypatch):
@@ -106,7 +106,7 @@ def test_odds_are_a_martingale_under_moving_and_seldom_large(monkeypatch):
     path = np.exp(paths(success, size))
     moving, even = chances(success, size)
     assert moving.sum() == pytest.approx(1.0, rel=1e-12)
-    np.testing.assert_allclose(moving @ path, 1.0, rtol=1e-12)
+    np.testing.assert_allclose(moving @ path, 1.0, rtol=1e-7)  # single precision
     assert even @ path[:, -1] > 2.0  # control: under *steady* they grow
     for k in (1.2, 1.5, 2.0, 3.0, 9.0):
         assert 0.0 < moving @ (path.max(axis=1) >= k) <= crossing(k, 0.0, more)
@@ -131,11 +131,10 @@ def pool(seed):
     """Prompts of middling rates with odds of all kinds."""
     rng = np.random.default_rng(seed)
     size = 60
-    response = Response.unknown(size)
-    response = response.told(
-        np.arange(size), np.full(size, 4), np.full(size, 8), prior=PRIOR, step=0
-    )
-    return replace(response, log_odds_N=rng.normal(rng.normal(), 2.0, size).clip(-LIMIT, LIMIT))
+    response = Response(size)
+    response.told(np.arange(size), np.full(size, 4), np.full(size, 8), prior=PRIOR, step=0)
+    response.log_odds_N[:] = rng.normal(rng.normal(), 2.0, size).clip(-LIMIT, LIMIT)
+    return response
 
 
 def likelihood(share, odds_N):
@@ -148,11 +147,12 @@ def likelihood(share, odds_N):
 @pytest.mark.parametrize("seed", range(4))
 def test_em_raises_the_likelihood_as_claimed_up_to_its_maximum(seed):
     response = pool(seed)
-    odds_N = np.exp(response.log_odds_N)
+    odds_N = np.exp(response.log_odds_N.astype(np.float64))
     total = odds_N.size + FIRST_WEIGHT
     imagined = FIRST_SHARE * FIRST_WEIGHT, (1.0 - FIRST_SHARE) * FIRST_WEIGHT
     for _ in range(20):
-        old, response = response, response.updated()
+        old = deepcopy(response)
+        response.updated()
         np.testing.assert_allclose(old.prob_steady(), chance(old.share, odds_N), rtol=1e-12)
         slopes = slope_of(old.share, odds_N).sum()
         slopes += imagined[0] / old.share - imagined[1] / (1.0 - old.share)
@@ -163,7 +163,7 @@ def test_em_raises_the_likelihood_as_claimed_up_to_its_maximum(seed):
         assert raised >= least - 1e-12
         assert least >= -1e-14
     for _ in range(500):
-        response = response.updated()
+        response.updated()
     best = minimize_scalar(
         lambda x: -likelihood(x, odds_N), bounds=(1e-3, 1 - 1e-3), options={"xatol": 1e-10},
         method="bounded",
@@ -175,12 +175,13 @@ def test_em_raises_the_likelihood_as_claimed_up_to_its_maximum(seed):
 
 def test_a_step_that_is_cut_off_does_not_lower_either():
     """All but surely moving, fifty thousand of them: the share is cut off at its lower end."""
-    response = Response.unknown(50_000)
+    response = Response(50_000)
     everyone = np.arange(50_000)
-    response = response.told(everyone, np.full(50_000, 4), np.full(50_000, 8), prior=PRIOR, step=0)
-    response = replace(response, log_odds_N=np.full(50_000, -LIMIT))
-    odds_N = np.exp(response.log_odds_N)
+    response.told(everyone, np.full(50_000, 4), np.full(50_000, 8), prior=PRIOR, step=0)
+    response.log_odds_N[:] = -LIMIT
+    odds_N = np.exp(response.log_odds_N.astype(np.float64))
     for _ in range(3):
-        old, response = response, response.updated()
+        old = deepcopy(response)
+        response.updated()
         assert likelihood(response.share, odds_N) >= likelihood(old.share, odds_N)
     assert response.share == cures.response.STEADY[0]

@@ -115,6 +115,8 @@ def test_a_plan_makes_whole_optimiser_steps(tmp_path):
 def test_other_refusals(tmp_path):
     with pytest.raises(ValueError, match="scheduler.use_moments must be False"):
         make(tmp_path, scheduler=made("cures", use_moments=True))
+    with pytest.raises(ValueError, match="scheduler.step_scaling must be False"):
+        make(tmp_path, scheduler="adaptive", scheduler_settings={"step_scaling": True})
     with pytest.raises(
         ValueError, match="args.remove_unused_columns must be False with shadow=True"
     ):
@@ -125,6 +127,16 @@ def test_other_refusals(tmp_path):
         make(tmp_path, scheduler="greedy")
     with pytest.raises(ValueError, match="aggregation must be one of"):
         make(tmp_path, scheduler="uniform", aggregation="token")
+
+    trainer = make(tmp_path, scheduler="uniform")
+    trainer.args.multi_objective_aggregation = "normalize_then_sum"  # newer releases have it
+    with pytest.raises(ValueError, match="multi_objective_aggregation must be 'sum_then_norm"):
+        check(trainer, trainer.scheduler, shadow=False)
+    trainer = make(tmp_path, scheduler="uniform")
+    trainer.is_deepspeed_enabled = True
+    check(trainer, trainer.scheduler, shadow=False)
+    with pytest.raises(ValueError, match="must be one without pilots under DeepSpeed"):
+        check(trainer, made("cures"), shadow=False)
 
     class Stream(IterableDataset):
         def __iter__(self):

@@ -65,6 +65,47 @@ def test_plans_are_obeyed_to_the_rollout(name, tmp_path):
         assert ledger.trained == 6 * ROWS
 
 
+@pytest.mark.parametrize("name", ["cures", "gvm"])
+def test_plans_are_cut_to_the_generation_batch(name, tmp_path):
+    # a subset of 20 prompts has 60 pilots; of groups of 3, of which none may leave one behind, 10 fit
+    settings = {"num_subsets": 2, "pilots": 3, "steps_per_subset": 2}
+    trainer, reward = run(tmp_path, 5, scheduler=name, scheduler_settings=settings)
+    sizes = [plan.num_rollouts for plan in trainer.plans]
+    is_pilot = [bool(plan.is_pilot_B.all()) for plan in trainer.plans]
+    assert is_pilot == [True, True, False, False, True]
+    assert sizes[:2] == [30, 30]
+    assert max(sizes) <= ROWS
+    assert [len(numbers) for numbers in reward.numbers] == sizes
+    assert [len(output["advantages"]) for output in trainer.outputs] == [1, 1, ROWS, ROWS, 1]
+    visits = np.concatenate([np.repeat(p.prompt_B, p.quota_B) for p in trainer.plans[:2]])
+    assert np.unique(visits, return_counts=True)[1].tolist() == [3] * 20
+
+
+@pytest.mark.parametrize(
+    ("scaling", "estimator", "apart"),
+    # TRL adds 1e-4 to a standard deviation of at least 0.5, cures 1e-6: at most 2e-4 of 1.5
+    [("group", "grpo", 4e-4), ("none", "dr_grpo", 1e-6)],
+)
+def test_equal_groups_have_the_advantages_of_trl_alone(scaling, estimator, apart, tmp_path):
+    class Plain(GRPOTrainer):
+        def _generate_and_score_completions(self, inputs):
+            self.output = super()._generate_and_score_completions(inputs)
+            return dict(self.output)
+
+    told = Told()
+    args = {"max_steps": 1, "scale_rewards": scaling}
+    plain = trainer_of(Plain, tmp_path, told, args=args)
+    plain.train()
+    found = plain.output["advantages"].double().numpy()
+    block_R = np.arange(ROWS) // GROUP
+    assert np.abs(found - cures.advantages(told.rewards[0], block_R, estimator=estimator)).max() < (
+        apart
+    )
+    assert np.abs(found).max() > 0.1
+    ours = trainer_of(Recording, tmp_path, Told(), scheduler="uniform", args=args)
+    assert ours.scheduler.estimator == estimator
+
+
 @pytest.mark.parametrize("aggregation", ["prompt", "rollout"])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_advantages_are_those_of_cures(estimator, aggregation, tmp_path):
@@ -296,6 +337,24 @@ def test_several_reward_functions_and_a_threshold(tmp_path):
         graded.train()
 
 
+def test_a_reward_at_the_threshold_is_right(tmp_path):
+    # TRL holds rewards in float32, where 0.7 is 0.69999999
+    told = Told()
+
+    def graded(**columns):
+        return [0.7 if right else 0.2 for right in told(**columns)]
+
+    args = {"max_steps": 1}
+    trainer = trainer_of(
+        Recording, tmp_path, graded, scheduler=uneven(), threshold=0.7, args=args
+    )  # fmt: skip
+    trainer.train()
+    assert sum(row["success"] for row in read_jsonl(tmp_path / "outcomes.jsonl")) == (
+        told.rewards[0].sum()
+    )
+    assert told.rewards[0].sum() > 0
+
+
 def test_metrics_are_logged_under_cures(tmp_path):
     trainer, reward = run(tmp_path, 3, scheduler=uneven())
     first, second, third = trainer.state.log_history[:3]
@@ -311,6 +370,7 @@ def test_metrics_are_logged_under_cures(tmp_path):
     advantage_R = cures.advantages(
         reward.rewards[2], np.repeat(trainer.plans[2].group_B, trainer.plans[2].quota_B)
     )
+    assert third["cures/wasted"] == pytest.approx(np.mean(advantage_R == 0.0))
     assert list(trainer._logs["advantages"]) == pytest.approx(advantage_R.tolist(), abs=1e-6)
     assert [number_of(text) for text in trainer._logs["prompt"]] == np.repeat(
         trainer.plans[2].prompt_B, trainer.plans[2].quota_B

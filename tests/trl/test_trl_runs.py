@@ -71,7 +71,9 @@ def test_a_checkpoint_without_a_state_is_refused(tmp_path):
     plain = trainer_of(GRPOTrainer, tmp_path, Told(), args=SAVING)
     plain.train()
     trainer = trainer_of(Recording, tmp_path, Told(), scheduler=uneven(), args=SAVING)
-    with pytest.raises(ValueError, match=r"a checkpoint with cures.npz, which this trainer writes"):
+    with pytest.raises(
+        ValueError, match=r"a checkpoint with cures.npz, which CuresGRPOTrainer writes"
+    ):
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
 
 
@@ -120,8 +122,13 @@ NINE = (
 def run_in_processes(folder, name):
     """Train; the first process keeps plans, advantages of all processes, and weights."""
     world, rank = (int(os.environ.get(key, d)) for key, d in (("WORLD_SIZE", "1"), ("RANK", "0")))
+    if name == "shadow":
+        args = {"per_device_train_batch_size": ROWS // world, **GREEDY}
+        options = {"scheduler": "dapo", "shadow": True, "args": args}
+        trainer_of(CuresGRPOTrainer, folder / f"shadow-{world}", Told(), **options).train()
+        return
     scheduler = uneven(estimator="reinforce++")
-    if name == "cures":
+    if name in ("cures", "resumed"):
         scheduler = cures.make_scheduler(
             "cures", num_prompts=POOL, batch_size=8, budget=ROWS, seed=3, num_subsets=5, pilots=3,
             steps_per_subset=2, subset_N=NINE, estimator="reinforce++",
@@ -130,8 +137,14 @@ def run_in_processes(folder, name):
         scheduler = uneven(min_quota=1)
         scheduler._passes.position = rank
     args = {"per_device_train_batch_size": ROWS // world, **GREEDY}
-    trainer = trainer_of(Recording, folder, Told(), scheduler=scheduler, args=args)
-    trainer.train()
+    if name == "resumed":  # of the run of "cures", which two processes have just made
+        trainer = trainer_of(Recording, folder, Told(first=2), scheduler=scheduler, args=args)
+        trainer.train(resume_from_checkpoint=str(folder / "checkpoint-2"))
+    else:
+        saving = {"save_strategy": "steps", "save_steps": 2} if name == "cures" else {}
+        args |= saving
+        trainer = trainer_of(Recording, folder, Told(), scheduler=scheduler, args=args)
+        trainer.train()
     gathered = [trainer.accelerator.gather(output["advantages"]) for output in trainer.outputs]
     if rank == 0:
         arrays = {f"advantage{i}": array.numpy() for i, array in enumerate(gathered)}
@@ -147,7 +160,7 @@ PROGRAM = """
     from pathlib import Path
     from tests.trl.test_trl_runs import run_in_processes
 
-    for name in ("uneven", "cures", "split"):
+    for name in ("uneven", "cures", "resumed", "shadow", "split"):
         try:
             run_in_processes(Path(sys.argv[1]), name)
         except RuntimeError as error:
@@ -159,7 +172,7 @@ PROGRAM = """
 def processes(tmp_path_factory):
     """A folder with what one and two processes have done, and what the two said."""
     folder = tmp_path_factory.mktemp("processes")
-    for name in ("uneven", "cures"):
+    for name in ("uneven", "cures", "shadow"):
         run_in_processes(folder, name)
     (folder / "program.py").write_text(textwrap.dedent(PROGRAM))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -199,6 +212,32 @@ def test_two_processes_equal_one(name, processes, tmp_path):
             assert np.abs(one[f"advantage{i}"]).max() > 0.1
         assert one["fillers"].max() == 0
         assert two["fillers"].max() == (2 if name == "cures" else 0)  # 28 and 4 rows
+
+
+def test_two_processes_resume_with_the_plan_that_would_have_come_next(processes):
+    folder, _ = processes
+    with np.load(folder / "cures-2.npz") as whole, np.load(folder / "resumed-2.npz") as rest:
+        for i in range(3):
+            for key in ("prompt", "quota"):
+                assert np.array_equal(rest[f"{key}{i}"], whole[f"{key}{i + 2}"])
+            assert np.abs(rest[f"advantage{i}"] - whole[f"advantage{i + 2}"]).max() < 1e-6
+        assert "prompt3" not in rest
+        assert rest["fillers"].tolist() == whole["fillers"].tolist()[2:]
+        for key in whole:
+            if key.startswith("weight/"):
+                assert np.abs(rest[key] - whole[key]).max() < 1e-5, key
+        # the control: from the start again these are other plans
+        assert not np.array_equal(rest["prompt0"], whole["prompt0"])
+
+
+def test_a_shadow_of_two_processes_sees_what_that_of_one_sees(processes):
+    folder, _ = processes
+    for name in ("outcomes", "shadow_plans"):
+        one, two = (read_jsonl(folder / f"shadow-{world}" / f"{name}.jsonl") for world in (1, 2))
+        assert one == two
+    assert sum(row["trial"] for row in read_jsonl(folder / "shadow-2" / "outcomes.jsonl")) == (
+        5 * ROWS
+    )
 
 
 def test_processes_that_plan_differently_are_stopped(processes):

@@ -151,6 +151,27 @@ def test_equal_times_go_by_number():
     assert queue.first(5).tolist() == [0, 1, 2, 3, 4]
 
 
+def test_who_leaves_never_comes_again_and_who_joins_waits_as_all_did():
+    queue = FairQueue.shuffled(6, np.random.default_rng(0))
+    queue.visit(queue.first(3), np.random.default_rng(1).random(3), size=3)
+    left = queue.without(np.array([0, 4]))
+    assert left.total == pytest.approx(4.0)
+    assert queue.total == 6.0  # another queue
+    generator = np.random.default_rng(2)
+    seen = []
+    for _ in range(100):
+        left.renew(np.array([1.0, 0.5, 1.0, 0.5, 0.0, 1.0]) * [0, 1, 1, 1, 1, 1])
+        chosen = left.first(2)
+        left.visit(chosen, generator.random(2), size=2)
+        seen += chosen.tolist()
+    assert sorted(set(seen)) == [1, 2, 3, 5]
+    grown = queue.extended(2, np.random.default_rng(3))
+    # as if the queue began now: due within one visit at a share of 1
+    assert ((grown.due_N[6:] > queue.clock) & (grown.due_N[6:] <= queue.clock + 1.0)).all()
+    assert grown.total == 8.0
+    assert sorted(grown.first(8).tolist()) == list(range(8))
+
+
 def test_states_of_the_queue():
     queue = FairQueue.shuffled(5, np.random.default_rng(0))
     queue.visit(queue.first(2), np.array([0.5, 0.25]), size=2)
@@ -160,7 +181,7 @@ def test_states_of_the_queue():
     for key, value in (
         ("due_N", np.full(5, np.nan)),
         ("advance_N", np.full(5, 1.5)),
-        ("share_N", np.zeros(5)),
+        ("share_N", np.full(5, -1.0)),
         ("share_N", np.ones(4)),
         ("clock", -1.0),
     ):
@@ -330,39 +351,34 @@ def test_a_coin_explains_nothing_and_an_answer_does():
     assert between / total == pytest.approx(4 / 3)
 
 
+def share_of(between, total, groups, *, cut, floor=0.05):
+    """The share of every prompt of a pool of these."""
+    pool = (float(np.sum(between)), float(np.sum(total)), int(np.sum(groups)))
+    return learnable_share(np.array(between), np.array(total), pool, cut=cut, floor=floor)
+
+
 def test_groups_that_say_nothing():
     nothing = Moments(*(np.full(3, np.nan) for _ in range(5)))
     found = between_and_total(np.array([0, 1, 4]), np.array([4, 4, 4]), nothing)
     assert [values.tolist() for values in found] == [[0.0] * 3, [0.0] * 3]
-    assert (
-        learnable_share(
-            np.zeros(3), np.zeros(3), np.zeros(3, dtype=int), cut=0.3, floor=0.05
-        ).tolist()
-        == [1.0] * 3
-    )
+    assert share_of([0.0] * 3, [0.0] * 3, [0] * 3, cut=0.3).tolist() == [1.0] * 3
 
 
 def test_share_by_hand():
     # pool 4/16, a group has 16/4 = 4 on average, start 0.4: (4 + 0.1) / 8.4 and (0 + 0.1) / 8.4, over
     # 0.5 * 4/16; and unmeasured
-    groups = np.array([1, 3, 0])
-    found = learnable_share(
-        np.array([4.0, 0.0, 0.0]), np.array([8.0, 8.0, 0.0]), groups, cut=0.5, floor=0.05
-    )
+    found = share_of([4.0, 0.0, 0.0], [8.0, 8.0, 0.0], [1, 3, 0], cut=0.5)
     np.testing.assert_allclose(found, [1.0, 0.1 / 8.4 / 0.125, 1.0])
-    two = np.array([1, 1])
-    found = learnable_share(np.array([9.0, -3.0]), np.array([8.0, 8.0]), two, cut=0.5, floor=0.05)
+    found = share_of([9.0, -3.0], [8.0, 8.0], [1, 1], cut=0.5)
     assert found.tolist() == [1.0, 0.05]  # a negative estimate is no share
-    found = learnable_share(np.array([5.0, -6.0]), np.array([8.0, 8.0]), two, cut=0.5, floor=0.05)
+    found = share_of([5.0, -6.0], [8.0, 8.0], [1, 1], cut=0.5)
     assert found.tolist() == [1.0, 1.0]  # nothing is explained in all: nothing to choose by
 
 
 @pytest.mark.parametrize("groups", [1, 10, 100])
 def test_coins_fall_to_the_floor_as_evidence_grows(groups):
     between = np.where(np.arange(100) < 20, 0.0, 0.4 * groups)
-    share = learnable_share(
-        between, np.full(100, 1.0 * groups), np.full(100, groups), cut=0.3, floor=0.05
-    )
+    share = share_of(between, np.full(100, 1.0 * groups), np.full(100, groups), cut=0.3)
     # by hand: 0.1 * 0.32 of the pool over groups + 0.1, over 0.3 * 0.32
     expected = max(0.05, 0.1 / (groups + 0.1) / 0.3)
     np.testing.assert_allclose(share, [expected] * 20 + [1.0] * 80)
@@ -466,6 +482,47 @@ def test_a_cut_plan_costs_the_queue_no_more_than_it_earns():
         host.update(scheduler.observe(host.rollout(plan)))
     assert (count_N[20:] > 5).all()
     assert np.abs(scheduler._queue.debt()).max() < 4.0
+
+
+@pytest.mark.parametrize("rest", [1, 4])
+def test_large_pools_are_renewed_in_turn_and_visited_alike(rest, monkeypatch):
+    """Shares a few updates old: nearly the visits of shares that are renewed at every step.
+
+    Control: where hardly any but the visited ones are renewed, faded prompts come back late.
+    """
+    rate_N = np.where(np.arange(240) % 4 == 0, 0.5, 0.0)
+
+    def visits_of(renewed, plans=600):
+        monkeypatch.setattr("cures.schedulers.adaptive.RENEWED", renewed)
+        scheduler = scheduler_of(240, rest=rest, response=False, choose_memory=False)
+        count_N = run(scheduler, ScriptedHost(rate_N), plans) / 8
+        assert scheduler._is_large == (renewed < 240)
+        return count_N, scheduler
+
+    dense, _ = visits_of(240)
+    lazy, large = visits_of(24)
+    alive = rate_N > 0.0
+    assert lazy[alive].sum() == pytest.approx(dense[alive].sum(), rel=0.02)
+    assert np.corrcoef(lazy, dense)[0, 1] > 0.95
+    assert lazy[~alive].min() > 0.0
+    never, _ = visits_of(1)
+    assert never[~alive].mean() < 0.8 * dense[~alive].mean()
+    # where all are renewed in time, shares are those of the formula
+    large._renew(np.arange(240))
+    share_N = large._queue.share_N / large._queue.total
+    if large._queue.total >= 8 * rest:
+        np.testing.assert_allclose(share_N, large.sampling_distribution(), rtol=1e-5)
+
+
+def test_rest_binds_in_large_pools_too(monkeypatch):
+    monkeypatch.setattr("cures.schedulers.adaptive.RENEWED", 30)
+    rate_N = np.where(np.arange(200) < 12, 0.5, 0.0)  # 12 prompts teach, 32 visits lie between two
+    scheduler = scheduler_of(200, rest=4, response=False)
+    count_N = run(scheduler, ScriptedHost(rate_N), 400) / 8
+    assert scheduler._is_large
+    # a quarter of the updates, and two that the queue may be off (cures/fair_queue.py)
+    assert count_N.max() <= 400 / 4 + 2
+    assert count_N[:12].min() > 60.0
 
 
 def test_damaged_checkpoints_are_refused():

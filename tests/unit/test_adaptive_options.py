@@ -272,12 +272,12 @@ def test_pools_of_few_batches_come_down_to_uniform_sampling():
     assert scheduler_of(32).next().prob_B.tolist() == [1 / 32]
     scheduler = scheduler_of(64, response=False)
     trained(scheduler, rate_N, 30)
-    chance_N = scheduler._chances(8)
+    chance_N = scheduler._rested() / 4
     assert chance_N.sum() == pytest.approx(8.0)
     assert chance_N.max() == 0.25  # twice uniform's 8/64
     without = scheduler_of(64, response=False, rest=1)
     without.load_state_dict({**scheduler.state_dict(), "config/rest": 1})
-    assert without._chances(8).max() > 0.25
+    assert without._rested().max() > 0.25
     with pytest.raises(ValueError, match="rest must be"):
         scheduler_of(rest=0)
 

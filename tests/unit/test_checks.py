@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cures
-from cures.checks import as_float, as_float_array, as_int, as_int_array
+from cures.checks import as_float, as_float_array, as_int, as_int_array, is_distinct
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,15 @@ def test_shapes_that_do_not_fit_are_named(call, name):
 def test_ragged_and_foreign_values_are_named(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_is_distinct_is_what_a_set_says():
+    generator = np.random.default_rng(0)
+    seen = {True: 0, False: 0}
+    for size in [0, 1, *generator.integers(2, 9, 300).tolist()]:
+        ids = generator.integers(0, 20, size)
+        for array in (ids, np.sort(ids), np.sort(ids)[::-1]):
+            expected = len(set(array.tolist())) == size  # brute force
+            assert is_distinct(array) == expected
+            seen[expected] += 1
+    assert min(seen.values()) > 100

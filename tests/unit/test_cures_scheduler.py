@@ -281,7 +281,7 @@ def test_relabelling_prompts_permutes_sigma_bit_for_bit_with_moments():
         scheduler.observe(
             Outcome.of(plan, rate_N[at], moments_B=Moments(nan_if_none[at], one, one, one, one))
         )
-        found = scheduler._moments_or_mean("sq_norm_correct")
+        found = scheduler._moments_or_mean("sq_norm_correct", np.arange(24))
         return found[np.argsort(order)]
 
     plain = sigma(np.arange(24))

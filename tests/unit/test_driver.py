@@ -7,6 +7,7 @@ import pytest
 
 import cures
 from cures.records import Outcome, Selection
+from cures.schedulers.subsets import MOMENTS
 from cures.schedulers.uniform import Uniform
 from tests.scripted import ScriptedHost, same_state, small_scheduler
 
@@ -162,7 +163,9 @@ def test_damaged_states_of_rules_are_refused(name, key, damage):
         scheduler.observe(host.outcome(scheduler.propose()))
     state = scheduler.state_dict()
     if key.endswith("sq_norm_correct"):
-        state[key] = np.zeros_like(state[key])
+        # what a host that measures moments would have left: a subset has 24 prompts
+        state |= {f"rule/{moment}": np.zeros(24) for moment in MOMENTS}
+        small_scheduler(name).load_state_dict(state)  # undamaged it is fine
     with pytest.raises(ValueError, match="must be"):
         small_scheduler(name).load_state_dict({**state, key: damage(state[key])})
 

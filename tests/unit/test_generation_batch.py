@@ -7,7 +7,7 @@ import pytest
 
 import cures
 from cures.advantage import ESTIMATORS
-from cures.integrations.generation_batch import GenerationBatch
+from cures.integrations.generation_batch import GenerationBatch, single_precision
 from cures.records import Selection
 from tests.scripted import small_scheduler
 
@@ -112,6 +112,24 @@ def test_a_threshold_makes_right_and_wrong():
     selection = Selection(batch.plan.group_B, np.full(2, 0.5))
     lesson = batch.lesson(selection, graded, estimator="dr_grpo", threshold=0.5)
     assert lesson.advantage_R.tolist() == [0.5, -0.5, 0.5, -0.5]
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.7, 0.9, 1.0])
+def test_a_float32_reward_at_the_threshold_is_right(threshold):
+    # trainers hold rewards in float32: 0.7 and 0.9 are less there than in float64
+    batch = GenerationBatch.of(plan_of([2]))
+    reward_R = np.array([threshold, np.nextafter(np.float32(threshold), np.float32(0))], np.float32)
+    outcome = batch.outcome(reward_R, threshold=single_precision(threshold))
+    assert outcome.success_B.tolist() == [1]
+
+
+def test_rows_of_a_trainers_own_choice():
+    batch = GenerationBatch.watched([7, 7, 2, 7, 2])
+    assert batch.prompt_R.tolist() == batch.group_R.tolist() == [7, 7, 2, 7, 2]
+    outcome = batch.outcome([1, np.nan, 0, 0, 1])
+    assert outcome.group_B.tolist() == batch.plan.prompt_B.tolist() == [2, 7]
+    assert (outcome.success_B.tolist(), outcome.trial_B.tolist()) == ([1, 1], [2, 2])
+    assert batch.plan.quota_B.tolist() == [2, 3]
 
 
 def test_refusals():

@@ -122,7 +122,7 @@ def test_the_user_restricts():
 @pytest.mark.parametrize(
     ("fixed", "ranges", "sentence"),
     [
-        ({"temprature": 1}, {}, r"keyword must be one of \['forgetting', 'group_size'"),
+        ({"temprature": 1}, {}, r"keyword must be one of \['draws', 'forgetting', 'group_size'"),
         ({"budget": 1}, {}, "keyword must be one of"),
         ({"pilots": 1}, {"pilots": (1.0, 2.0, None)}, "pilots must be fixed or given a range"),
         ({"subset_N": "category"}, {}, "keyword must be one of"),

@@ -51,6 +51,22 @@ def test_later_ones_are_refused_with_a_way_out(installed, monkeypatch):
     require("cures.integrations.trl", "trl", "0.25", "1.16")
 
 
+@pytest.mark.parametrize("version", ["0.9.1", "0.9.1rc1", "0.9.2", "0.9.10.post1"])
+def test_a_first_patch_release_that_is_enough(version, installed):
+    installed(version)
+    require("cures.integrations.verl", "verl", "0.9.1", "0.9")
+
+
+@pytest.mark.parametrize("version", ["0.8.9", "0.9", "0.9.0", "0.9.0.post2"])
+def test_patch_releases_before_it_are_refused(version, installed):
+    installed(version)
+    with pytest.raises(ImportError) as error:
+        require("cures.integrations.verl", "verl", "0.9.1", "0.9")
+    assert str(error.value) == (
+        f"cures.integrations.verl: needs verl 0.9 from 0.9.1 on, got {version}"
+    )
+
+
 def test_nothing_installed():
     with pytest.raises(ImportError) as error:
         require("cures.integrations.trl", "no-such-trainer", "0.25", "1.16")

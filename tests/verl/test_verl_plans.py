@@ -214,7 +214,7 @@ def test_a_checkpoint_without_state_is_refused(run, tmp_path):
     run(2, "trainer.save_freq=2")
     (tmp_path / "one" / "global_step_2" / "cures.npz").unlink()
     with pytest.raises(
-        ValueError, match="the checkpoint to resume must be a folder with cures.npz"
+        ValueError, match="the checkpoint to resume must be a checkpoint with cures.npz"
     ):
         run(4)
 
@@ -272,6 +272,8 @@ def test_a_shadow_changes_nothing(run, tmp_path):
     mixed = sum(row["trial"] for row in rows if 0 < row["success"] < row["trial"])
     assert shadow.logged[-1]["cures/measured_mixed"] == pytest.approx(mixed / (4 * ROWS))
     assert {"cures/shadow_mixed", "cures/training_mixed"} <= shadow.logged[-1].keys()
+    chosen = read_jsonl(tmp_path / "one" / "shadow_plans.jsonl")
+    assert sum(sum(row["quotas"]) for row in chosen) >= 4 * ROWS
 
 
 REFUSED = [
@@ -312,7 +314,7 @@ def test_other_releases_are_refused_in_one_sentence(version, monkeypatch):
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: version if name == "verl" else real(name))
     with pytest.raises(
-        ImportError, match=rf"^cures.integrations.verl: needs verl .*, got {version}"
+        ImportError, match=rf"^cures.integrations.verl: needs verl 0.9 from 0.9.1 on, got {version}"
     ):
         reload(module)
 

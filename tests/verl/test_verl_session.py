@@ -15,6 +15,7 @@ from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, get_adv_
 import cures
 from cures.integrations.verl import Session
 from cures.integrations.verl.agreement import Options
+from cures.storage import read_jsonl
 from tests.scripted import same_plan
 from tests.told_rewards import POOL, PROMPTS, RATE_N, ROWS, rewards_of
 from tests.verl.tiny import configuration
@@ -71,6 +72,17 @@ def test_rows_are_the_plan_and_fillers_keep_their_number(name, tmp_path):
     assert session.scheduler.ledger.missing == session.scheduler.ledger.pending == 0
 
 
+@pytest.mark.parametrize("name", ["cures", "gvm"])
+def test_plans_are_cut_to_the_budget(name, tmp_path):
+    # a subset of 20 prompts has 60 pilots; of groups of 3, of which none may leave one behind, 10 fit
+    settings = {"num_subsets": 2, "pilots": 3, "steps_per_subset": 2}
+    session = session_of(tmp_path, scheduler=name, settings=settings)
+    plans = [step(session, number)[0] for number in range(5)]
+    assert [bool(plan.is_pilot_B.all()) for plan in plans] == [True, True, False, False, True]
+    assert [plan.num_rollouts for plan in plans[:2]] == [30, 30]
+    assert max(plan.num_rollouts for plan in plans) <= ROWS
+
+
 def shuffled(session, plan, padding=3):
     """Rows in an order of verl's, with its padding: names, rewards by token, mask."""
     order = np.random.default_rng(1).permutation(plan.num_rollouts)
@@ -101,6 +113,10 @@ def test_advantages_are_those_of_cures_in_any_order(tmp_path):
     assert np.abs(found[: reward_R.size, 0].numpy() - expected_R).max() < 1e-6
     assert np.abs(expected_R).max() > 0.1
     assert not found[reward_R.size :].any()
+    # rows that are not those that came back are no padding
+    for wrong in (np.roll(uid_R, 1)[:-3], np.array(["other"] * uid_R.size, dtype=object)):
+        with pytest.raises(ValueError, match=f"uid_R must be names of the {ROWS} rollouts that"):
+            session.lesson(list(wrong), np.zeros(wrong.size))
     # verl's own estimator, by the same names: every rollout counts alike
     own, _ = compute_grpo_outcome_advantage(rewards.clone(), mask, uid_R)
     plain_R = cures.advantages(reward_R, group_R)
@@ -147,6 +163,22 @@ def test_a_shadow_watches_and_plans_nothing(tmp_path):
     metrics = session.metrics()
     assert metrics["cures/measured_mixed"] == 1.0  # two of four right, everywhere
     assert session.rows_to_fetch == 0
+    chosen = read_jsonl(tmp_path / "run" / "shadow_plans.jsonl")
+    generated = session.scheduler.ledger.generated
+    assert sum(sum(row["quotas"]) for row in chosen) == generated >= 6 * ROWS
+    assert {row["step"] for row in chosen} <= set(range(6))
+
+
+def test_a_reward_that_is_missing_does_not_stop_a_shadow(tmp_path):
+    session = session_of(tmp_path, "algorithm.adv_estimator=grpo", shadow=True)
+    prompt_R = np.repeat(np.arange(PROMPTS), 4)
+    reward_R = (np.arange(ROWS) % 4 < 2).astype(float)
+    reward_R[0] = np.nan
+    session.watch(prompt_R, reward_R, step=0)
+    first = read_jsonl(tmp_path / "run" / "outcomes.jsonl")[0]
+    assert (first["prompt"], first["success"], first["trial"]) == (0, 1, 3)
+    # 31 rollouts in mixed groups of the 32 that were generated
+    assert session.metrics()["cures/measured_mixed"] == pytest.approx(31 / 32)
 
 
 def watched(session, batches):
@@ -164,11 +196,14 @@ def test_the_state_of_a_shadow_makes_a_round_trip(tmp_path):
     watched(first, range(3))
     first.save(tmp_path / "global_step_3")
     later = watched(first, range(3, 6))
+    files = [tmp_path / "run" / f"{name}.jsonl" for name in ("outcomes", "shadow_plans")]
+    lines = [file.read_text() for file in files]
     second = session_of(tmp_path, own, resume_from=tmp_path / "global_step_3", **options)
     assert watched(second, range(3, 6)) == later
+    assert [file.read_text() for file in files] == lines
     fresh = session_of(tmp_path, own, **options)  # the control
     assert watched(fresh, range(3, 6)) != later
-    with pytest.raises(ValueError, match="must be of a run with shadow=False"):
+    with pytest.raises(ValueError, match="must be a checkpoint of a run with shadow=False"):
         session_of(tmp_path, own, resume_from=tmp_path / "global_step_3")
 
 
@@ -184,6 +219,14 @@ def test_a_threshold_says_what_is_right(tmp_path):
             session.observe([f"uid{group}" for group in group_R], group_R, told_R, step=number)
         session.last = rows
     assert plain.last == graded.last
+    # verl's rewards are float32, where 0.7 is 0.69999999
+    graded = session_of(tmp_path, threshold=0.7)
+    graded.fetch(PROMPTS)
+    group_R = np.repeat(graded._plan.group_B, graded._plan.quota_B)
+    told_R = np.where(np.arange(ROWS) < 5, np.float32(0.7), np.float32(0.2)).astype(np.float32)
+    graded.observe(["uid"] * ROWS, group_R, told_R, step=0)
+    lines = read_jsonl(tmp_path / "run" / "outcomes.jsonl")
+    assert sum(row["success"] for row in lines) == 5
     session = session_of(tmp_path)
     session.fetch(PROMPTS)
     group_R = np.repeat(session._plan.group_B, session._plan.quota_B)
@@ -198,11 +241,26 @@ def test_a_threshold_says_what_is_right(tmp_path):
         ({"aggregation": "token"}, "sampler_kwargs.aggregation must be one of"),
         ({"threshold": "half"}, "sampler_kwargs.threshold must be"),
         ({"settings": [1]}, "sampler_kwargs.settings must be a mapping"),
+        ({"scheduler": ["mopps"]}, "sampler_kwargs.scheduler must be one of"),
     ],
 )
 def test_options_that_do_not_exist_are_refused(given, sentence):
     with pytest.raises(ValueError, match=sentence):
         Options.of(given)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"settings": {"budget": 64}}, "sampler_kwargs.settings must be none of .*, got 'budget'"),
+        ({"columns": {"batch_size": "pass_rate"}}, "must be none of .*, got 'batch_size'"),
+        ({"settings": {"step_scaling": True}}, "settings.step_scaling must be False"),
+        ({"settings": {"use_moments": True}, "scheduler": "cures"}, "use_moments must be False"),
+    ],
+)
+def test_settings_that_cannot_be_kept_are_refused(options, sentence, tmp_path):
+    with pytest.raises(ValueError, match=sentence):
+        session_of(tmp_path, **{"scheduler": "adaptive", **options})
 
 
 def test_the_page_shows_what_the_example_is(tmp_path):
@@ -228,6 +286,8 @@ REFUSED = [
     ),
     ("algorithm.filter_groups.enable=True", "algorithm.filter_groups.enable must be False"),
     ("algorithm.use_kl_in_reward=True", "algorithm.use_kl_in_reward must be False"),
+    ("++skip.rollout_tq.enable=True", "skip.rollout_tq.enable must be False"),
+    ("reward.reward_model.enable=True", "reward_model.enable_resource_pool must be True"),
     ("algorithm.adv_estimator=gae", "algorithm.adv_estimator must be one of"),
 ]
 

@@ -75,6 +75,9 @@ def _check_kind(trainer: Any, scheduler: Scheduler) -> None:
     if getattr(scheduler, "use_moments", False):
         legal = "False: TRL measures no gradient moments"
         fail(WHERE, "scheduler.use_moments", legal, True)
+    if getattr(scheduler, "step_scaling", False):
+        legal = "False: the learning rate is TRL's business"
+        fail(WHERE, "scheduler.step_scaling", legal, True)
     if not scheduler.is_single_plan and trainer.is_deepspeed_enabled:
         legal = "one without pilots under DeepSpeed, which cannot skip an optimiser step"
         fail(WHERE, "scheduler", legal, scheduler.name)

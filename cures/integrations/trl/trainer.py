@@ -28,18 +28,15 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOTrainer
 
 from cures.checks import FloatArray, IntArray, as_bool, as_choice, as_float, as_int
-from cures.integrations.generation_batch import AGGREGATIONS, GenerationBatch, Lesson
+from cures.integrations.evidence import OUTCOMES, SHADOW_PLANS, RunFiles, load, plan_row, save
+from cures.integrations.generation_batch import (
+    AGGREGATIONS,
+    GenerationBatch,
+    Lesson,
+    single_precision,
+)
 from cures.integrations.shadow import Shadow
 from cures.integrations.trl.agreement import WHERE, check, scheduler_of
-from cures.integrations.trl.evidence import (
-    OUTCOMES,
-    SHADOW_PLANS,
-    RunFiles,
-    load,
-    loader_plan,
-    plan_row,
-    save,
-)
 from cures.integrations.trl.rows import (
     NUMBER,
     Numbered,
@@ -94,8 +91,7 @@ class CuresMixin(_Beside):  # type: ignore[misc]
     Notes
     -----
     ``max_steps`` and the learning rate's schedule count generation batches, pilots included, as they
-    would without a scheduler. ``Selection.step_scale`` is ignored (no
-    scheduler that is accepted here gives one).
+    would without a scheduler. Schedulers that advise on the step (``Selection.step_scale``) are refused.
     """
 
     train_dataset: Any  # of the class beside this one
@@ -113,7 +109,9 @@ class CuresMixin(_Beside):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._threshold = None if threshold is None else as_float(WHERE, "threshold", threshold)
+        if threshold is not None:
+            threshold = single_precision(as_float(WHERE, "threshold", threshold))
+        self._threshold = threshold
         self._aggregation = as_choice(WHERE, "aggregation", aggregation, AGGREGATIONS)
         self.scheduler = scheduler_of(self, scheduler, scheduler_settings or {})
         check(self, self.scheduler, shadow=as_bool(WHERE, "shadow", shadow))
@@ -266,10 +264,11 @@ class CuresMixin(_Beside):  # type: ignore[misc]
         )
         number_R = torch.tensor([row[NUMBER] for row in inputs], device=self.accelerator.device)
         prompt_R = self.accelerator.gather(number_R).cpu().numpy()
-        prompt_B, quota_B = np.unique(prompt_R, return_counts=True)
-        watched = GenerationBatch(loader_plan(prompt_B, quota_B), prompt_R, prompt_R)
+        watched = GenerationBatch.watched(prompt_R)
         outcome = watched.outcome(self._total_reward(), threshold=self._threshold)
-        shadow.observe(prompt_B, outcome.success_B, outcome.trial_B, rollouts=prompt_R.size)
+        shadow.observe(
+            watched.plan.prompt_B, outcome.success_B, outcome.trial_B, rollouts=prompt_R.size
+        )
         step = self.state.global_step
         self._files.append(OUTCOMES, outcome_rows(watched.plan, outcome, step))
         self._files.append(SHADOW_PLANS, (plan_row(plan, step) for plan in shadow.plans))
@@ -296,7 +295,8 @@ class CuresMixin(_Beside):  # type: ignore[misc]
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As TRL's."""
         self._positions = dict.fromkeys(self._names, 0)
-        self.scheduler.reissue_open_plans()  # of a run that was interrupted
+        self.scheduler.reissue_open_plans()  # of a run that was interrupted, maybe within a step
+        self._step_learns = False
         try:
             return super().train(*args, **kwargs)
         finally:
@@ -305,7 +305,13 @@ class CuresMixin(_Beside):  # type: ignore[misc]
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            self._positions, state = load(Path(checkpoint), self._mode, self._names)
+            self._positions, state = load(
+                Path(checkpoint),
+                self._names,
+                is_shadow=self.shadow is not None,
+                where=WHERE,
+                parameter="resume_from_checkpoint",
+            )
             self._fillers = as_int(WHERE, "fillers", state.pop("fillers", None), 0)
             (self.shadow or self.scheduler).load_state_dict(state)
 
@@ -332,12 +338,8 @@ class CuresMixin(_Beside):  # type: ignore[misc]
                 **(self.shadow or self.scheduler).state_dict(),
             }
             target = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            save(target, self._mode, self._files.positions(), content)
+            save(target, self._files.positions(), content, is_shadow=self.shadow is not None)
         super()._save_checkpoint(*args, **kwargs)
-
-    @property
-    def _mode(self) -> str:
-        return "plans" if self.shadow is None else "shadow"
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """TRL's, with totals under ``cures/``."""

@@ -12,14 +12,10 @@ the one process that runs verl's trainer and share a :class:`Session`. Reading o
 ``session``, ``hooks``.
 """
 
-from importlib import metadata
-
 from cures.integrations.supported import require
 
-OLDEST, NEWEST = "0.9", "0.9"
+OLDEST, NEWEST = "0.9.1", "0.9"  # 0.9.0 has no checkpoint callback
 require("cures.integrations.verl", "verl", OLDEST, NEWEST)
-if metadata.version("verl").startswith("0.9.0"):
-    raise ImportError("cures.integrations.verl: needs verl 0.9.1, got 0.9.0")  # no checkpoint hook
 
 from cures.integrations.verl.hooks import (  # noqa: E402
     CuresCheckpoint,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from cures.advantage import ESTIMATORS
 from cures.checks import as_bool, as_choice, as_float, fail
-from cures.integrations.generation_batch import AGGREGATIONS
+from cures.integrations.generation_batch import AGGREGATIONS, single_precision
 from cures.schedulers import SCHEDULERS, Scheduler, make_scheduler
 
 WHERE = "cures.integrations.verl"
@@ -78,9 +78,9 @@ class Options:
         as_bool(WHERE, f"{OPTIONS}.shadow", options.shadow)
         as_choice(WHERE, f"{OPTIONS}.aggregation", options.aggregation, AGGREGATIONS)
         if options.threshold is not None:
-            as_float(WHERE, f"{OPTIONS}.threshold", options.threshold)
-        if options.scheduler not in SCHEDULERS:
-            fail(WHERE, f"{OPTIONS}.scheduler", f"one of {list(SCHEDULERS)}", options.scheduler)
+            cut = as_float(WHERE, f"{OPTIONS}.threshold", options.threshold)
+            options = replace(options, threshold=single_precision(cut))
+        as_choice(WHERE, f"{OPTIONS}.scheduler", options.scheduler, tuple(SCHEDULERS))
         works = [n for n, kind in SCHEDULERS.items() if kind.is_single_plan and n not in UNNAMED]
         works += PILOTED
         if not options.shadow and options.scheduler not in works:
@@ -186,6 +186,14 @@ def scheduler_of(
         If a keyword is unknown, or the scheduler does not fit the configuration.
     """
     prompts = int(config.data.train_batch_size)
+    sizes = {
+        "num_prompts": num_prompts,
+        "batch_size": prompts,
+        "budget": prompts * int(config.actor_rollout_ref.rollout.n),
+    }
+    for name in sorted(sizes.keys() & {*options.settings, *options.columns}):
+        legal = f"none of {list(sizes)}, which are verl's rows, train_batch_size, and that times n"
+        fail(WHERE, f"{OPTIONS}.settings", legal, name)
     fitting = ESTIMATORS if options.shadow else estimators_of(config)
     settings: dict[str, Any] = {
         "seed": int(config.data.get("seed") or 0),
@@ -193,12 +201,7 @@ def scheduler_of(
         **options.settings,
         **{key: np.asarray(column(name)) for key, name in options.columns.items()},
     }
-    scheduler = make_scheduler(
-        options.scheduler,
-        num_prompts=num_prompts,
-        **{"batch_size": prompts, "budget": prompts * int(config.actor_rollout_ref.rollout.n)},
-        **settings,
-    )
+    scheduler = make_scheduler(options.scheduler, **sizes, **settings)
     if options.shadow:
         return scheduler
     if scheduler.estimator not in fitting:
@@ -207,6 +210,9 @@ def scheduler_of(
     if getattr(scheduler, "use_moments", False):
         legal = "False: verl measures no gradient moments"
         fail(WHERE, f"{OPTIONS}.settings.use_moments", legal, True)
+    if getattr(scheduler, "step_scaling", False):
+        legal = "False: the learning rate is verl's business"
+        fail(WHERE, f"{OPTIONS}.settings.step_scaling", legal, True)
     if getattr(scheduler, "baseline", "group") != "group" and config.algorithm.adv_estimator != OWN:
         legal = f"'group' without algorithm.adv_estimator={OWN!r}"
         fail(WHERE, f"{OPTIONS}.settings.baseline", legal, scheduler.baseline)  # type: ignore[attr-defined]

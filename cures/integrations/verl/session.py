@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import IntArray, as_int, as_int_array, fail
+from cures.checks import IntArray, as_int_array, fail
+from cures.integrations.evidence import OUTCOMES, SHADOW_PLANS, RunFiles, load, plan_row, save
 from cures.integrations.generation_batch import FILLER, GenerationBatch, Lesson
 from cures.integrations.shadow import Shadow
 from cures.integrations.verl.agreement import (
@@ -29,12 +30,8 @@ from cures.integrations.verl.agreement import (
     check_configuration,
     scheduler_of,
 )
-from cures.records import Plan, Selection, binary_rewards, outcome_rows
+from cures.records import Plan, Selection, outcome_rows
 from cures.schedulers import Scheduler
-from cures.storage import JsonlLog, State, load_state, save_state
-
-STATE_FILE = "cures.npz"  # in a checkpoint's folder
-OUTCOMES = "outcomes.jsonl"  # in trainer.default_local_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +94,11 @@ class Session:
         self._is_open = False
         self._selection = Selection.empty()
         self._group_of: dict[str, int] = {}  # verl's uid -> group
+        self._rows_back = 0  # rollouts of the latest plan that came back
         self._mixed = 0.0
-        self._log: JsonlLog
+        self._names = [OUTCOMES, SHADOW_PLANS] if options.shadow else [OUTCOMES]
+        folder = Path(config.trainer.default_local_dir)
+        self._files = RunFiles(folder, self._names, is_writer=True)
 
     def start(self, num_prompts: int, column: Callable[[str], ArrayLike]) -> None:
         """Make the scheduler, or load it from the checkpoint.
@@ -123,17 +123,15 @@ class Session:
         )
         if self.options.shadow:
             self.shadow = Shadow(self.scheduler, groups_per_batch=self._rows_per_fetch)
-        position = 0 if self._resume_from is None else self._load(self._resume_from)
-        folder = Path(self.config.trainer.default_local_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._log = JsonlLog(folder / OUTCOMES)
-        self._log.truncate(position)
+        positions = dict.fromkeys(self._names, 0)
+        if self._resume_from is not None:
+            positions = self._load(self._resume_from)
+        self._files.open(positions)
         self.is_started = True
 
     def close(self) -> None:
-        """Close the log of outcomes."""
-        if self.is_started:
-            self._log.close()
+        """Close the files."""
+        self._files.close()
 
     def require_data_set(self) -> None:
         """Refuse to go on where verl has made another training set than ours."""
@@ -201,7 +199,8 @@ class Session:
         self._group_of = dict(zip(uid_R, group.tolist(), strict=True))
         is_mixed_B = (outcome.success_B > 0) & (outcome.success_B < outcome.trial_B)
         self._mixed = float(outcome.trial_B[is_mixed_B].sum() / max(group.size, 1))
-        self._write(outcome_rows(plan, outcome, step))
+        self._rows_back = group.size
+        self._files.append(OUTCOMES, outcome_rows(plan, outcome, step))
         return self._selection.is_update
 
     def lesson(self, uid_R: Sequence[str], reward_R: ArrayLike) -> Lesson:
@@ -214,6 +213,10 @@ class Session:
         """
         assert self._plan is not None
         group_R = np.array([self._group_of.get(uid, FILLER) for uid in uid_R], dtype=np.int64)
+        known = int((group_R != FILLER).sum())
+        if known != self._rows_back:  # they would be taken for padding, or teach twice
+            legal = f"names of the {self._rows_back} rollouts that came back, and of padding"
+            fail(f"{WHERE}.lesson", "uid_R", legal, f"{known} known names")
         return _laid_out(self._plan, group_R).lesson(
             self._selection,
             reward_R,
@@ -233,19 +236,14 @@ class Session:
             As in :meth:`observe`.
         """
         assert self.shadow is not None
-        right_R = binary_rewards(WHERE, reward_R, self.options.threshold)
-        prompt_B, slot_R, trial_B = np.unique(
-            np.asarray(prompt_R), return_inverse=True, return_counts=True
+        watched = GenerationBatch.watched(prompt_R)
+        outcome = watched.outcome(reward_R, threshold=self.options.threshold)
+        cost = max(self.scheduler.budget, len(watched))  # failed rollouts cost as well
+        self.shadow.observe(
+            watched.plan.prompt_B, outcome.success_B, outcome.trial_B, rollouts=cost
         )
-        success_B = np.bincount(slot_R, weights=right_R).astype(np.int64)
-        cost = max(self.scheduler.budget, int(trial_B.sum()))  # failed rollouts cost as well
-        self.shadow.observe(prompt_B, success_B, trial_B, rollouts=cost)
-        self._write(
-            {"prompt": prompt, "step": step, "success": success, "trial": trial, "is_pilot": False}
-            for prompt, success, trial in zip(
-                prompt_B.tolist(), success_B.tolist(), trial_B.tolist(), strict=True
-            )
-        )
+        self._files.append(OUTCOMES, outcome_rows(watched.plan, outcome, step))
+        self._files.append(SHADOW_PLANS, (plan_row(plan, step) for plan in self.shadow.plans))
 
     def metrics(self) -> dict[str, float]:
         """Of the latest batch and totals, for verl's log."""
@@ -272,36 +270,24 @@ class Session:
             raise RuntimeError(f"{WHERE}: verl asked for rollouts of rows that it has not fetched")
         return self._plan
 
-    def _write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        for row in rows:
-            self._log.append(row)
-        self._log.flush()
-
     # -- checkpoints ---------------------------------------------------------------------------------
 
     def save(self, checkpoint: Path) -> None:
         """Write everything needed to go on into a checkpoint's folder."""
-        checkpoint.mkdir(parents=True, exist_ok=True)
         state = (self.shadow or self.scheduler).state_dict()
-        position = self._log.position
-        save_state(checkpoint / STATE_FILE, {"mode": self._mode, "position": position, **state})
+        save(checkpoint, self._files.positions(), state, is_shadow=self.options.shadow)
 
-    def _load(self, checkpoint: Path) -> int:
-        """The position in the log of outcomes; the rest is loaded."""
-        if not (checkpoint / STATE_FILE).is_file():
-            legal = f"a folder with {STATE_FILE}, which {WHERE}.CuresCheckpoint writes"
-            fail(WHERE, "the checkpoint to resume", legal, str(checkpoint))
-        state: State = load_state(checkpoint / STATE_FILE)
-        if state.pop("mode", None) != self._mode:
-            legal = f"of a run with shadow={self.options.shadow}"
-            fail(WHERE, "the checkpoint to resume", legal, str(checkpoint))
-        position = as_int(WHERE, "position", state.pop("position", None), 0)
+    def _load(self, checkpoint: Path) -> dict[str, int]:
+        """Positions in the files; the rest is loaded."""
+        positions, state = load(
+            checkpoint,
+            self._names,
+            is_shadow=self.options.shadow,
+            where=WHERE,
+            parameter="the checkpoint to resume",
+        )
         (self.shadow or self.scheduler).load_state_dict(state)
-        return position
-
-    @property
-    def _mode(self) -> str:
-        return "shadow" if self.options.shadow else "plans"
+        return positions
 
 
 def _laid_out(plan: Plan, group_R: IntArray) -> GenerationBatch:

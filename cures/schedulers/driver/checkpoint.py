@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cures.checks import FloatArray, IntArray, as_float, as_float_array, as_int, as_int_array, fail
 from cures.storage import State, StateValue
@@ -78,6 +80,16 @@ class SchedulerState:
         """An int64 array of counts or ids, >= 0."""
         value = self._value(key)
         return as_int_array("load_state_dict", key, value, length=length, low=0, high=high)
+
+    def counts(self, key: str, length: int, high: int) -> NDArray[np.unsignedinteger[Any]]:
+        """Counts in [0, high] in the smallest type that holds them, as there are many."""
+        dtype = np.min_scalar_type(high)
+        value = self._value(key)
+        if not isinstance(value, np.ndarray) or value.dtype != dtype:
+            return self.ints(key, length, high).astype(dtype)
+        if value.shape != (length,) or int(value.max(initial=0)) > high:
+            fail("load_state_dict", key, f"{length} counts in [0, {high}]", value)
+        return value.copy()
 
     def floats(self, key: str, length: int | None = None, low: float | None = None) -> FloatArray:
         """A float64 array; NaN means "not measured"."""

@@ -13,12 +13,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cures.advantage import ESTIMATORS
-from cures.checks import IntArray, as_choice, as_int, fail
+from cures.checks import BoolArray, IntArray, as_choice, as_int, as_int_array, fail
 from cures.ledger import Ledger
 from cures.posterior import BetaPosterior
 from cures.quota import LARGEST_BUDGET
@@ -94,6 +98,9 @@ class Scheduler(ABC):
         self._next_group_id = 0
         self._draws_since_update = 0
         self._stream = StreamQuota()
+        self._pool_sizes = [self.num_prompts]  # at first and after every extension
+        self._is_retired_N: BoolArray | None = None  # None: nobody is
+        self._num_retired = 0
 
     # -- hooks of a rule -----------------------------------------------------------------------------
 
@@ -125,10 +132,47 @@ class Scheduler(ABC):
             self.live.stage[self.live.rows(plan.group_B)] = COMPLETE
             return self._select_when_full()
         # streamed groups that wait (a host that changed its mind) join the batch
-        return self._select(np.union1d(self.live.in_stage(COMPLETE), plan.group_B))
+        waiting = self.live.in_stage(COMPLETE)
+        return self._select(np.union1d(waiting, plan.group_B) if waiting.size else plan.group_B)
 
     def _updated(self) -> None:  # noqa: B027  (optional hook)
         """An update was selected: advance what counts updates."""
+
+    # A pool that changes. Both hooks replace attributes and never edit them in place, so that an error
+    # leaves everything as it was.
+
+    def _extended(self, count: int) -> None:
+        """The last ``count`` of now ``num_prompts`` prompts are new; nothing is known about them.
+
+        Must follow from the seed and the sizes of the pool alone: ``load_state_dict`` calls it again on
+        a scheduler of the first size, before :meth:`_load_rule_state`.
+        """
+        legal = "0: this scheduler's pool cannot grow"
+        fail(f"{self.name}.extend", "count", legal, count)
+
+    def _retired(self, prompt: IntArray) -> None:
+        """These prompts, marked in ``_is_retired_N`` by now, must never be planned again.
+
+        Not called by ``load_state_dict``: :meth:`_load_rule_state` finds ``_is_retired_N`` as it was.
+        """
+        legal = "none: this scheduler's pool cannot shrink"
+        fail(f"{self.name}.retire", "prompt", legal, prompt.tolist())
+
+    def _fewest_prompts(self) -> int:
+        """Prompts that cannot be done without."""
+        return 1
+
+    def _check_remaining(self, is_retired_N: BoolArray) -> None:
+        """Refuse to retire so many."""
+        left, fewest = int(np.count_nonzero(~is_retired_N)), self._fewest_prompts()
+        if left < fewest:
+            fail(
+                f"{self.name}.retire", "prompt", f"such that {fewest} prompts stay", f"{left} left"
+            )
+
+    def _awaits_rollouts(self, stage: IntArray) -> BoolArray:
+        """Whether live groups in these stages, in no open plan, wait to be continued or compared."""
+        return np.zeros(stage.size, dtype=bool)
 
     @abstractmethod
     def _config(self) -> dict[str, StateValue]:
@@ -247,6 +291,73 @@ class Scheduler(ABC):
             return Selection.empty()
         return self._close(open_plan)
 
+    def extend(self, count: int) -> IntArray:
+        """Add prompts to the pool; everything else goes on.
+
+        Parameters
+        ----------
+        count : int
+            How many, >= 1.
+
+        Returns
+        -------
+        ndarray of int64, shape (count,)
+            Their ids, the next ones after those of the pool.
+
+        Raises
+        ------
+        ValueError
+            If a setting says something about every prompt and nobody said it about the new ones; nothing
+            has changed then.
+
+        Notes
+        -----
+        O(N), once. A checkpoint is loaded into a scheduler of the first size, or of one on the way.
+        """
+        count = as_int(f"{self.name}.extend", "count", count, 1, MAX_PROMPTS - self.num_prompts)
+        first = self.num_prompts
+        with self._unchanged_on_error():
+            self._grow(count)
+        return np.arange(first, first + count, dtype=np.int64)
+
+    def retire(self, prompt: ArrayLike) -> None:
+        """Take prompts out of all future plans; outcomes of plans under way stay welcome.
+
+        Parameters
+        ----------
+        prompt : array_like of int, shape (K,)
+            Distinct ids in [0, N), none retired before. Ids are never used again.
+
+        Raises
+        ------
+        ValueError
+            If an id is no prompt, or was retired, or too few would stay for a plan; nothing has changed
+            then.
+
+        Notes
+        -----
+        Groups of theirs that wait for more rollouts are discarded with the next selection; those that
+        are complete are trained on.
+        """
+        where = f"{self.name}.retire"
+        prompt_K = as_int_array(where, "prompt", prompt, low=0, high=self.num_prompts - 1)
+        is_retired_N = np.zeros(self.num_prompts, dtype=bool)
+        if self._is_retired_N is not None:
+            is_retired_N |= self._is_retired_N
+        if np.unique(prompt_K).size < prompt_K.size or is_retired_N[prompt_K].any():
+            fail(where, "prompt", "distinct prompts of the pool, none retired", prompt_K.tolist())
+        is_retired_N[prompt_K] = True
+        self._check_remaining(is_retired_N)
+        if prompt_K.size:
+            with self._unchanged_on_error():
+                self._mark_retired(is_retired_N)
+                self._retired(prompt_K)
+
+    @property
+    def num_active(self) -> int:
+        """Prompts of the pool that are not retired."""
+        return self.num_prompts - self._num_retired
+
     def state_dict(self) -> State:
         """Everything needed to go on: plain arrays, ints, floats and strings."""
         return persistence.collect(self)
@@ -270,6 +381,47 @@ class Scheduler(ABC):
         persistence.restore(self, state, reissue=reissue)
 
     # -- inside --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Put every attribute back if something is refused on the way."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _grow(self, count: int) -> None:
+        self.num_prompts += count
+        self._pool_sizes = [*self._pool_sizes, self.num_prompts]
+        if self._is_retired_N is not None:
+            self._is_retired_N = np.concatenate([self._is_retired_N, np.zeros(count, dtype=bool)])
+        self._extended(count)
+
+    def _mark_retired(self, is_retired_N: BoolArray | None) -> None:
+        self._is_retired_N = is_retired_N
+        self._num_retired = 0 if is_retired_N is None else int(np.count_nonzero(is_retired_N))
+
+    def _active(self) -> IntArray:
+        """Ids of the prompts that are not retired, ascending; O(N)."""
+        everyone = np.arange(self.num_prompts, dtype=np.int64)
+        return everyone if self._is_retired_N is None else everyone[~self._is_retired_N]
+
+    def _of_active(self, group: IntArray) -> IntArray:
+        """Those of these live groups whose prompt is not retired."""
+        if self._is_retired_N is None:
+            return group
+        return group[~self._is_retired_N[self.live.prompt[self.live.rows(group)]]]
+
+    def _stranded(self, is_retired_N: BoolArray) -> IntArray:
+        """Live groups of retired prompts that wait for what will not come."""
+        is_waiting = self._awaits_rollouts(self.live.stage) & is_retired_N[self.live.prompt]
+        stranded = self.live.group[is_waiting]
+        for open_plan in self._open.values():
+            stranded = np.setdiff1d(stranded, open_plan.plan.group_B)
+        return stranded
 
     def _propose(self, limit: int | None, *, is_streamed: bool) -> Plan:
         if limit is not None:
@@ -365,6 +517,9 @@ class Scheduler(ABC):
         self._books.close(open_plan)
         self._draws_since_update += int(plan.draw_B[plan.group_B >= open_plan.first_new].sum())
         selection = self._closed(plan, open_plan.is_streamed)
+        if self._is_retired_N is not None:
+            stranded = np.setdiff1d(self._stranded(self._is_retired_N), selection.group_G)
+            selection = replace(selection, discard_G=np.union1d(selection.discard_G, stranded))
         self._books.settle(selection)
         if selection.is_update:
             self._draws_since_update = 0

@@ -1,4 +1,4 @@
-"""What a run leaves beside TRL's own files: evidence as it comes, the state in every checkpoint."""
+"""What a run leaves beside its trainer's files: evidence as it comes, the state in every checkpoint."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cures.checks import IntArray, as_int, fail
+from cures.checks import as_int, fail
 from cures.records import Plan
 from cures.storage import JsonlLog, State, load_state, save_state
 
@@ -43,10 +41,11 @@ class RunFiles:
                 log.truncate(positions[name])
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines."""
+        """Add lines; they are on disk when this returns."""
         if self._is_writer:
             for row in rows:
                 self._logs[name].append(row)
+            self._logs[name].flush()
 
     def positions(self) -> dict[str, int]:
         """Bytes of each file, now on disk."""
@@ -70,43 +69,41 @@ def plan_row(plan: Plan, step: int) -> dict[str, Any]:
     }
 
 
-def loader_plan(prompt_B: IntArray, quota_B: IntArray) -> Plan:
-    """What TRL's own loader has put into a batch, prompts as groups."""
-    size = prompt_B.size
-    return Plan(
-        plan_id=0,
-        group_B=prompt_B.astype(np.int64),
-        prompt_B=prompt_B.astype(np.int64),
-        quota_B=quota_B.astype(np.int64),
-        is_pilot_B=np.zeros(size, dtype=bool),
-        draw_B=np.ones(size, dtype=np.int64),
-        prob_B=np.full(size, np.nan),
-    )
-
-
-def save(checkpoint: Path, mode: str, positions: Mapping[str, int], content: State) -> None:
+def save(
+    checkpoint: Path, positions: Mapping[str, int], content: State, *, is_shadow: bool
+) -> None:
     """Write the state of an adapter into a checkpoint's folder, which may not be there yet."""
     checkpoint.mkdir(parents=True, exist_ok=True)
     bytes_of = {f"bytes/{name}": position for name, position in positions.items()}
-    save_state(checkpoint / STATE_FILE, {"mode": mode, **bytes_of, **content})
+    state: State = {"is_shadow": int(is_shadow), **bytes_of, **content}
+    save_state(checkpoint / STATE_FILE, state)
 
 
-def load(checkpoint: Path, mode: str, names: Iterable[str]) -> tuple[dict[str, int], State]:
+def load(
+    checkpoint: Path, names: Iterable[str], *, is_shadow: bool, where: str, parameter: str
+) -> tuple[dict[str, int], State]:
     """Positions and content that :func:`save` was given.
+
+    Parameters
+    ----------
+    checkpoint : Path
+    names : iterable of str
+        Of the files.
+    is_shadow : bool
+    where, parameter : str
+        Who asks, and what was given to it.
 
     Raises
     ------
     ValueError
         If the checkpoint has no such state, or one of the other mode.
     """
-    where = "CuresGRPOTrainer"
     if not (checkpoint / STATE_FILE).is_file():
-        legal = f"a checkpoint with {STATE_FILE}, which this trainer writes"
-        fail(where, "resume_from_checkpoint", legal, str(checkpoint))
+        legal = f"a checkpoint with {STATE_FILE}, which {where} writes"
+        fail(where, parameter, legal, str(checkpoint))
     state = load_state(checkpoint / STATE_FILE)
-    if state.pop("mode", None) != mode:
-        legal = f"a checkpoint of a run with shadow={mode == 'shadow'}"
-        fail(where, "resume_from_checkpoint", legal, str(checkpoint))
+    if state.pop("is_shadow", None) != int(is_shadow):
+        fail(where, parameter, f"a checkpoint of a run with shadow={is_shadow}", str(checkpoint))
     positions = {
         name: as_int(where, f"bytes/{name}", state.pop(f"bytes/{name}", None), 0) for name in names
     }

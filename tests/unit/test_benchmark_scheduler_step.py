@@ -1,0 +1,56 @@
+"""The yardsticks of benchmarks/scheduler_step.py compute what they are named after."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import cures
+from benchmarks import scheduler_step as bench
+
+RATE_N = np.random.default_rng(0).beta(0.6, 0.6, 300)
+
+
+def test_dense_numpy_is_equation_14_and_spends_the_budget():
+    dense = bench.DenseNumpy(RATE_N, 32)
+    for _ in range(3):
+        mean_N = (1 + dense.success_N) / (2 + dense.success_N + dense.failure_N)
+        # the library's own reference, tested against the paper elsewhere
+        expected = cures.sampling_distribution(cures.potential(mean_N), bench.TEMPERATURE)
+        assert np.allclose(dense.chances(), expected, rtol=1e-12)
+        before = dense.success_N.sum() + dense.failure_N.sum()
+        dense()
+        assert dense.success_N.sum() + dense.failure_N.sum() - before == 32 * bench.ROLLOUTS
+
+
+def test_the_release_loop_has_the_scores_of_cures_released():
+    scheduler = bench.ready_scheduler("cures-released", 300, RATE_N, 32)
+    release = bench.Release(RATE_N, 32)
+    # the vectorised reconstruction, whose own tests are in test_cures_released.py
+    assert np.allclose(release.chances(), scheduler.sampling_distribution(), rtol=1e-12)
+    release()
+    counts = [sum(entry.values()) for entry in release.counter.values()]
+    assert sum(counts) == 300 * bench.PILOTS + 32 * bench.ROLLOUTS
+
+
+@pytest.mark.parametrize(("longest", "is_extrapolated"), [(60.0, False), (1e-9, True)])
+def test_table_and_figure(tmp_path, longest, is_extrapolated):
+    found = bench.measure(
+        [256, 512], [32], 64, ["cures", "uniform"], repeats=1, steps=1, longest=longest
+    )
+    assert found["release", 512, 64].is_extrapolated == is_extrapolated
+    if is_extrapolated:  # linear in the pool
+        assert found["release", 512, 64].seconds == 2 * found["release", 256, 64].seconds
+    lines = bench.table(found).splitlines()
+    # two pools x (two batches x (three arms of cures and four yardsticks) + uniform), and a header
+    assert len(lines) == 2 * (2 * 7 + 1) + 1
+    assert any("~" in line for line in lines) == is_extrapolated
+    bench.draw_figure(found, 64, tmp_path / "step.png")
+    assert (tmp_path / "step.png").read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [tmp_path / "step.png"]
+
+
+def test_memory_is_reported_per_prompt():
+    line = bench.memory_table([4096], ["uniform"]).splitlines()[1].split()
+    assert line[:2] == ["4096", "uniform"]
+    assert 16.0 < float(line[2]) < 100.0  # members and a permutation, and what does not grow
