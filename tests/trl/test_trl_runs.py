@@ -222,7 +222,8 @@ def test_two_processes_resume_with_the_plan_that_would_have_come_next(processes)
                 assert np.array_equal(rest[f"{key}{i}"], whole[f"{key}{i + 2}"])
             assert np.abs(rest[f"advantage{i}"] - whole[f"advantage{i + 2}"]).max() < 1e-6
         assert "prompt3" not in rest
-        assert rest["fillers"].tolist() == whole["fillers"].tolist()[2:]
+        # the log of the first two steps is in the checkpoint
+        assert rest["fillers"].tolist() == whole["fillers"].tolist()
         for key in whole:
             if key.startswith("weight/"):
                 assert np.abs(rest[key] - whole[key]).max() < 1e-5, key
