@@ -48,10 +48,12 @@ def test_the_cpu_default_stays_within_its_limit(default):
     assert default < LIMIT
 
 
+@pytest.mark.slow
 def test_twice_the_batch_has_the_same_peak(default, peak):
     assert peak("twice", 256) == pytest.approx(default, rel=0.1)
 
 
+@pytest.mark.slow
 def test_without_the_token_budget_it_would_not(default, peak):
     # negative control: every minibatch of four times the batch in one pass
     assert peak("unbounded", 512, "learner.pass_tokens=1000000") > 1.1 * default

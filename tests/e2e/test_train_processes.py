@@ -95,7 +95,7 @@ def assert_like(found: Path, alone: Path):
             assert one[key] == pytest.approx(other[key], abs=1e-5, rel=1e-5), key
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+@pytest.mark.parametrize("sharding", [pytest.param("none", marks=pytest.mark.slow), "fsdp"])
 def test_two_processes_equal_one(sharding, config, alone):
     folder = config.parent / sharding
     said = torchrun(config, folder, f"learner.sharding={sharding}")
