@@ -17,12 +17,22 @@ Where prompts have categories, each category has such a prior of its own, and be
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import FloatArray, IntArray, as_float, as_float_array, as_int, as_int_array, fail
+from cures.checks import (
+    FloatArray,
+    IntArray,
+    as_float,
+    as_float_array,
+    as_int,
+    as_int_array,
+    fail,
+    is_distinct,
+)
 from cures.memory_length import MemoryLength
 from cures.posterior import BetaPosterior
 
@@ -98,22 +108,22 @@ class PoolPosterior(BetaPosterior):
 
     def update(self, prompt_B: ArrayLike, success_B: ArrayLike, trial_B: ArrayLike) -> None:
         """See :meth:`BetaPosterior.update <cures.posterior.BetaPosterior.update>`."""
-        prior = None if self.memory is None else self.prior_of(prompt_B)
-        super().update(prompt_B, success_B, trial_B)
         where = "PoolPosterior.update"
+        if self.memory is not None and not is_distinct(np.asarray(prompt_B)):
+            fail(where, "prompt_B", "distinct under choose_memory", prompt_B)
+        prior = self.prior_of(prompt_B)  # before these groups
+        super().update(prompt_B, success_B, trial_B)
+        prompt = as_int_array(where, "prompt_B", prompt_B)
+        right = as_int_array(where, "success_B", success_B)
         trial = as_int_array(where, "trial_B", trial_B)
-        if self.memory is not None and prior is not None:
-            everyone = as_int_array(where, "prompt_B", prompt_B)
-            right = as_int_array(where, "success_B", success_B)
-            self._faded_N[everyone] = self._faded
-            self.memory.told(
-                everyone, right, trial, prior, self.step, share=self._visits / len(self)
-            )
+        share = self._visits / len(self)
+        if self.memory is not None:
+            self._faded_N[prompt] = self._faded
+            self.memory.told(prompt, right, trial, prior, self.step, share=share)
         has_pairs = trial >= 2
-        prompt = as_int_array(where, "prompt_B", prompt_B)[has_pairs]
-        s = as_int_array(where, "success_B", success_B)[has_pairs].astype(np.float64)
-        n = trial[has_pairs].astype(np.float64)
-        weight = self._visits / len(self) * (self.step + 1 - self._next_N[prompt])
+        prompt = prompt[has_pairs]
+        s, n = right[has_pairs].astype(np.float64), trial[has_pairs].astype(np.float64)
+        weight = share * (self.step + 1 - self._next_N[prompt])
         self._next_N[prompt] = self.step + 1
         rate, pairs = s / n, s * (s - 1.0) / (n * (n - 1.0))
         told_B_3 = np.stack([weight, weight * rate, weight * pairs], axis=1)
@@ -191,25 +201,32 @@ class PoolPosterior(BetaPosterior):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See :meth:`BetaPosterior.load_state_dict <cures.posterior.BetaPosterior.load_state_dict>`."""
         where = "PoolPosterior.load_state_dict"
-        sums, following = self._sums_C_3, self._next_N
+        sums, following, memory = self._sums_C_3, self._next_N, copy(self.memory)
+        faded, faded_N = self._faded, self._faded_N
         # or the other one says what is missing
-        if isinstance(state, Mapping) and {"pool", "next_N", "step"} <= state.keys():
+        needed = {"pool", "next_N", "step", "faded", "faded_N"}
+        if isinstance(state, Mapping) and needed <= state.keys():
             flat = as_float_array(where, "pool", state["pool"], length=sums.size, low=0.0)
             sums = flat.reshape(sums.shape)
             latest = as_int(where, "step", state["step"], 0) + 1
             following = as_int_array(
                 where, "next_N", state["next_N"], length=len(self), low=0, high=latest
             )
+            faded = as_float(where, "faded", state["faded"], 0.0)
+            faded_N = as_float_array(
+                where, "faded_N", state["faded_N"], length=faded_N.size, low=0.0, high=faded
+            )
+            if memory is not None:
+                memory.load_state_dict(
+                    {
+                        key.removeprefix("memory/"): value
+                        for key, value in state.items()
+                        if key.startswith("memory/")
+                    }
+                )
         super().load_state_dict(state)
-        if self.memory is not None:
-            self.memory.load_state_dict(
-                {k.removeprefix("memory/"): v for k, v in state.items() if k.startswith("memory/")}
-            )
-            self._faded = as_float(where, "faded", state["faded"], 0.0)
-            self._faded_N = as_float_array(
-                where, "faded_N", state["faded_N"], length=len(self), low=0.0, high=self._faded
-            )
-        self._sums_C_3, self._next_N = sums, following
+        self._sums_C_3, self._next_N, self.memory = sums, following, memory
+        self._faded, self._faded_N = faded, faded_N
 
 
 def _law(moments: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -259,11 +259,11 @@ class Adaptive(Scheduler):
             prompt_B = self._queue.first(size)
             return prompt_B, self._queue.chance(prompt_B, size)
         chance_N = self._rested() * (size / self._together)
-        if not self.is_queued:
+        if self.is_queued:
+            self._queue.renew(chance_N)
+            prompt_B = self._queue.first(size)
+        else:
             prompt_B = draw_without_replacement(chance_N, generator)
-            return prompt_B, chance_N[prompt_B]
-        self._queue.renew(chance_N)
-        prompt_B = self._queue.first(size)
         return prompt_B, chance_N[prompt_B]
 
     def _rested(self) -> FloatArray:

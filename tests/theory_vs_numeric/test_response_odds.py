@@ -94,9 +94,9 @@ def test_odds_are_one_function_of_all_counts_over_the_predictions_of_moving(size
         all_right, size * len(STEPS) - all_right, success[:, 0], size - success[:, 0]
     ) * comb(size, success[:, 1:]).prod(axis=1)
     expected = np.log(whole / (moving / first))
-    np.testing.assert_allclose(
-        log_odds[inner, -1], expected[inner], rtol=0, atol=1e-5
-    )  # kept in single precision
+    # kept in single precision: every visit rounds a number below 8 by at most 2^-22
+    most = len(STEPS) * 2.0**-22
+    np.testing.assert_allclose(log_odds[inner, -1], expected[inner], rtol=0, atol=most)
 
 
 def test_odds_are_a_martingale_under_moving_and_seldom_large(monkeypatch):

@@ -28,6 +28,11 @@ def walk(visits, size, step, *, seed=1):
     return 1.0 / (1.0 + np.exp(-np.cumsum(noise, axis=0)))
 
 
+def redrawn(visits, size, *, seed=1):
+    """Success rates of which one visit says nothing about the next."""
+    return np.random.default_rng(seed).choice([0.05, 0.95], (visits, size))
+
+
 def test_scores_by_hand():
     memory = MemoryLength(2, start=16.0)
     assert memory.length_K.tolist() == [8.0, 16.0, 32.0, 64.0, 128.0]
@@ -56,13 +61,13 @@ def test_scores_by_hand():
 
 
 def test_what_moves_faster_is_remembered_for_less():
-    found = [
-        told(MemoryLength(200, start=64.0), walk(20, 200, step), gap=10).updates
-        for step in (0.0, 0.3, 2.0)
-    ]
-    assert found[0] > 200.0
-    assert found[0] > found[1] > found[2]
-    assert found[2] < 32.0  # two visits: what the logit walks in one is more than a group tells
+    rates = [walk(20, 200, 0.0), walk(20, 200, 0.3), redrawn(20, 200)]
+    steady, slow, anew = (told(MemoryLength(200, start=64.0), r, gap=10).updates for r in rates)
+    assert steady > slow > anew
+    # where nothing moves the longest of all, where nothing lasts the shortest
+    lengths = MemoryLength(200, start=64.0).length_K
+    assert steady == pytest.approx(lengths[-1], rel=0.25)
+    assert anew == pytest.approx(lengths[0], rel=0.01)
 
 
 def test_without_second_visits_it_stays_what_it_was():
@@ -146,6 +151,27 @@ def test_the_posterior_fades_as_the_memory_says():
         PoolPosterior(4, visits_per_step=2, choose_memory=True)
     with pytest.raises(ValueError, match="at_step must be"):
         posterior.evidence(at_step=9)
-    state = posterior.state_dict()
-    with pytest.raises(ValueError, match="faded_N"):
-        again.load_state_dict({**state, "faded_N": np.full(4, 99.0)})
+    with pytest.raises(ValueError, match="prompt_B must be distinct"):
+        posterior.update([0, 0], [1, 1], [8, 8])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"faded_N": np.full(4, 99.0)}, {"memory/score_step": -1}, {"success_N": np.full(4, -1.0)}],
+    ids=lambda damage: next(iter(damage)),
+)
+def test_a_damaged_state_changes_nothing(damage):
+    def told(success):
+        posterior = PoolPosterior(4, visits_per_step=2, forgetting=0.1, choose_memory=True)
+        for _ in range(3):
+            posterior.update([0, 1], success, [8, 8])
+            posterior.advance(4)
+        return posterior
+
+    posterior, other = told([0, 8]), told([4, 5])
+    before = posterior.state_dict()
+    with pytest.raises(ValueError, match=next(iter(damage)).rpartition("/")[2]):
+        posterior.load_state_dict({**other.state_dict(), **damage})
+    for key, value in posterior.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+    assert posterior.memory.updates != other.memory.updates
