@@ -32,9 +32,9 @@ BATCH_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4)
 ABLATION_POOLS = ("skills", "u_shaped", "dead")
 PIECE_POOLS = ("skills", "u_shaped", "dead", "coins")
 
-# One-factor sweeps: values beside the default; coins are a share of the prompts that are not dead.
 # Shares in proportion to the chance of a mixed group: what figures/mixed_groups.py predicts.
 IN_PROPORTION = {"worth": "mixed", "memory_passes": 1.0, "choose_memory": False}
+# One-factor sweeps: values beside the default; coins are a share of the prompts that are not dead.
 SWEPT = ("uniform", "adaptive", "cures", "oracle@learnable")
 DEAD = 0.6
 SWEEPS: dict[str, tuple[Any, ...]] = {
