@@ -89,9 +89,10 @@ def main() -> None:
         [
             "# How long evidence about a success rate should last",
             "",
-            "Finished runs of the tiny language model. *chosen*: mean logarithm of the chance that the",
-            "posterior of `adaptive` gave to a group of a prompt that was seen before; then fixed memories",
-            "of so many updates, minus that; then what was chosen (`cures/memory_length.py`).",
+            "Finished runs of the tiny language model. *chosen*: mean logarithm of the chance",
+            "that the posterior of `adaptive` gave to a group of a prompt that was seen before;",
+            "then that of fixed memories of so many updates, minus it; then what was chosen",
+            "(`cures/memory_length.py`).",
             "",
             f"Command: `python -m benchmarks.memory_length {runs}`, after `make league`.",
             f"Commit: `{commit()}`. No number depends on the machine's speed.",
