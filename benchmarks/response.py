@@ -120,9 +120,8 @@ def main() -> None:
         "memory", "pool", "runs", "of the run", "visits a prompt", "judged", "coins among them",
         "found steady", "area under curve", "weight of coins", "weight of others",
     )  # fmt: skip
-    folders = [f"{run.parent.as_posix()}/*" for run in options.runs]
     command = " ".join(
-        ["python -m benchmarks.response", *dict.fromkeys(folders), "--memory"]
+        ["python -m benchmarks.response", *(run.as_posix() for run in options.runs), "--memory"]
         + [f"{memory:g}" for memory in options.memory]
     )
     text = "\n".join(
