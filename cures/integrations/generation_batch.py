@@ -27,6 +27,8 @@ from cures.records import Outcome, Plan, Selection
 
 FILLER = -1  # group of a row that no plan asked for
 AGGREGATIONS = ("prompt", "rollout")
+# One plan per update but for pilots, which are batches of their own and not trained on.
+PILOTED = ("cures", "gvm")
 
 
 def single_precision(threshold: float) -> float:

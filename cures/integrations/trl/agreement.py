@@ -8,10 +8,10 @@ from typing import Any
 from torch.utils.data import IterableDataset
 
 from cures.checks import fail
+from cures.integrations.generation_batch import PILOTED
 from cures.schedulers import SCHEDULERS, Scheduler, make_scheduler
 
 WHERE = "CuresGRPOTrainer"
-PILOTED = ("cures", "gvm")  # one plan per update but for pilots, which fit into generation batches
 ESTIMATORS = {  # TRL's scale_rewards: cures' estimators
     "group": ("grpo",),
     "none": ("dr_grpo", "rloo"),

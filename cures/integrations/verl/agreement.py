@@ -11,15 +11,11 @@ from numpy.typing import ArrayLike
 
 from cures.advantage import ESTIMATORS
 from cures.checks import as_bool, as_choice, as_float, fail
-from cures.integrations.generation_batch import AGGREGATIONS, single_precision
+from cures.integrations.generation_batch import AGGREGATIONS, PILOTED, single_precision
 from cures.schedulers import SCHEDULERS, Scheduler, make_scheduler
 
 WHERE = "cures.integrations.verl"
 OPTIONS = "trainer.v1.sampler.sampler_kwargs"  # where ours are: verl passes them on unread
-PILOTED = (
-    "cures",
-    "gvm",
-)  # one plan per update but for pilots, which are rolled out and not trained on
 UNNAMED = ("oracle",)  # asks for a function, which no configuration can hold
 OWN = "cures"  # our entry in verl's registry of advantage estimators
 DATA_SET = f"CuresDataset of pkg://{WHERE}"
