@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+Int = TypeVar("Int", bound=np.integer[Any])
+Real = TypeVar("Real", bound=np.floating[Any])
 
 
 def fail(where: str, parameter: str, legal: str, value: object) -> NoReturn:
@@ -86,6 +88,31 @@ def as_choice(where: str, parameter: str, value: Any, choices: tuple[str, ...]) 
     return value
 
 
+@overload
+def as_int_array(
+    where: str,
+    parameter: str,
+    value: ArrayLike,
+    *,
+    length: int | None = ...,
+    low: int | None = ...,
+    high: int | None = ...,
+) -> IntArray: ...
+
+
+@overload
+def as_int_array(
+    where: str,
+    parameter: str,
+    value: ArrayLike,
+    *,
+    length: int | None = ...,
+    low: int | None = ...,
+    high: int | None = ...,
+    dtype: type[Int],
+) -> NDArray[Int]: ...
+
+
 def as_int_array(
     where: str,
     parameter: str,
@@ -94,14 +121,15 @@ def as_int_array(
     length: int | None = None,
     low: int | None = None,
     high: int | None = None,
-) -> IntArray:
-    """A one-dimensional int64 copy; float, bool and object arrays are refused."""
+    dtype: type[np.integer[Any]] = np.int64,
+) -> NDArray[Any]:
+    """A one-dimensional copy; floats, bools, objects and what ``dtype`` cannot hold are refused."""
     try:
         array = np.asarray(value)
     except ValueError:  # ragged
         fail(where, parameter, "a one-dimensional integer array", value)
     if array.size == 0 and array.ndim == 1:
-        array = array.astype(np.int64)  # an empty list has dtype float64, and means no ids
+        array = array.astype(dtype)  # an empty list has dtype float64, and means no ids
     if array.dtype.kind not in "iu" or array.ndim != 1:
         fail(
             where,
@@ -111,11 +139,13 @@ def as_int_array(
         )
     if length is not None and array.size != length:
         fail(where, parameter, f"of shape ({length},)", f"shape {array.shape}")
-    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
-        fail(where, parameter, "representable as int64", int(array.max()))
-    result = array.astype(np.int64)  # astype copies: the caller's array is never aliased
-    _check_range(where, parameter, result, low, high, open_low=False)
-    return result
+    held = np.iinfo(dtype)
+    if array.size and not np.can_cast(array.dtype, dtype):
+        for extreme in (int(array.min()), int(array.max())):
+            if not held.min <= extreme <= held.max:
+                fail(where, parameter, f"representable as {held.dtype}", extreme)
+    _check_range(where, parameter, array, low, high, open_low=False)
+    return array.astype(dtype)  # astype copies: the caller's array is never aliased
 
 
 def is_distinct(array: IntArray) -> bool:
@@ -151,6 +181,35 @@ def broadcast(where: str, **arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     return tuple(np.broadcast_to(array, shape) for array in arrays.values())
 
 
+@overload
+def as_float_array(
+    where: str,
+    parameter: str,
+    value: ArrayLike,
+    *,
+    length: int | None = ...,
+    low: float | None = ...,
+    high: float | None = ...,
+    open_low: bool = ...,
+    allow_nan: bool = ...,
+) -> FloatArray: ...
+
+
+@overload
+def as_float_array(
+    where: str,
+    parameter: str,
+    value: ArrayLike,
+    *,
+    length: int | None = ...,
+    low: float | None = ...,
+    high: float | None = ...,
+    open_low: bool = ...,
+    allow_nan: bool = ...,
+    dtype: type[Real],
+) -> NDArray[Real]: ...
+
+
 def as_float_array(
     where: str,
     parameter: str,
@@ -161,20 +220,24 @@ def as_float_array(
     high: float | None = None,
     open_low: bool = False,
     allow_nan: bool = False,
-) -> FloatArray:
-    """A one-dimensional finite float64 copy (NaN only where it means "not measured")."""
+    dtype: type[np.floating[Any]] = np.float64,
+) -> NDArray[Any]:
+    """A one-dimensional finite copy (NaN only where it means "not measured")."""
     given = as_array(where, parameter, value, "a one-dimensional array of real numbers")
     if given.dtype.kind not in "iuf":
         fail(where, parameter, "an array of real numbers", f"dtype {given.dtype}")
-    array = given.astype(np.float64)  # astype copies: the caller's array is never aliased
+    with np.errstate(over="ignore"):  # what ``dtype`` cannot hold is not finite
+        array = given.astype(dtype)  # astype copies: the caller's array is never aliased
     if array.ndim != 1:
         fail(where, parameter, "one-dimensional", f"shape {array.shape}")
     if length is not None and array.size != length:
         fail(where, parameter, f"of shape ({length},)", f"shape {array.shape}")
-    is_bad = np.isinf(array) if allow_nan else ~np.isfinite(array)
-    if is_bad.any():
-        index = int(np.flatnonzero(is_bad)[0])
-        fail(where, parameter, "finite", f"{array[index]} at index {index}")
+    # a look at the extremes is enough, and makes no array
+    if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        is_bad = np.isinf(array) if allow_nan else ~np.isfinite(array)
+        if is_bad.any():
+            index = int(np.flatnonzero(is_bad)[0])
+            fail(where, parameter, "finite", f"{array[index]} at index {index}")
     _check_range(where, parameter, array, low, high, open_low=open_low)
     return array
 
@@ -188,6 +251,12 @@ def _check_range(
     *,
     open_low: bool,
 ) -> None:
+    if array.size == 0:
+        return
+    least, most = array.min().item(), array.max().item()  # NaN where there is one: a closer look
+    is_above = low is None or (least > low if open_low else least >= low)
+    if is_above and (high is None or most <= high):
+        return
     is_bad = np.zeros(array.shape, dtype=bool)
     if low is not None:
         is_bad |= (array <= low) if open_low else (array < low)

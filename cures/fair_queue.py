@@ -35,7 +35,7 @@ NEVER = 1e300
 
 
 class FairQueue:
-    """Where everyone stands. Changed in place: a copy would cost the pool at every plan.
+    """Where everyone stands. Changed in place, arrays as given: a copy would cost the pool.
 
     Parameters
     ----------
@@ -65,15 +65,15 @@ class FairQueue:
         clock: float = 0.0,
         total: float | None = None,
     ) -> None:
-        self.due_N = np.array(due_N, dtype=np.float64)
-        self.advance_N = np.array(advance_N, dtype=np.float32)
-        self.share_N = np.array(share_N, dtype=np.float32)
+        self.due_N = np.asarray(due_N, dtype=np.float64)
+        self.advance_N = np.asarray(advance_N, dtype=np.float32)
+        self.share_N = np.asarray(share_N, dtype=np.float32)
         self.clock = clock
         self.total = order_free_sum(self.share_N.astype(np.float64)) if total is None else total
         # all prompts that are due until then, and perhaps some that have just been visited
-        self._near, self._horizon = np.arange(self.due_N.size), np.inf
-        if self.due_N.size > SMALL:
-            self._near, self._horizon = self._near[:0], -np.inf
+        is_small = self.due_N.size <= SMALL
+        self._near = np.arange(self.due_N.size if is_small else 0)
+        self._horizon = np.inf if is_small else -np.inf
 
     @classmethod
     def shuffled(cls, num_prompts: int, generator: np.random.Generator) -> FairQueue:
@@ -179,7 +179,9 @@ class FairQueue:
 
     def without(self, prompt_B: IntArray) -> FairQueue:
         """Another queue, in which these prompts never come again."""
-        left = FairQueue(self.due_N, self.advance_N, self.share_N, self.clock, self.total)
+        left = FairQueue(
+            self.due_N.copy(), self.advance_N.copy(), self.share_N.copy(), self.clock, self.total
+        )
         left.renew(np.zeros(prompt_B.size), prompt_B)
         return left
 
@@ -212,14 +214,14 @@ class FairQueue:
         if set(state) != names:
             fail(where, "state", f"a dict with keys {sorted(names)}", sorted(map(str, state)))
 
-        def array(name: str, **legal: Any) -> FloatArray:
-            return as_float_array(where, name, state[name], length=num_prompts, **legal)
+        def array(name: str, dtype: Any = np.float32, **legal: Any) -> FloatArray:
+            given = state[name]
+            return as_float_array(where, name, given, length=num_prompts, dtype=dtype, **legal)
 
-        share = array("share_N", low=0.0)
         return cls(
-            array("due_N"),
+            array("due_N", np.float64),
             array("advance_N", low=0.0, high=1.0),
-            share,
+            array("share_N", low=0.0),
             as_float(where, "clock", state["clock"], 0.0),
             as_float(where, "total", state["total"], 0.0),
         )

@@ -28,7 +28,6 @@ from cures.checks import (
     IntArray,
     as_float,
     as_float_array,
-    as_int,
     as_int_array,
     fail,
     is_distinct,
@@ -39,6 +38,7 @@ from cures.posterior import BetaPosterior
 # Before any evidence: four groups of a U-shaped pool, Beta(1/2, 1/2), of mean 1/2 and mean square 3/8.
 FIRST_GUESS = np.array([4.0, 2.0, 1.5])
 CATEGORY_START = 4.0
+ROOM = 64  # updates
 STRENGTH = (0.2, 20.0)  # of the prior, in rollouts: a pool of two kinds; a pool of one kind
 
 
@@ -68,6 +68,9 @@ class PoolPosterior(BetaPosterior):
     True
     """
 
+    # Counts that fade need no more digits, and large pools are held in half the memory.
+    _holds = np.float32
+
     def __init__(
         self,
         num_prompts: int,
@@ -88,22 +91,25 @@ class PoolPosterior(BetaPosterior):
         categories = 1 if self._category_N is None else int(self._category_N.max()) + 1
         # sums over a category's groups of weight, weight p, weight p^2
         self._sums_C_3 = np.zeros((categories, 3))
-        # step from which on a prompt's time is not counted yet
-        self._next_N = np.zeros(num_prompts, dtype=np.int64)
+        self._stamp_N = np.zeros(num_prompts, dtype=np.int32)  # also where nothing is forgotten
         self.memory: MemoryLength | None = None
         if choose_memory:
             if not self.forgetting:
                 fail(where, "choose_memory", "False where nothing is forgotten", choose_memory)
             self.memory = MemoryLength(num_prompts, -1.0 / np.log1p(-self.forgetting))
-        # minus the logarithm of what is left of the first evidence of all; the same when last told
-        self._faded = 0.0
-        self._faded_N = np.zeros(num_prompts if choose_memory else 0)
+        # minus the logarithm of what is left of the first evidence of all, at the latest S updates
+        self._faded_S = np.zeros(1)
+        self._room = ROOM  # updates until those are let go that came before the oldest evidence
 
     def advance(self, steps: int = 1) -> None:
         """See :meth:`BetaPosterior.advance <cures.posterior.BetaPosterior.advance>`."""
         super().advance(steps)
         if self.memory is not None:
-            self._faded += steps / self.memory.updates
+            more_S = np.arange(1, steps + 1) / self.memory.updates
+            self._faded_S = np.concatenate([self._faded_S, self._faded_S[-1] + more_S])
+            if self._faded_S.size > self._room:
+                self._faded_S = self._needed()
+                self._room = 2 * self._faded_S.size + ROOM  # so that looking at the pool is rare
         self._sums_C_3 = self._sums_C_3 * (1.0 - self.forgetting) ** steps
 
     def update(self, prompt_B: ArrayLike, success_B: ArrayLike, trial_B: ArrayLike) -> None:
@@ -112,19 +118,18 @@ class PoolPosterior(BetaPosterior):
         if self.memory is not None and not is_distinct(np.asarray(prompt_B)):
             fail(where, "prompt_B", "distinct under choose_memory", prompt_B)
         prior = self.prior_of(prompt_B)  # before these groups
+        since = self._uncounted_from(prompt_B)
         super().update(prompt_B, success_B, trial_B)
         prompt = as_int_array(where, "prompt_B", prompt_B)
         right = as_int_array(where, "success_B", success_B)
         trial = as_int_array(where, "trial_B", trial_B)
         share = self._visits / len(self)
         if self.memory is not None:
-            self._faded_N[prompt] = self._faded
             self.memory.told(prompt, right, trial, prior, self.step, share=share)
         has_pairs = trial >= 2
-        prompt = prompt[has_pairs]
+        prompt, since = prompt[has_pairs], since[has_pairs]
         s, n = right[has_pairs].astype(np.float64), trial[has_pairs].astype(np.float64)
-        weight = share * (self.step + 1 - self._next_N[prompt])
-        self._next_N[prompt] = self.step + 1
+        weight = share * (self.step + 1 - since)
         rate, pairs = s / n, s * (s - 1.0) / (n * (n - 1.0))
         told_B_3 = np.stack([weight, weight * rate, weight * pairs], axis=1)
         np.add.at(self._sums_C_3, self._of(prompt), told_B_3)
@@ -145,8 +150,27 @@ class PoolPosterior(BetaPosterior):
         if at_step is not None:
             fail(where, "at_step", "None under choose_memory", at_step)
         selected = self._select(where, prompt_B)
-        kept = np.exp(self._faded_N[selected] - self._faded)
+        # who came before the first of them has no evidence
+        age = np.minimum(self.step - self._stamp_N[selected], self._faded_S.size - 1)
+        kept = np.exp(self._faded_S[-1 - age] - self._faded_S[-1])
         return self._success_N[selected] * kept, self._failure_N[selected] * kept
+
+    def _oldest(self) -> int:
+        """Update of the oldest evidence that there is."""
+        has_any = (self._success_N > 0.0) | (self._failure_N > 0.0)
+        return int(self._stamp_N.min(where=has_any, initial=self.step))
+
+    def _needed(self) -> FloatArray:
+        """Of the fading clock, what evidence is read by. O(N)."""
+        size = 1 if self.memory is None else self.step - self._oldest() + 1
+        return self._faded_S[-size:].copy()
+
+    def _uncounted_from(self, prompt_B: ArrayLike) -> IntArray:
+        """Update from which on the time of these prompts is not in the sums yet."""
+        at = self._select("PoolPosterior.update", prompt_B)
+        # a prompt without evidence has the stamp of when it came into the pool
+        is_told = self._success_N[at] + self._failure_N[at] > 0.0
+        return self._stamp_N[at].astype(np.int64) + is_told
 
     def extend(self, count: int) -> None:
         """See :meth:`BetaPosterior.extend <cures.posterior.BetaPosterior.extend>`.
@@ -160,12 +184,9 @@ class PoolPosterior(BetaPosterior):
             legal = "None in a pool that grows"
             fail("PoolPosterior.extend", "category_N", legal, "an array")
         super().extend(count)
-        # not of this pool's time until now
-        joined = np.full(count, self.step, dtype=np.int64)
-        self._next_N = np.concatenate([self._next_N, joined])
+        self._stamp_N[-count:] = self.step  # not of this pool's time until now
         if self.memory is not None:
             self.memory = self.memory.extended(count)
-            self._faded_N = np.concatenate([self._faded_N, np.zeros(count)])
 
     def _of(self, prompt_B: IntArray) -> IntArray:
         """Category of each prompt."""
@@ -192,41 +213,32 @@ class PoolPosterior(BetaPosterior):
         return {
             **super().state_dict(),
             **{f"memory/{key}": value for key, value in memory.items()},
-            "faded": self._faded,
-            "faded_N": self._faded_N.copy(),
+            "faded_S": self._needed(),
             "pool": self._sums_C_3.reshape(-1).copy(),
-            "next_N": self._next_N.copy(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See :meth:`BetaPosterior.load_state_dict <cures.posterior.BetaPosterior.load_state_dict>`."""
         where = "PoolPosterior.load_state_dict"
-        sums, following, memory = self._sums_C_3, self._next_N, copy(self.memory)
-        faded, faded_N = self._faded, self._faded_N
-        # or the other one says what is missing
-        needed = {"pool", "next_N", "step", "faded", "faded_N"}
-        if isinstance(state, Mapping) and needed <= state.keys():
-            flat = as_float_array(where, "pool", state["pool"], length=sums.size, low=0.0)
-            sums = flat.reshape(sums.shape)
-            latest = as_int(where, "step", state["step"], 0) + 1
-            following = as_int_array(
-                where, "next_N", state["next_N"], length=len(self), low=0, high=latest
+        other = copy(self)
+        super(PoolPosterior, other).load_state_dict(state)
+        flat = as_float_array(where, "pool", state["pool"], length=self._sums_C_3.size, low=0.0)
+        other._sums_C_3 = flat.reshape(self._sums_C_3.shape)
+        size = 1 if self.memory is None else other.step - other._oldest() + 1
+        faded_S = as_float_array(where, "faded_S", state["faded_S"], length=size, low=0.0)
+        if (np.diff(faded_S) < 0.0).any():
+            fail(where, "faded_S", "what never falls", faded_S)
+        other._faded_S, other._room = faded_S, 2 * faded_S.size + ROOM
+        if self.memory is not None:
+            other.memory = copy(self.memory)
+            other.memory.load_state_dict(
+                {
+                    key.removeprefix("memory/"): value
+                    for key, value in state.items()
+                    if key.startswith("memory/")
+                }
             )
-            faded = as_float(where, "faded", state["faded"], 0.0)
-            faded_N = as_float_array(
-                where, "faded_N", state["faded_N"], length=faded_N.size, low=0.0, high=faded
-            )
-            if memory is not None:
-                memory.load_state_dict(
-                    {
-                        key.removeprefix("memory/"): value
-                        for key, value in state.items()
-                        if key.startswith("memory/")
-                    }
-                )
-        super().load_state_dict(state)
-        self._sums_C_3, self._next_N, self.memory = sums, following, memory
-        self._faded, self._faded_N = faded, faded_N
+        vars(self).update(vars(other))
 
 
 def _law(moments: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -70,6 +70,8 @@ class BetaPosterior:
     array([0.66666667, 0.5       , 0.16666667])
     """
 
+    _holds: type[np.floating[Any]] = np.float64  # evidence
+
     def __init__(
         self, num_prompts: int, *, prior: Prior = (1.0, 1.0), forgetting: float = 0.0
     ) -> None:
@@ -77,9 +79,9 @@ class BetaPosterior:
         self._num_prompts = as_int(where, "num_prompts", num_prompts, 1)
         self._forgetting = as_float(where, "forgetting", forgetting, 0.0, 1.0, open_high=True)
         self._prior = _as_prior(where, prior, self._num_prompts)
-        self._success_N = np.zeros(self._num_prompts)
-        self._failure_N = np.zeros(self._num_prompts)
-        self._stamp_N = np.zeros(self._num_prompts if self._forgetting else 0, dtype=np.int64)
+        self._success_N = np.zeros(self._num_prompts, dtype=self._holds)
+        self._failure_N = np.zeros(self._num_prompts, dtype=self._holds)
+        self._stamp_N = np.zeros(self._num_prompts if self._forgetting else 0, dtype=np.int32)
         self._step = 0
 
     def __len__(self) -> int:
@@ -124,15 +126,18 @@ class BetaPosterior:
             index = int(np.flatnonzero(is_bad)[0])
             legal = f"<= trial_B ({trial_B[index]} at index {index})"
             fail(where, "success_B", legal, int(success_B[index]))
+        has_any = trial_B > 0
+        prompt_B, success_B, trial_B = prompt_B[has_any], success_B[has_any], trial_B[has_any]
         if self._forgetting:
             # A repeated id is written the same decayed value several times, before anything is
             # added.
             success, failure = self.evidence(prompt_B)
             self._success_N[prompt_B] = success
             self._failure_N[prompt_B] = failure
+        if self._stamp_N.size:
             self._stamp_N[prompt_B] = self._step
-        np.add.at(self._success_N, prompt_B, success_B.astype(np.float64))
-        np.add.at(self._failure_N, prompt_B, (trial_B - success_B).astype(np.float64))
+        np.add.at(self._success_N, prompt_B, success_B.astype(self._holds))
+        np.add.at(self._failure_N, prompt_B, (trial_B - success_B).astype(self._holds))
 
     def reset(self, prompt_B: ArrayLike | None = None) -> None:
         """Forget all evidence about these prompts, or about the whole pool."""
@@ -160,8 +165,8 @@ class BetaPosterior:
         """
         where = "BetaPosterior.evidence"
         selected = self._select(where, prompt_B)
-        success = np.array(self._success_N[selected])
-        failure = np.array(self._failure_N[selected])
+        success = self._success_N[selected].astype(np.float64)
+        failure = self._failure_N[selected].astype(np.float64)
         if self._forgetting:
             age = (self._step if at_step is None else at_step) - self._stamp_N[selected]
             if at_step is not None and age.size and int(age.min()) < 0:
@@ -223,9 +228,9 @@ class BetaPosterior:
     def told_at(self, prompt_B: ArrayLike | None = None) -> IntArray:
         """Updates before the latest evidence about these prompts; 0 where there is none."""
         selected = self._select("BetaPosterior.told_at", prompt_B)
-        if not self._forgetting:
+        if not self._stamp_N.size:
             return np.zeros(self._success_N[selected].size, dtype=np.int64)
-        return np.array(self._stamp_N[selected])
+        return self._stamp_N[selected].astype(np.int64)
 
     def extend(self, count: int) -> None:
         """Add prompts without evidence at the end of the pool.
@@ -246,11 +251,11 @@ class BetaPosterior:
             legal = "a pair of floats, one prior for all prompts, in a pool that grows"
             fail(where, "prior", legal, "an array")
         self._num_prompts += count
-        none = np.zeros(count)
+        none = np.zeros(count, dtype=self._holds)
         self._success_N = np.concatenate([self._success_N, none])
         self._failure_N = np.concatenate([self._failure_N, none])
-        if self._forgetting:
-            self._stamp_N = np.concatenate([self._stamp_N, none.astype(np.int64)])
+        if self._stamp_N.size:
+            self._stamp_N = np.concatenate([self._stamp_N, none.astype(np.int32)])
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue bit for bit: a flat dict of arrays, ints and floats.
@@ -282,7 +287,7 @@ class BetaPosterior:
         # what a state holds, without a copy of what is about to be replaced
         outline = copy.copy(self)
         outline._success_N = outline._failure_N = np.zeros(0)
-        outline._stamp_N = np.zeros(0, dtype=np.int64)
+        outline._stamp_N = np.zeros(0, dtype=np.int32)
         own = outline.state_dict()
         if not isinstance(state, Mapping):
             fail(where, "state", f"a dict with keys {sorted(own)}", state)
@@ -295,14 +300,21 @@ class BetaPosterior:
             if not np.array_equal(given, own[name]):
                 fail(where, name, "the prior of this posterior", given)
         step = as_int(where, "step", state["step"], 0)
-        success = as_float_array(
-            where, "success_N", state["success_N"], length=self._num_prompts, low=0.0
+        success, failure = (
+            as_float_array(
+                where, name, state[name], length=self._num_prompts, low=0.0, dtype=self._holds
+            )
+            for name in ("success_N", "failure_N")
         )
-        failure = as_float_array(
-            where, "failure_N", state["failure_N"], length=self._num_prompts, low=0.0
+        stamp = as_int_array(
+            where,
+            "stamp_N",
+            state["stamp_N"],
+            length=self._stamp_N.size,
+            low=0,
+            high=step,
+            dtype=np.int32,
         )
-        length = self._stamp_N.size
-        stamp = as_int_array(where, "stamp_N", state["stamp_N"], length=length, low=0, high=step)
         self._step, self._success_N, self._failure_N, self._stamp_N = step, success, failure, stamp
 
     def _select(self, where: str, prompt_B: ArrayLike | None) -> slice | IntArray:
@@ -311,7 +323,7 @@ class BetaPosterior:
         return as_int_array(where, "prompt_B", prompt_B, low=0, high=self._num_prompts - 1)
 
 
-def _compact(count_N: FloatArray | IntArray, least: type[np.unsignedinteger[Any]]) -> NDArray[Any]:
+def _compact(count_N: NDArray[Any], least: type[np.unsignedinteger[Any]]) -> NDArray[Any]:
     """A copy of counts >= 0, in the smallest unsigned type if they are whole numbers below 2**32."""
     largest = float(count_N.max(initial=0))
     if largest < 2.0**32:

@@ -44,7 +44,8 @@ MIDDLE = (0.2, 0.8)
 FIRST_SHARE, FIRST_WEIGHT = 0.1, 10.0  # of steady prompts; as if so many had been judged
 STEADY = 1e-3, 1.0 - 1e-3  # the share stays within
 TRACKED = 4096  # prompts of a large pool that the share is estimated from
-COUNTED = np.iinfo(np.uint16).max  # rollouts of a prompt; beyond, the older half is let go
+COUNTED = np.iinfo(np.uint16).max  # rollouts of a prompt; more are halved until they can be held
+LAST_COUNTED = np.iinfo(np.uint8).max  # of its last visit
 
 
 class Response:
@@ -59,10 +60,8 @@ class Response:
     ----------
     success_N, trial_N : ndarray of uint16, shape (N,)
         Over all groups.
-    last_success_N, last_trial_N : ndarray of uint16, shape (N,)
+    last_success_N, last_trial_N : ndarray of uint8, shape (N,)
         Of the last visit; a visit is all that came in one update.
-    last_step_N : ndarray of int32, shape (N,)
-        Update of the last visit; -1 where there was none.
     log_odds_N : ndarray of float32, shape (N,)
         Of steady against moving, without the pool's share; 0 before the second visit.
     share : float
@@ -74,16 +73,14 @@ class Response:
 
     >>> response = Response(2)
     >>> for step, learned in enumerate((4, 6, 8, 8)):
-    ...     response.told([0, 1], [4, learned], [8, 8], prior=(0.5, 0.5), step=40 * step)
+    ...     response.told([0, 1], [4, learned], [8, 8], prior=(0.5, 0.5), age_B=[40, 40])
     >>> (response.log_odds_N > 0.0).tolist()
     [True, False]
     """
 
     def __init__(self, num_prompts: int) -> None:
-        self.success_N, self.trial_N, self.last_success_N, self.last_trial_N = (
-            np.zeros(num_prompts, dtype=np.uint16) for _ in range(4)
-        )
-        self.last_step_N = np.full(num_prompts, -1, dtype=np.int32)
+        self.success_N, self.trial_N = np.zeros((2, num_prompts), dtype=np.uint16)
+        self.last_success_N, self.last_trial_N = np.zeros((2, num_prompts), dtype=np.uint8)
         self.log_odds_N = np.zeros(num_prompts, dtype=np.float32)
         self.share = FIRST_SHARE
 
@@ -94,7 +91,7 @@ class Response:
         trial_B: ArrayLike,
         *,
         prior: tuple[FloatArray, FloatArray] | tuple[float, float],
-        step: int,
+        age_B: ArrayLike,
         memory: float = MEMORY,
     ) -> None:
         """Take in groups of distinct prompts.
@@ -105,34 +102,34 @@ class Response:
             Groups without a rollout say nothing.
         prior : tuple of float or ndarray of float64, shape (B,)
             Counts of the Beta law of the pool, or of each prompt's category, before these groups.
-        step : int
-            Updates so far, never less than before.
+        age_B : array_like of int, shape (B,)
+            Updates since the prompt was told of before; of a prompt that never was, not looked at.
         memory : float
             Updates after which the last group of a moving prompt counts 1/e, > 0.
         """
         has_any = np.asarray(trial_B) > 0
-        at, s, n = (np.asarray(a, dtype=np.int64)[has_any] for a in (prompt_B, success_B, trial_B))
+        at, s, n, age = (
+            np.asarray(a, dtype=np.int64)[has_any] for a in (prompt_B, success_B, trial_B, age_B)
+        )
         alpha, beta = (np.broadcast_to(count, has_any.shape)[has_any] for count in prior)
         right, all_, last_right, last_all = (
             counts[at].astype(np.int64)
             for counts in (self.success_N, self.trial_N, self.last_success_N, self.last_trial_N)
         )
-        last_step, old_odds = self.last_step_N[at], self.log_odds_N[at].astype(np.float64)
-        age = step - last_step.astype(np.int64)
+        old_odds = self.log_odds_N[at].astype(np.float64)
         kept = np.exp(-age / memory)
         steady = log_beta_binomial(s, n, 1.0 + right, 1.0 + all_ - right)
         moving = log_beta_binomial(
             s, n, alpha + kept * last_right, beta + kept * (last_all - last_right)
         )
-        is_again = (last_step >= 0) & (age > 0)
+        is_again = (all_ > 0) & (age > 0)
         odds = np.clip(old_odds + np.where(is_again, steady - moving, 0.0), -LIMIT, LIMIT)
         self.log_odds_N[at] = odds
-        self.success_N[at], self.trial_N[at] = _counted(right + s, all_ + n)
+        self.success_N[at], self.trial_N[at] = _counted(right + s, all_ + n, COUNTED)
         goes_on = age == 0  # more of the same visit
         self.last_success_N[at], self.last_trial_N[at] = _counted(
-            s + np.where(goes_on, last_right, 0), n + np.where(goes_on, last_all, 0)
+            s + np.where(goes_on, last_right, 0), n + np.where(goes_on, last_all, 0), LAST_COUNTED
         )
-        self.last_step_N[at] = step
 
     def extended(self, count: int) -> Response:
         """Another one, with so many more prompts at the end of the pool that nobody visited."""
@@ -159,24 +156,27 @@ class Response:
         if set(state) != names:
             fail(where, "state", f"a dict with keys {sorted(names)}", sorted(state))
 
-        def ints(name: str, low: int, high: int | None) -> IntArray:
-            return as_int_array(where, name, state[name], length=num_prompts, low=low, high=high)
-
-        trial, last_trial = ints("trial_N", 0, COUNTED), ints("last_trial_N", 0, COUNTED)
-        values = {"success_N": ints("success_N", 0, None)}
-        values["last_success_N"] = ints("last_success_N", 0, None)
-        for name, most in (("success_N", trial), ("last_success_N", last_trial)):
-            if (values[name] > most).any():
-                fail(where, name, "at most the trials", values[name][values[name] > most][:3])
-        if (last_trial > trial).any():
-            fail(where, "last_trial_N", "at most trial_N", last_trial[last_trial > trial][:3])
-        response = cls(num_prompts)
-        values |= {"trial_N": trial, "last_trial_N": last_trial}
-        values["last_step_N"] = ints("last_step_N", -1, np.iinfo(np.int32).max)
-        for name, value in values.items():
-            getattr(response, name)[:] = value
-        response.log_odds_N[:] = as_float_array(
-            where, "log_odds_N", state["log_odds_N"], length=num_prompts, low=-LIMIT, high=LIMIT
+        response = cls(0)
+        for name in ("success_N", "trial_N", "last_success_N", "last_trial_N"):
+            dtype = getattr(response, name).dtype.type
+            held = as_int_array(where, name, state[name], length=num_prompts, low=0, dtype=dtype)
+            setattr(response, name, held)
+        for name, most in (
+            ("success_N", "trial_N"),
+            ("last_success_N", "last_trial_N"),
+            ("last_trial_N", "trial_N"),
+        ):
+            held, limit = getattr(response, name), getattr(response, most)
+            if (held > limit).any():
+                fail(where, name, f"at most {most}", held[held > limit][:3])
+        response.log_odds_N = as_float_array(
+            where,
+            "log_odds_N",
+            state["log_odds_N"],
+            length=num_prompts,
+            low=-LIMIT,
+            high=LIMIT,
+            dtype=np.float32,
         )
         response.share = as_float(where, "share", state["share"], *STEADY)
         return response
@@ -227,12 +227,12 @@ class Response:
         return np.where(self.is_middling(prompt_B), np.clip(moving, floor, 1.0), 1.0)
 
 
-ARRAYS = ("success_N", "trial_N", "last_success_N", "last_trial_N", "last_step_N", "log_odds_N")
+ARRAYS = ("success_N", "trial_N", "last_success_N", "last_trial_N", "log_odds_N")
 
 
-def _counted(success_B: IntArray, trial_B: IntArray) -> tuple[IntArray, IntArray]:
+def _counted(success_B: IntArray, trial_B: IntArray, most: int) -> tuple[IntArray, IntArray]:
     """Halved until they can be held."""
-    while (is_large := trial_B > COUNTED).any():
+    while (is_large := trial_B > most).any():
         success_B = np.where(is_large, success_B // 2, success_B)
         trial_B = np.where(is_large, trial_B // 2, trial_B)
     return success_B, trial_B

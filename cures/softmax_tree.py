@@ -186,7 +186,7 @@ class SoftmaxTree:
         self._fill()
 
     def told(self, slot: IntArray) -> None:
-        """The posterior was told of these members."""
+        """The posterior was told of rollouts of these members."""
         weight = self._weight(self._bound(slot, None))
         self._tree.update(slot, weight)
         self._keep_in_range(weight)

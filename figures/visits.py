@@ -124,7 +124,8 @@ def replay(
         now = slice(seen.start_of(step), seen.start_of(step + 1))
         told = seen.prompt_V[now], seen.success_V[now], seen.trial_V[now]
         if told[0].size:
-            response.told(*told, prior=posterior.prior(), step=step, memory=memory)
+            age = posterior.step - posterior.told_at(told[0])
+            response.told(*told, prior=posterior.prior(), age_B=age, memory=memory)
             posterior.update(*told)
         posterior.advance()
         response.updated()

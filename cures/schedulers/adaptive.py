@@ -321,7 +321,7 @@ class Adaptive(Scheduler):
                 outcome.success_B,
                 outcome.trial_B,
                 prior=self.posterior.prior_of(prompt_B),
-                step=self.posterior.step,
+                age_B=self.posterior.step - self.posterior.told_at(prompt_B),
             )
         self.posterior.update(prompt_B, outcome.success_B, outcome.trial_B)
         if self._is_large:

@@ -188,7 +188,7 @@ class Cures(SubsetScheduler):
         prompt_B = plan.prompt_B[at]
         self.posterior.update(prompt_B, outcome.success_B, outcome.trial_B)
         if self._tree is not None:
-            self._tree.told(self._slot_of(prompt_B))
+            self._tree.told(self._slot_of(prompt_B[outcome.trial_B > 0]))
 
     def _updated(self) -> None:
         self.posterior.advance()

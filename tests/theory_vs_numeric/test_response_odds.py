@@ -58,8 +58,9 @@ def paths(success_N_V, size):
     """The library's log-odds after every visit but the first, shape (N, V - 1)."""
     response, found = Response(len(success_N_V)), []
     everyone = np.arange(len(success_N_V))
-    for step, success_N in zip(STEPS, success_N_V.T, strict=True):
-        response.told(everyone, success_N, np.full(everyone.size, size), prior=PRIOR, step=step)
+    for age, success_N in zip(np.diff(STEPS, prepend=0), success_N_V.T, strict=True):
+        sizes, ages = np.full((2, everyone.size), [[size], [age]])
+        response.told(everyone, success_N, sizes, prior=PRIOR, age_B=ages)
         found.append(response.log_odds_N.astype(np.float64))
     return np.array(found[1:]).T
 
@@ -132,7 +133,9 @@ def pool(seed):
     rng = np.random.default_rng(seed)
     size = 60
     response = Response(size)
-    response.told(np.arange(size), np.full(size, 4), np.full(size, 8), prior=PRIOR, step=0)
+    response.told(
+        np.arange(size), np.full(size, 4), np.full(size, 8), prior=PRIOR, age_B=np.zeros(size)
+    )
     response.log_odds_N[:] = rng.normal(rng.normal(), 2.0, size).clip(-LIMIT, LIMIT)
     return response
 
@@ -177,7 +180,9 @@ def test_a_step_that_is_cut_off_does_not_lower_either():
     """All but surely moving, fifty thousand of them: the share is cut off at its lower end."""
     response = Response(50_000)
     everyone = np.arange(50_000)
-    response.told(everyone, np.full(50_000, 4), np.full(50_000, 8), prior=PRIOR, step=0)
+    response.told(
+        everyone, np.full(50_000, 4), np.full(50_000, 8), prior=PRIOR, age_B=np.zeros(50_000)
+    )
     response.log_odds_N[:] = -LIMIT
     odds_N = np.exp(response.log_odds_N.astype(np.float64))
     for _ in range(3):

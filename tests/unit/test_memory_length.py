@@ -155,9 +155,35 @@ def test_the_posterior_fades_as_the_memory_says():
         posterior.update([0, 0], [1, 1], [8, 8])
 
 
+def test_the_fading_clock_is_kept_as_far_back_as_there_is_evidence():
+    posterior = PoolPosterior(9, visits_per_step=2, forgetting=0.1, choose_memory=True)
+    generator = np.random.default_rng(0)
+    evidence_N, sizes = np.zeros(9), []
+    for step in range(2_000):
+        # prompts 6 and 7 once, then never again until step 1000; 8 never
+        prompt = np.array([6, 7]) if step in (0, 1_000) else generator.choice(6, 2, replace=False)
+        posterior.update(prompt, [8, 8], [8, 8])
+        evidence_N[prompt] += 8.0
+        evidence_N *= np.exp(-1.0 / posterior.memory.updates)  # by hand, update by update
+        posterior.advance()
+        sizes.append(posterior.state_dict()["faded_S"].size)
+        if step % 97 == 0:
+            # evidence is held in single precision
+            np.testing.assert_allclose(posterior.evidence()[0], evidence_N, rtol=3e-6)
+    # 1000 updates back and now; what is held beyond is let go from time to time
+    assert max(sizes) == 1_001
+    assert sizes[1_001] < 100
+    assert posterior._faded_S.size <= 2 * max(sizes) + 64
+
+
 @pytest.mark.parametrize(
     "damage",
-    [{"faded_N": np.full(4, 99.0)}, {"memory/score_step": -1}, {"success_N": np.full(4, -1.0)}],
+    [
+        {"faded_S": -np.arange(13.0)},
+        {"faded_S": np.arange(13, 0, -1.0)},
+        {"memory/score_step": -1},
+        {"success_N": np.full(4, -1.0)},
+    ],
     ids=lambda damage: next(iter(damage)),
 )
 def test_a_damaged_state_changes_nothing(damage):

@@ -93,7 +93,7 @@ def test_damaged_states_of_the_posterior_change_nothing():
     posterior.update([0, 1], [1, 0], [2, 2])
     state = posterior.state_dict()
     damages = [{"pool": np.array([-1.0, 0.0, 0.0])}, {"pool": np.zeros(2)}]
-    damages += [{"next_N": np.full(4, 9)}, {"next_N": np.zeros(3, dtype=np.int64)}]
+    damages += [{"stamp_N": np.full(4, 9)}, {"faded_S": np.zeros(3)}, {"faded_S": [-1.0]}]
     for damage in damages:
         with pytest.raises(ValueError, match=next(iter(damage))):
             posterior.load_state_dict({**state, **damage, "success_N": np.ones(4)})

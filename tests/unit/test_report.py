@@ -127,7 +127,7 @@ def test_a_prompt_is_coin_like_if_it_is_more_likely_steady_than_not():
     for log_odds, kind in ((2.1, OTHER), (2.3, COIN_LIKE), (0.0, OTHER)):
         counts = {"success_N": np.array([16]), "trial_N": np.array([32])}
         last = {"last_success_N": np.array([4]), "last_trial_N": np.array([8])}
-        odds = {"last_step_N": np.array([9]), "log_odds_N": np.array([log_odds]), "share": 0.1}
+        odds = {"log_odds_N": np.array([log_odds]), "share": 0.1}
         response = Response.from_state({**counts, **last, **odds}, 1)
         seen = Visits.of([{"prompt": 0, "step": 9, "success": 16, "trial": 32}], 1)
         assert PromptTable.of(seen, response).kind_N.tolist() == [kind]

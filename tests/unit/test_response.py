@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import betaln
 
 from cures.beta_binomial import log_beta_binomial
-from cures.response import COUNTED, FIRST_SHARE, LIMIT, TRACKED, Response
+from cures.response import COUNTED, FIRST_SHARE, LAST_COUNTED, LIMIT, TRACKED, Response
 
 HALVES = (0.5, 0.5)
 
@@ -17,15 +17,18 @@ def seen(groups, *, steps, prior=HALVES, prompts=None):
     """One prompt (or several), told of (success, trial) at these updates."""
     prompts = [0] if prompts is None else prompts
     response = Response(max(prompts) + 1)
+    before = 0
     for (success, trial), step in zip(groups, steps, strict=True):
-        response.told(
-            np.array(prompts),
-            np.full(len(prompts), success),
-            np.full(len(prompts), trial),
-            prior=prior,
-            step=step,
-        )
+        told(response, prompts, success, trial, step - before, prior=prior)
+        before = step if trial else before
     return response
+
+
+def told(response, prompts, success, trial, age, *, prior=HALVES):
+    """Groups of these prompts; numbers are of them all."""
+    prompt = np.asarray(prompts)
+    success, trial, age = (np.broadcast_to(a, prompt.shape) for a in (success, trial, age))
+    response.told(prompt, success, trial, prior=prior, age_B=age)
 
 
 def test_chance_of_a_sequence_is_scipys():
@@ -69,8 +72,7 @@ def pool(rate_S_N, *, seed=0, gap=30, n=8):
     everyone = np.arange(rate_S_N.shape[1])
     for visit, rate_N in enumerate(rate_S_N):
         success = generator.binomial(n, rate_N)
-        prior = (0.7, 0.7)
-        response.told(everyone, success, np.full(everyone.size, n), prior=prior, step=visit * gap)
+        told(response, everyone, success, n, gap if visit else 0, prior=(0.7, 0.7))
         for _ in range(gap):
             response.updated()
     return response
@@ -123,8 +125,8 @@ def test_hopeless_and_mastered_prompts_are_not_judged():
 def test_whoever_begins_to_move_is_believed_soon():
     response = seen([(4, 8)] * 100, steps=range(0, 4000, 40))
     assert response.log_odds_N[0] == LIMIT
-    for step in range(4000, 4160, 40):
-        response.told(np.array([0]), np.array([8]), np.array([8]), prior=HALVES, step=step)
+    for _ in range(4):
+        told(response, [0], 8, 8, 40)
     assert response.log_odds_N[0] < 0.0
 
 
@@ -133,11 +135,10 @@ def test_prompts_have_no_order():
     order = generator.permutation(50)
     place = np.argsort(order)
     one, other = Response(50), Response(50)
-    for step in range(0, 90, 30):
+    for _ in range(3):
         prompt, success = generator.choice(50, 30, replace=False), generator.integers(0, 9, 30)
-        told = {"success_B": success, "trial_B": np.full(30, 8), "prior": HALVES, "step": step}
-        one.told(prompt, **told)
-        other.told(place[prompt], **told)
+        told(one, prompt, success, 8, 30)
+        told(other, place[prompt], success, 8, 30)
     np.testing.assert_array_equal(other.log_odds_N, one.log_odds_N[order])
 
 
@@ -153,7 +154,6 @@ def test_states_come_back_and_damaged_ones_are_refused():
         ("last_trial_N", np.array([8, 0, 99])),
         ("trial_N", np.array([1, 2])),
         ("log_odds_N", np.array([0.0, np.nan, 0.0])),
-        ("last_step_N", np.array([-2, 0, 0])),
         ("share", 1.0),
     ):
         with pytest.raises(ValueError, match=key):
@@ -165,10 +165,11 @@ def test_states_come_back_and_damaged_ones_are_refused():
 def test_more_rollouts_than_can_be_held_are_halved():
     response = seen([(30_000, 60_000), (3_000, 6_000)], steps=[0, 9])
     assert [response.success_N[0], response.trial_N[0]] == [16_500, 33_000]
-    assert [response.last_success_N[0], response.last_trial_N[0]] == [3_000, 6_000]
+    # by hand: 6000 halved five times
+    assert [response.last_success_N[0], response.last_trial_N[0]] == [93, 187]
     huge = seen([(100_000, 300_000)], steps=[0])
     assert [huge.success_N[0], huge.trial_N[0]] == [12_500, 37_500]
-    assert COUNTED == 65_535
+    assert (COUNTED, LAST_COUNTED) == (65_535, 255)
 
 
 def test_of_large_pools_a_part_says_what_share_is_steady():
@@ -176,7 +177,7 @@ def test_of_large_pools_a_part_says_what_share_is_steady():
     response = Response(size)
     for step in range(0, 400, 40):  # every fourth prompt is a coin that shows one half each time
         success = np.where(np.arange(size) % 4 == 0, 4, 8 * (step // 40 % 2))
-        response.told(np.arange(size), success, np.full(size, 8), prior=HALVES, step=step)
+        told(response, np.arange(size), success, 8, 40)
         response.updated()
     for _ in range(50):
         response.updated()
@@ -187,5 +188,5 @@ def test_pools_grow():
     response = seen([(4, 8), (3, 8)], steps=[0, 9])
     grown = response.extended(2)
     assert grown.trial_N.tolist() == [16, 0, 0]
-    assert grown.last_step_N.tolist() == [9, -1, -1]
+    assert grown.last_trial_N.tolist() == [8, 0, 0]
     assert response.trial_N.tolist() == [16]

@@ -43,7 +43,7 @@ def driven(posterior, temperature, *, steps=60, seed=0, window=None, prompt_S=No
         prompt = slot if prompt_S is None else prompt_S[slot]
         trial = generator.integers(0, 9, told)
         posterior.update(prompt, generator.binomial(trial, prompt / len(posterior)), trial)
-        tree.told(slot)
+        tree.told(slot[trial > 0])
         posterior.advance()
         tree.advanced()
     return tree
@@ -187,3 +187,26 @@ def test_window_follows_forgetting_temperature_and_pool():
     assert window(10**6, 0.5) == 1
     assert window(10**6, 0.0) == 1
     assert window(100, 0.001) == 1
+
+
+def test_a_group_of_which_nothing_came_back_is_no_news():
+    """A restored tree is a function of when prompts were told of: so must the one in use be."""
+
+    def scheduler():
+        made = {"num_prompts": 6000, "batch_size": 64, "budget": 256, "num_subsets": 1, "pilots": 2}
+        made |= {"steps_per_subset": 100, "draws": "tree", "forgetting": 1e-3}
+        return cures.make_scheduler("cures", **made)
+
+    one, generator = scheduler(), np.random.default_rng(0)
+    for step in range(60):  # 47 plans of pilots come first
+        plan = one.propose()
+        trial = plan.quota_B.copy()
+        if step % 2:
+            trial[::2] = 0
+        success = generator.binomial(trial, 0.3)
+        one.observe(cures.Outcome(plan.plan_id, plan.group_B, success, trial))
+    other = scheduler()
+    other.load_state_dict(one.state_dict())
+    everyone = np.arange(6000)
+    assert one.posterior.step > 10
+    assert one._tree._tree.weight(everyone).tolist() == other._tree._tree.weight(everyone).tolist()
