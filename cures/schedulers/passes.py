@@ -21,19 +21,19 @@ class PassScheduler(Scheduler):
         self, num_prompts: int, batch_size: int, budget: int, seed: int = 0, **common: Any
     ) -> None:
         super().__init__(num_prompts, batch_size, budget, seed, **common)
-        self._passes = ShuffledPasses(self._active(), self.seed)
+        self._passes = ShuffledPasses(self._pool.active(), self.seed)
 
     def _fewest_prompts(self) -> int:
         return self.batch_size
 
     def _extended(self, count: int) -> None:
-        self._passes = self._passes.over(self._active())
+        self._passes = self._passes.over(self._pool.active())
 
     def _retired(self, prompt: IntArray) -> None:
-        self._passes = self._passes.over(self._active())
+        self._passes = self._passes.over(self._pool.active())
 
     def _rule_state(self) -> State:
         return self._passes.state_dict()
 
     def _load_rule_state(self, state: SchedulerState) -> None:
-        self._passes = ShuffledPasses(self._active(), self.seed).loaded(state)
+        self._passes = ShuffledPasses(self._pool.active(), self.seed).loaded(state)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from cures.checks import as_int, fail
 from cures.ledger import Ledger
@@ -16,6 +13,7 @@ from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.schedulers.driver.consistency import check_consistency
 from cures.schedulers.driver.groups import LiveGroups
 from cures.schedulers.driver.open_plans import OpenPlan
+from cures.schedulers.driver.pool import Pool
 from cures.schedulers.driver.streaming import StreamQuota
 from cures.storage import State
 
@@ -27,7 +25,7 @@ def settings(scheduler: Scheduler) -> State:
     """Settings that a checkpoint must agree with; the size of the pool is that at first."""
     return {
         "name": scheduler.name,
-        "num_prompts": scheduler._pool_sizes[0],
+        "num_prompts": scheduler._pool.sizes[0],
         "batch_size": scheduler.batch_size,
         "budget": scheduler.budget,
         "seed": scheduler.seed,
@@ -48,13 +46,7 @@ def collect(scheduler: Scheduler) -> State:
             "draws_since_update": scheduler._draws_since_update,
         },
     )
-    retired = scheduler._is_retired_N
-    none = np.zeros(0, dtype=np.int64)
-    pool: State = {
-        "sizes": np.array(scheduler._pool_sizes, dtype=np.int64),
-        "retired": none if retired is None else np.flatnonzero(retired).astype(np.int64),
-    }
-    state.add("pool", pool)
+    state.add("pool", scheduler._pool.state_dict())
     state.add("stream", scheduler._stream.state_dict())
     state.add("ledger", scheduler.ledger.state_dict())
     state.add("counter", dict(scheduler.counters))
@@ -89,19 +81,12 @@ def restore(scheduler: Scheduler, state: State, *, reissue: bool) -> None:
         check_consistency(scheduler)
 
 
-def _restore_pool(scheduler: Scheduler, pool: SchedulerState) -> None:
+def _restore_pool(scheduler: Scheduler, state: SchedulerState) -> None:
     """Let the pool grow as it did, and mark who was retired."""
-    sizes, own = pool.ints("sizes").tolist(), scheduler._pool_sizes
-    if sizes[: len(own)] != own or any(a >= b for a, b in pairwise(sizes)):
-        fail("load_state_dict", "sizes", f"growing sizes that begin with {own}", sizes)
-    scheduler._mark_retired(None)
-    for size in sizes[len(own) :]:
+    pool = Pool.from_state(state, scheduler._pool)
+    scheduler._pool = Pool(scheduler._pool.sizes)
+    for size in pool.sizes[len(scheduler._pool.sizes) :]:
         scheduler._grow(size - scheduler.num_prompts)
-    retired = pool.ints("retired", high=scheduler.num_prompts - 1)
-    if (np.diff(retired) <= 0).any():
-        fail("load_state_dict", "retired", "strictly increasing", retired.tolist())
-    if retired.size:
-        is_retired_N = np.zeros(scheduler.num_prompts, dtype=bool)
-        is_retired_N[retired] = True
-        scheduler._check_remaining(is_retired_N)
-        scheduler._mark_retired(is_retired_N)
+    if pool.is_retired_N is not None:
+        scheduler._check_remaining(pool.is_retired_N)
+    scheduler._pool = pool

@@ -1,8 +1,8 @@
 """The driver of every scheduler: ids, open plans, live groups, ledger, counters, state.
 
-A method of the literature is a subclass that fills four small hooks (:meth:`Scheduler._draft`,
-:meth:`~Scheduler._issued`, :meth:`~Scheduler._learn`, :meth:`~Scheduler._closed`); everything that a
-host relies on is here, once. Rules in this file are those of the protocol:
+A method of the literature is a subclass that fills the hooks of
+:class:`~cures.schedulers.driver.rule.Rule`, and :meth:`Scheduler._closed` where not all of a plan is
+trained on; everything that a host relies on is here, once. Rules in this file are those of the protocol:
 
 * ``propose`` and ``next`` share one plan counter; the generator of a plan is derived from its id.
 * ``observe`` validates first and changes state second: after an error nothing has moved.
@@ -11,7 +11,6 @@ host relies on is here, once. Rules in this file are those of the protocol:
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,22 +25,23 @@ from cures.checks import BoolArray, IntArray, as_choice, as_int, as_int_array, f
 from cures.ledger import Ledger
 from cures.posterior import BetaPosterior
 from cures.quota import LARGEST_BUDGET
-from cures.records import Moments, Outcome, Plan, Selection
+from cures.records import Outcome, Plan, Selection
 from cures.schedulers.driver import persistence
 from cures.schedulers.driver.books import Books
-from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.schedulers.driver.draft import Draft, cut
 from cures.schedulers.driver.groups import LiveGroups
 from cures.schedulers.driver.open_plans import OpenPlan
+from cures.schedulers.driver.pool import Pool
 from cures.schedulers.driver.randomness import PLAN_STREAM, derived_generator
+from cures.schedulers.driver.rule import Rule
 from cures.schedulers.driver.streaming import StreamQuota
-from cures.storage import State, StateValue
+from cures.storage import State
 
 MAX_PROMPTS = 2**40  # beyond any pool; a typo should not ask for terabytes
 COMPLETE = 9  # stage of a live group that only waits to be selected
 
 
-class Scheduler(ABC):
+class Scheduler(Rule):
     """Decides which prompts to roll out and how many rollouts each gets.
 
     Parameters
@@ -62,7 +62,6 @@ class Scheduler(ABC):
         Advantage estimator of the host, see :func:`cures.advantages`.
     """
 
-    name: ClassVar[str]
     has_exact_budget: ClassVar[bool] = False
     is_single_plan: ClassVar[bool] = False
 
@@ -78,7 +77,7 @@ class Scheduler(ABC):
         estimator: str = "grpo",
     ) -> None:
         where = self.name
-        self.num_prompts = as_int(where, "num_prompts", num_prompts, 1, MAX_PROMPTS)
+        self._pool = Pool((as_int(where, "num_prompts", num_prompts, 1, MAX_PROMPTS),))
         self.batch_size = as_int(where, "batch_size", batch_size, 1)
         self.min_quota = as_int(where, "min_quota", min_quota, 1)
         self.budget = as_int(
@@ -98,95 +97,18 @@ class Scheduler(ABC):
         self._next_group_id = 0
         self._draws_since_update = 0
         self._stream = StreamQuota()
-        self._pool_sizes = [self.num_prompts]  # at first and after every extension
-        self._is_retired_N: BoolArray | None = None  # None: nobody is
-        self._num_retired = 0
-
-    # -- hooks of a rule -----------------------------------------------------------------------------
-
-    def _prepare(self) -> None:  # noqa: B027  (optional hook)
-        """Called before a draft: move to the next phase if this one is over."""
-
-    @abstractmethod
-    def _draft(self, generator: np.random.Generator) -> Draft:
-        """What to roll out next. Must not change any state: the driver may still cut the draft."""
-
-    def _draft_one(self, generator: np.random.Generator) -> Draft:
-        """The same for streaming: a draft of one group (see :meth:`next`)."""
-        return self._draft(generator).first()
-
-    @abstractmethod
-    def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
-        """The (possibly cut) plan goes out: advance queues and positions."""
-
-    def _is_relevant(self, plan: Plan) -> bool:
-        """Whether outcomes of this plan still tell the rule something."""
-        return True
-
-    def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:  # noqa: B027  (optional hook)
-        """Evidence about ``plan.prompt_B[at]``: rows of ``outcome`` in the same order."""
-
-    def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
-        """All groups of the plan were reported or given up: select what to train on."""
-        if is_streamed:
-            self.live.stage[self.live.rows(plan.group_B)] = COMPLETE
-            return self._select_when_full()
-        # streamed groups that wait (a host that changed its mind) join the batch
-        waiting = self.live.in_stage(COMPLETE)
-        return self._select(np.union1d(waiting, plan.group_B) if waiting.size else plan.group_B)
-
-    def _updated(self) -> None:  # noqa: B027  (optional hook)
-        """An update was selected: advance what counts updates."""
-
-    # A pool that changes. Both hooks replace attributes and never edit them in place, so that an error
-    # leaves everything as it was.
-
-    def _extended(self, count: int) -> None:
-        """The last ``count`` of now ``num_prompts`` prompts are new; nothing is known about them.
-
-        Must follow from the seed and the sizes of the pool alone: ``load_state_dict`` calls it again on
-        a scheduler of the first size, before :meth:`_load_rule_state`.
-        """
-        legal = "0: this scheduler's pool cannot grow"
-        fail(f"{self.name}.extend", "count", legal, count)
-
-    def _retired(self, prompt: IntArray) -> None:
-        """These prompts, marked in ``_is_retired_N`` by now, must never be planned again.
-
-        Not called by ``load_state_dict``: :meth:`_load_rule_state` finds ``_is_retired_N`` as it was.
-        """
-        legal = "none: this scheduler's pool cannot shrink"
-        fail(f"{self.name}.retire", "prompt", legal, prompt.tolist())
-
-    def _fewest_prompts(self) -> int:
-        """Prompts that cannot be done without."""
-        return 1
-
-    def _check_remaining(self, is_retired_N: BoolArray) -> None:
-        """Refuse to retire so many."""
-        left, fewest = int(np.count_nonzero(~is_retired_N)), self._fewest_prompts()
-        if left < fewest:
-            fail(
-                f"{self.name}.retire", "prompt", f"such that {fewest} prompts stay", f"{left} left"
-            )
-
-    def _awaits_rollouts(self, stage: IntArray) -> BoolArray:
-        """Whether live groups in these stages, in no open plan, wait to be continued or compared."""
-        return np.zeros(stage.size, dtype=bool)
-
-    @abstractmethod
-    def _config(self) -> dict[str, StateValue]:
-        """Settings of the rule that a checkpoint must agree with."""
-
-    @abstractmethod
-    def _rule_state(self) -> State:
-        """State of the rule: arrays, ints, floats, strings."""
-
-    @abstractmethod
-    def _load_rule_state(self, state: SchedulerState) -> None:
-        """Inverse of :meth:`_rule_state`; replaces attributes, never edits them in place."""
 
     # -- what hosts call -----------------------------------------------------------------------------
+
+    @property
+    def num_prompts(self) -> int:
+        """Size N of the pool, retired prompts included."""
+        return self._pool.num_prompts
+
+    @property
+    def num_active(self) -> int:
+        """Prompts of the pool that are not retired."""
+        return self._pool.num_active
 
     @property
     def ledger(self) -> Ledger:
@@ -341,22 +263,13 @@ class Scheduler(ABC):
         """
         where = f"{self.name}.retire"
         prompt_K = as_int_array(where, "prompt", prompt, low=0, high=self.num_prompts - 1)
-        is_retired_N = np.zeros(self.num_prompts, dtype=bool)
-        if self._is_retired_N is not None:
-            is_retired_N |= self._is_retired_N
-        if np.unique(prompt_K).size < prompt_K.size or is_retired_N[prompt_K].any():
-            fail(where, "prompt", "distinct prompts of the pool, none retired", prompt_K.tolist())
-        is_retired_N[prompt_K] = True
-        self._check_remaining(is_retired_N)
-        if prompt_K.size:
-            with self._unchanged_on_error():
-                self._mark_retired(is_retired_N)
-                self._retired(prompt_K)
-
-    @property
-    def num_active(self) -> int:
-        """Prompts of the pool that are not retired."""
-        return self.num_prompts - self._num_retired
+        pool = self._pool.without(prompt_K, where)
+        if pool.is_retired_N is None or not prompt_K.size:
+            return
+        self._check_remaining(pool.is_retired_N)
+        with self._unchanged_on_error():
+            self._pool = pool
+            self._retired(prompt_K)
 
     def state_dict(self) -> State:
         """Everything needed to go on: plain arrays, ints, floats and strings."""
@@ -394,20 +307,12 @@ class Scheduler(ABC):
             raise
 
     def _grow(self, count: int) -> None:
-        self.num_prompts += count
-        self._pool_sizes = [*self._pool_sizes, self.num_prompts]
-        if self._is_retired_N is not None:
-            self._is_retired_N = np.concatenate([self._is_retired_N, np.zeros(count, dtype=bool)])
+        self._pool = self._pool.extended(count)
         self._extended(count)
 
-    def _mark_retired(self, is_retired_N: BoolArray | None) -> None:
-        self._is_retired_N = is_retired_N
-        self._num_retired = 0 if is_retired_N is None else int(np.count_nonzero(is_retired_N))
-
-    def _active(self) -> IntArray:
-        """Ids of the prompts that are not retired, ascending; O(N)."""
-        everyone = np.arange(self.num_prompts, dtype=np.int64)
-        return everyone if self._is_retired_N is None else everyone[~self._is_retired_N]
+    @property
+    def _is_retired_N(self) -> BoolArray | None:
+        return self._pool.is_retired_N
 
     def _of_active(self, group: IntArray) -> IntArray:
         """Those of these live groups whose prompt is not retired."""
@@ -525,6 +430,15 @@ class Scheduler(ABC):
             self._draws_since_update = 0
             self._updated()
         return selection
+
+    def _closed(self, plan: Plan, is_streamed: bool) -> Selection:
+        """All groups of the plan were reported or given up: select what to train on."""
+        if is_streamed:
+            self.live.stage[self.live.rows(plan.group_B)] = COMPLETE
+            return self._select_when_full()
+        # streamed groups that wait (a host that changed its mind) join the batch
+        waiting = self.live.in_stage(COMPLETE)
+        return self._select(np.union1d(waiting, plan.group_B) if waiting.size else plan.group_B)
 
     def _select(self, group: IntArray, discard: IntArray | None = None) -> Selection:
         """Train on these groups with Eq. 16 weights."""
