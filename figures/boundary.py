@@ -21,6 +21,7 @@ from figures.paper_runs import DEFAULT, LONG
 from figures.sim_folders import REFERENCE, Comparison, difference, in_words, labelled, read
 from figures.style import (
     OPTIMISERS,
+    SHORT_ESTIMATORS,
     letters,
     light_grid,
     line,
@@ -44,7 +45,6 @@ FACTORS = {
     "aggregation": "aggregation",
 }
 NAMED = ("estimator", "aggregation")  # factors without an order
-SHORT = {"grpo": "GRPO", "rloo": "RLOO", "dr_grpo": "Dr.GRPO", "reinforce++": "RPP"}
 COLUMNS, ROW_HEIGHT, EXPLAINED_HEIGHT = 4, 1.35, 2.3
 CAPTION = """\
 Held-out success after {rollouts:,} generated rollouts (pilots included) minus uniform sampling's; mean
@@ -124,7 +124,7 @@ def _sweep(factor: str, default: Comparison, cells: list[Comparison]) -> dict[st
     order = list(range(len(shown)))
     if factor not in NAMED:
         order.sort(key=lambda c: values[c])
-    labels = [SHORT.get(v, v) if factor in NAMED else f"{v:g}" for v in values]
+    labels = [SHORT_ESTIMATORS.get(v, v) if factor in NAMED else f"{v:g}" for v in values]
     panel: dict[str, Any] = {
         "label_C": [labels[c] for c in order],
         "default": -1 if factor == "transfer" else order.index(0),

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 from cures.checks import fail
 from figures.simulator_league import ARMS, BEST, REFERENCE, Cell
 from figures.simulator_league_rows import Rows, is_contender
-from figures.simulator_league_table import ESTIMATOR_NAMES
+from figures.style import ESTIMATORS as ESTIMATOR_NAMES
 from figures.style import POOLS as POOL_NAMES
 from figures.style import page_figure, styled
 

@@ -24,7 +24,7 @@ from figures.league import (
 )
 from figures.league_ranking import rank_lines
 from figures.league_record import FRACTION
-from figures.oracle_share import OracleShare, oracle_share, share_text
+from figures.oracle_share import OracleShare, share_text, shares_of_arms
 from figures.style import POOLS as POOL_NAMES
 from figures.style import light_grid, line, method_name, page_figure, styled, thousands
 from figures.training_table import MARGIN
@@ -295,17 +295,12 @@ def shares_of(found: dict[str, dict[str, Any]]) -> dict[str, OracleShare]:
     best = found.get(BEST, {"speed_up": {}})["speed_up"].get(f"{FRACTION}")
     if best is None or not (best["low"] or 0.0) > 1.0:
         return {}
-
-    def times(arm: str) -> list[float]:
-        return [np.inf if at is None else at for at in found[arm]["reached_S"]]
-
-    return {
-        arm: oracle_share(
-            times(REFERENCE), times(arm), times(BEST), generator=np.random.default_rng(0)
-        )
-        for arm in found
-        if arm.startswith("adaptive")
-    }
+    return shares_of_arms(
+        {arm: row["reached_S"] for arm, row in found.items()},
+        reference=REFERENCE,
+        best=BEST,
+        arms=[arm for arm in found if arm.startswith("adaptive")],
+    )
 
 
 def _shares(numbers: dict[str, dict[str, dict[str, Any]]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,26 @@ def oracle_share(
         low=float(np.quantile(low_D, 0.025, method="lower")),
         high=float(np.quantile(high_D, 0.975, method="higher")),
     )
+
+
+def shares_of_arms(
+    reached_S: Mapping[str, Sequence[float | None]],
+    *,
+    reference: str,
+    best: str,
+    arms: Sequence[str],
+) -> dict[str, OracleShare]:
+    """Shares of the saving of arm ``best`` by these arms; None stands for a run that never arrives."""
+
+    def times(arm: str) -> list[float]:
+        return [np.inf if at is None else at for at in reached_S[arm]]
+
+    return {
+        arm: oracle_share(
+            times(reference), times(arm), times(best), generator=np.random.default_rng(0)
+        )
+        for arm in arms
+    }
 
 
 def _shares(

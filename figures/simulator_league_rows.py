@@ -11,7 +11,7 @@ from cures.checks import fail
 from cures.comparison import SpeedUp, harm_verdict, paired_difference, seeds_needed, speed_up
 from figures.holm import holm, paired_p_value
 from figures.league_record import AXES, Entry, level_of
-from figures.oracle_share import OracleShare, oracle_share
+from figures.oracle_share import OracleShare, shares_of_arms
 from figures.simulator_league import ARMS, BEST, REFERENCE, Cell, arms_of
 from sim.settings import is_told_true_rates
 
@@ -148,15 +148,9 @@ def shares_of(entry: Entry, numbers: Rows) -> dict[str, OracleShare]:
     if not numbers[BEST]["speed_up"]["rollouts"].low > 1.0:
         return {}
     size = numbers[REFERENCE]["seeds"]
-
-    def times(arm: str) -> list[float]:
-        at_S = entry["arms"][arm]["rollouts_at_S"][:size]
-        return [np.inf if at is None else at for at in at_S]
-
-    return {
-        arm: oracle_share(
-            times(REFERENCE), times(arm), times(BEST), generator=np.random.default_rng(0)
-        )
-        for arm in OURS
-        if arm in numbers
-    }
+    return shares_of_arms(
+        {arm: entry["arms"][arm]["rollouts_at_S"][:size] for arm in numbers},
+        reference=REFERENCE,
+        best=BEST,
+        arms=[arm for arm in OURS if arm in numbers],
+    )

@@ -28,15 +28,10 @@ from figures.simulator_league_rows import (
     shares_of,
     survivors,
 )
+from figures.style import ESTIMATORS as ESTIMATOR_NAMES
 from figures.style import POOLS as POOL_NAMES
 from sim.wording import difference_text, speed_up_text
 
-ESTIMATOR_NAMES = {
-    "grpo": "GRPO",
-    "rloo": "RLOO",
-    "dr_grpo": "Dr. GRPO",
-    "reinforce++": "REINFORCE++",
-}
 INTRODUCTION = """\
 ## In the simulator: every scheduler, {cells} of {all_cells} cells (population x estimator)
 

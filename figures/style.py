@@ -61,7 +61,13 @@ POOLS = {
     "natural": "natural pool",
     "small": "small pool",
 }
-ESTIMATORS = {"grpo": "GRPO", "reinforce++": "REINFORCE++"}
+ESTIMATORS = {
+    "grpo": "GRPO",
+    "rloo": "RLOO",
+    "dr_grpo": "Dr. GRPO",
+    "reinforce++": "REINFORCE++",
+}
+SHORT_ESTIMATORS = {**ESTIMATORS, "dr_grpo": "Dr.GRPO", "reinforce++": "RPP"}  # on axes
 OPTIMISERS = {"adam": "Adam", "sgd": "SGD", "normalised": "normalised SGD"}  # plain ascent
 
 
