@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -24,11 +25,18 @@ State = dict[str, StateValue]
 
 def atomic_write(path: str | os.PathLike[str], content: bytes) -> None:
     """Replace a file by ``content`` in one step, on disk when the call returns."""
+    with _replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file that takes the place of ``path`` at the end, if nothing was raised."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -64,7 +72,6 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, StateValue]) ->
     ValueError
         If a value would need pickle (object arrays, nested containers).
     """
-    target = Path(path)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for key, value in state.items():
         if not isinstance(key, str) or key in ("file", "allow_pickle"):  # np.savez's own arguments
@@ -74,16 +81,8 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, StateValue]) ->
         if array.dtype.kind not in "biufU":
             fail("save_state", f"state[{key!r}]", "an array, int, float or str", value)
         arrays[key] = array
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(target.parent)
+    with _replacing(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def load_state(path: str | os.PathLike[str]) -> State:
