@@ -9,7 +9,8 @@ with.
 
 Groups are weighted by the time since their prompt was seen before, as for the pool's prior
 (:mod:`cures.pool_posterior`): a scheduler comes back soon to those that move, and the memory has to do
-for those, too, that wait. Of a large pool :data:`TRACKED` prompts are followed.
+for those, too, that wait. Of a large pool a part is followed
+(:mod:`cures.followed`).
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ import numpy as np
 
 from cures.beta_binomial import log_beta_binomial
 from cures.checks import IntArray, as_float, as_float_array, as_int, as_int_array, fail
+from cures.followed import stride
 from cures.sampling import order_free_sum
 from cures.storage import State
 
 SHORTEST, OCTAVES_UP = 3, 3  # octaves: 2^3 updates; the longest is 2^3 times the one to begin with
 SCORE_MEMORY = 20.0  # updates
 SPREAD = 1.0  # octaves: standard deviation of the prior
-TRACKED = 4096  # prompts
 
 
 class MemoryLength:
@@ -64,8 +65,8 @@ class MemoryLength:
         self._octave_K = np.arange(SHORTEST, longest + 1, dtype=np.float64)
         self.length_K = np.exp2(self._octave_K)
         self._prior_K = -0.5 * ((self._octave_K - np.log2(start)) / SPREAD) ** 2
-        self._stride = -(-num_prompts // TRACKED)
         self._num_prompts = num_prompts
+        self._stride = stride(num_prompts)
         tracked = -(-num_prompts // self._stride)
         self._success_K_N = np.zeros((self.length_K.size, tracked))
         self._failure_K_N = np.zeros((self.length_K.size, tracked))
@@ -122,15 +123,17 @@ class MemoryLength:
         self._weigh()
 
     def extended(self, count: int) -> MemoryLength:
-        """Another one, with so many more prompts at the end of the pool."""
+        """Another one, with so many more prompts at the end of the pool; the same memories."""
         other = copy(self)
         other._num_prompts += count
-        tracked = -(-other._num_prompts // self._stride)
-        none_K_N = np.zeros((self.length_K.size, tracked - self._step_N.size))
-        other._success_K_N = np.concatenate([self._success_K_N, none_K_N], axis=1)
-        other._failure_K_N = np.concatenate([self._failure_K_N, none_K_N], axis=1)
+        other._stride = stride(other._num_prompts)
+        stay = slice(None, None, other._stride // self._stride)
+        tracked = -(-other._num_prompts // other._stride)
+        none_K_N = np.zeros((self.length_K.size, tracked - self._step_N[stay].size))
+        other._success_K_N = np.concatenate([self._success_K_N[:, stay], none_K_N], axis=1)
+        other._failure_K_N = np.concatenate([self._failure_K_N[:, stay], none_K_N], axis=1)
         never = np.full(none_K_N.shape[1], -1, dtype=np.int64)
-        other._step_N = np.concatenate([self._step_N, never])
+        other._step_N = np.concatenate([self._step_N[stay], never])
         return other
 
     def state_dict(self) -> State:
@@ -143,8 +146,8 @@ class MemoryLength:
             "score_step": self._score_step,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from :meth:`state_dict` of a memory of the same pool and start.
+    def load_state_dict(self, state: Mapping[str, Any], *, step: int) -> None:
+        """Continue from :meth:`state_dict` of a memory of the same pool and start, at this update.
 
         Raises
         ------
@@ -161,10 +164,10 @@ class MemoryLength:
             for name in ("success_K_N", "failure_K_N")
         )
         score = as_float_array(where, "score_K", state["score_K"], length=shape[0])
-        score_step = as_int(where, "score_step", state["score_step"], 0)
-        step = as_int_array(
+        score_step = as_int(where, "score_step", state["score_step"], 0, step)
+        step_N = as_int_array(
             where, "step_N", state["step_N"], length=shape[1], low=-1, high=score_step
         )
         self._success_K_N, self._failure_K_N = success.reshape(shape), failure.reshape(shape)
-        self._step_N, self._score_K, self._score_step = step, score, score_step
+        self._step_N, self._score_K, self._score_step = step_N, score, score_step
         self._weigh()

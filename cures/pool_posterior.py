@@ -8,7 +8,8 @@ groups of n rollouts with s right ones,
 
 each group weighted by the time since its prompt was seen before. Of every prompt these times add up to
 the whole time, however often it is visited, so a scheduler that prefers some prompts does not take what
-it prefers for the pool. Weights fade as evidence does.
+it prefers for the pool. (But for groups of which a single rollout came back: they say nothing of a
+spread, and their times are lost.) Weights fade as evidence does.
 
 Where prompts have categories, each category has such a prior of its own, and begins as
 :data:`CATEGORY_START` groups of the pool: a hierarchy of moments.
@@ -39,6 +40,8 @@ from cures.posterior import BetaPosterior
 FIRST_GUESS = np.array([4.0, 2.0, 1.5])
 CATEGORY_START = 4.0
 ROOM = 64  # updates
+GONE = 40.0  # evidence that has faded to e^-40 is none
+MOST_CHOSEN = 0.6  # forgotten per update where memories are compared: they begin at one update
 STRENGTH = (0.2, 20.0)  # of the prior, in rollouts: a pool of two kinds; a pool of one kind
 
 
@@ -51,7 +54,8 @@ class PoolPosterior(BetaPosterior):
     visits_per_step : float
         Prompts seen between two policy updates, > 0: makes the average weight of a group 1.
     forgetting : float, optional
-        See :class:`~cures.posterior.BetaPosterior`; of the sums behind the prior, too.
+        See :class:`~cures.posterior.BetaPosterior`; of the sums behind the prior, too. Evidence that
+        fades is held in single precision.
     choose_memory : bool
         The share of the evidence that is lost is ``forgetting`` to begin with, and then what would have
         predicted best (:mod:`cures.memory_length`). The sums behind the prior keep to ``forgetting``.
@@ -68,9 +72,6 @@ class PoolPosterior(BetaPosterior):
     True
     """
 
-    # Counts that fade need no more digits, and large pools are held in half the memory.
-    _holds = np.float32
-
     def __init__(
         self,
         num_prompts: int,
@@ -80,8 +81,10 @@ class PoolPosterior(BetaPosterior):
         choose_memory: bool = False,
         category_N: ArrayLike | None = None,
     ) -> None:
-        super().__init__(num_prompts, forgetting=forgetting)
         where = "PoolPosterior"
+        if forgetting:  # needs no more digits, and large pools are held in half the memory
+            self._holds = np.float32
+        super().__init__(num_prompts, forgetting=forgetting)
         self._visits = as_float(where, "visits_per_step", visits_per_step, 0.0, open_low=True)
         self._category_N: IntArray | None = None
         if category_N is not None:
@@ -94,8 +97,7 @@ class PoolPosterior(BetaPosterior):
         self._stamp_N = np.zeros(num_prompts, dtype=np.int32)  # also where nothing is forgotten
         self.memory: MemoryLength | None = None
         if choose_memory:
-            if not self.forgetting:
-                fail(where, "choose_memory", "False where nothing is forgotten", choose_memory)
+            as_float(where, "forgetting", forgetting, 0.0, MOST_CHOSEN, open_low=True)
             self.memory = MemoryLength(num_prompts, -1.0 / np.log1p(-self.forgetting))
         # minus the logarithm of what is left of the first evidence of all, at the latest S updates
         self._faded_S = np.zeros(1)
@@ -115,12 +117,12 @@ class PoolPosterior(BetaPosterior):
     def update(self, prompt_B: ArrayLike, success_B: ArrayLike, trial_B: ArrayLike) -> None:
         """See :meth:`BetaPosterior.update <cures.posterior.BetaPosterior.update>`."""
         where = "PoolPosterior.update"
-        if self.memory is not None and not is_distinct(np.asarray(prompt_B)):
-            fail(where, "prompt_B", "distinct under choose_memory", prompt_B)
-        prior = self.prior_of(prompt_B)  # before these groups
-        since = self._uncounted_from(prompt_B)
-        super().update(prompt_B, success_B, trial_B)
-        prompt = as_int_array(where, "prompt_B", prompt_B)
+        prompt = as_int_array(where, "prompt_B", prompt_B, low=0, high=len(self) - 1)
+        if not is_distinct(prompt):
+            fail(where, "prompt_B", "distinct", prompt_B)
+        prior = self.prior_of(prompt)  # before these groups
+        since = self._uncounted_from(prompt)
+        super().update(prompt, success_B, trial_B)
         right = as_int_array(where, "success_B", success_B)
         trial = as_int_array(where, "trial_B", trial_B)
         share = self._visits / len(self)
@@ -150,27 +152,26 @@ class PoolPosterior(BetaPosterior):
         if at_step is not None:
             fail(where, "at_step", "None under choose_memory", at_step)
         selected = self._select(where, prompt_B)
-        # who came before the first of them has no evidence
-        age = np.minimum(self.step - self._stamp_N[selected], self._faded_S.size - 1)
-        kept = np.exp(self._faded_S[-1 - age] - self._faded_S[-1])
+        age = self.step - self._stamp_N[selected]
+        faded = self._faded_S[-1] - self._faded_S[-1 - np.minimum(age, self._faded_S.size - 1)]
+        kept = np.where((age < self._faded_S.size) & (faded <= GONE), np.exp(-faded), 0.0)
         return self._success_N[selected] * kept, self._failure_N[selected] * kept
 
-    def _oldest(self) -> int:
-        """Update of the oldest evidence that there is."""
+    def _since_oldest(self) -> int:
+        """Updates from the oldest evidence to now, both counted. O(N)."""
         has_any = (self._success_N > 0.0) | (self._failure_N > 0.0)
-        return int(self._stamp_N.min(where=has_any, initial=self.step))
+        return self.step + 1 - int(self._stamp_N.min(where=has_any, initial=self.step))
 
     def _needed(self) -> FloatArray:
         """Of the fading clock, what evidence is read by. O(N)."""
-        size = 1 if self.memory is None else self.step - self._oldest() + 1
-        return self._faded_S[-size:].copy()
+        latest_S = self._faded_S[-self._since_oldest() :] if self.memory else self._faded_S
+        return np.array(latest_S[latest_S[-1] - latest_S <= GONE])
 
-    def _uncounted_from(self, prompt_B: ArrayLike) -> IntArray:
+    def _uncounted_from(self, prompt: IntArray) -> IntArray:
         """Update from which on the time of these prompts is not in the sums yet."""
-        at = self._select("PoolPosterior.update", prompt_B)
         # a prompt without evidence has the stamp of when it came into the pool
-        is_told = self._success_N[at] + self._failure_N[at] > 0.0
-        return self._stamp_N[at].astype(np.int64) + is_told
+        is_told = self._success_N[prompt] + self._failure_N[prompt] > 0.0
+        return self._stamp_N[prompt].astype(np.int64) + is_told
 
     def extend(self, count: int) -> None:
         """See :meth:`BetaPosterior.extend <cures.posterior.BetaPosterior.extend>`.
@@ -224,10 +225,14 @@ class PoolPosterior(BetaPosterior):
         super(PoolPosterior, other).load_state_dict(state)
         flat = as_float_array(where, "pool", state["pool"], length=self._sums_C_3.size, low=0.0)
         other._sums_C_3 = flat.reshape(self._sums_C_3.shape)
-        size = 1 if self.memory is None else other.step - other._oldest() + 1
-        faded_S = as_float_array(where, "faded_S", state["faded_S"], length=size, low=0.0)
-        if (np.diff(faded_S) < 0.0).any():
-            fail(where, "faded_S", "what never falls", faded_S)
+        faded_S = as_float_array(where, "faded_S", state["faded_S"], low=0.0)
+        size = 1 if self.memory is None else other._since_oldest()
+        is_whole = faded_S.size == size or (
+            # what came before is gone; an update fades less than 1
+            0 < faded_S.size < size and faded_S[-1] - faded_S[0] > GONE - 1.0
+        )
+        if not is_whole or (np.diff(faded_S) < 0.0).any():
+            fail(where, "faded_S", f"{size} numbers, none below the one before", faded_S)
         other._faded_S, other._room = faded_S, 2 * faded_S.size + ROOM
         if self.memory is not None:
             other.memory = copy(self.memory)
@@ -236,7 +241,8 @@ class PoolPosterior(BetaPosterior):
                     key.removeprefix("memory/"): value
                     for key, value in state.items()
                     if key.startswith("memory/")
-                }
+                },
+                step=other.step,
             )
         vars(self).update(vars(other))
 

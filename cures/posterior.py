@@ -139,12 +139,6 @@ class BetaPosterior:
         np.add.at(self._success_N, prompt_B, success_B.astype(self._holds))
         np.add.at(self._failure_N, prompt_B, (trial_B - success_B).astype(self._holds))
 
-    def reset(self, prompt_B: ArrayLike | None = None) -> None:
-        """Forget all evidence about these prompts, or about the whole pool."""
-        selected = self._select("BetaPosterior.reset", prompt_B)
-        self._success_N[selected] = 0.0
-        self._failure_N[selected] = 0.0  # no evidence has no age: the stamps may stay
-
     def evidence(
         self, prompt_B: ArrayLike | None = None, *, at_step: int | IntArray | None = None
     ) -> tuple[FloatArray, FloatArray]:

@@ -36,6 +36,7 @@ from cures.checks import (
     as_int_array,
     fail,
 )
+from cures.followed import stride as followed_stride
 from cures.storage import State
 
 MEMORY = 16.0  # updates after which a moving prompt's last group counts 1/e
@@ -43,7 +44,6 @@ LIMIT = 5.0  # of the logarithm of the odds: whoever begins to move is believed 
 MIDDLE = (0.2, 0.8)
 FIRST_SHARE, FIRST_WEIGHT = 0.1, 10.0  # of steady prompts; as if so many had been judged
 STEADY = 1e-3, 1.0 - 1e-3  # the share stays within
-TRACKED = 4096  # prompts of a large pool that the share is estimated from
 COUNTED = np.iinfo(np.uint16).max  # rollouts of a prompt; more are halved until they can be held
 LAST_COUNTED = np.iinfo(np.uint8).max  # of its last visit
 
@@ -202,8 +202,8 @@ class Response:
     def updated(self) -> None:
         """One more step of EM for the share."""
         size = self.trial_N.size
-        tracked = np.arange(0, size, max(1, -(-size // TRACKED)))
-        judged = tracked[self.is_judged(tracked)]
+        followed = np.arange(0, size, followed_stride(size))
+        judged = followed[self.is_judged(followed)]
         steady = float(self.prob_steady(judged).sum()) + FIRST_SHARE * FIRST_WEIGHT
         self.share = float(np.clip(steady / (judged.size + FIRST_WEIGHT), *STEADY))
 

@@ -29,7 +29,7 @@ def soft_threshold(chance: ArrayLike, half: float) -> FloatArray:
     Returns
     -------
     ndarray of float64, shape (N,)
-        In [0, 1), growing with the chance.
+        In [0, 1], growing with the chance.
 
     Raises
     ------
@@ -44,5 +44,6 @@ def soft_threshold(chance: ArrayLike, half: float) -> FloatArray:
     where = "soft_threshold"
     chance_N = as_float_array(where, "chance", chance, low=0.0, high=1.0)
     half = as_float(where, "half", half, 0.0, open_low=True)
-    risen = (chance_N / half) ** STEEPNESS
-    return np.asarray(risen / (1.0 + risen))
+    with np.errstate(over="ignore", invalid="ignore"):
+        risen = (chance_N / half) ** STEEPNESS
+        return np.where(np.isinf(risen), 1.0, risen / (1.0 + risen))

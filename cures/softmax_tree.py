@@ -18,8 +18,8 @@ the evidence, at distances d and d', and :math:`|dm / d \ln x| = d d' / (d + d')
 :math:`\sqrt{m (1-m)}` moves by at most :math:`\max_m |1/2 - m| \sqrt{m (1-m)} = 1/8` per unit of
 :math:`\ln x`. With a share f forgotten per update, :math:`\ln x` moves by :math:`L = -W \ln(1-f)`
 between renewals, and W is chosen for :math:`L \le 4 \tau`: a draw is accepted with chance at least
-:math:`e^{-L / 8 \tau} \ge e^{-1/2} = 0.61`. (Where a single update forgets more, W is 1 and the law
-still exact.)
+:math:`e^{-L / 8 \tau} \ge e^{-1/2} = 0.61`. Where two updates forget more, or the subset is a small one,
+all weights are renewed at every update: W is 1, the bounds are the weights, nothing is refused.
 
 Only the *normaliser* is then an estimate, that of the chances a plan records: the total of the bounds
 times the mean of weight / bound over all draws from them, accepted or not, at least
@@ -116,8 +116,9 @@ class SoftmaxTree:
         self._is_out_S = is_out_S
         self._size = len(posterior) if prompt_S is None else prompt_S.size
         self._window = self._default_window() if window is None else window
-        # of the evidence, when a window is over
-        self._kept = math.exp(self._window * math.log1p(-posterior.forgetting))
+        # of the evidence, when a window is over; bounds of one update are the weights themselves
+        fading = math.log1p(-posterior.forgetting) if self._window > 1 else 0.0
+        self._kept = math.exp(self._window * fading)
         self._edge = np.arange(self._window + 1) * self._size // self._window  # of the slices
         self._tree = SumTree(self._size)
         self.built = posterior.step if built is None else built

@@ -38,6 +38,7 @@ from cures.storage import State, StateValue
 
 QUEUE_STREAM = 4  # key: 0; the order of the queue at first
 ADVANCE_STREAM = 5  # key: plan id
+MOST_PASSES = 1e6  # nothing fades
 MOST_FORGOTTEN = 0.1  # per update, for pools of a few batches
 NOISE_CUT, FLOOR = 0.3, 0.05  # of the explained share, see learnable_share; of the response
 WORTHS, BASELINES = ("threshold", "mixed", "potential"), ("group", "posterior")
@@ -79,9 +80,10 @@ class Adaptive(Scheduler):
     num_prompts, batch_size, budget, seed, min_quota, max_quota, estimator
         See :class:`~cures.schedulers.driver.Scheduler`; ``batch_size <= num_prompts``.
     memory_passes : float
-        Passes over the pool in which evidence fades to 1/e, > 0: the share lost per update is
+        Passes over the pool in which evidence fades to 1/e, in (0, 1e6]: the share lost per update is
         ``batch_size / (num_prompts * memory_passes)``, at most 0.1; to begin with, under
-        ``choose_memory``.
+        ``choose_memory``. Passes over the pool as it is at first: ``extend`` changes neither this nor
+        the memories that are compared.
     threshold : float
         Chance of a mixed group at which a prompt has half of the largest share, > 0.
     rest : int
@@ -155,7 +157,9 @@ class Adaptive(Scheduler):
     ) -> None:
         super().__init__(num_prompts, batch_size, budget, seed, **common)
         as_int(self.name, "batch_size", batch_size, 1, num_prompts)
-        self.memory_passes = as_float(self.name, "memory_passes", memory_passes, 0.0, open_low=True)
+        self.memory_passes = as_float(
+            self.name, "memory_passes", memory_passes, 0.0, MOST_PASSES, open_low=True
+        )
         self.forgetting = forgotten(self.num_prompts, self.batch_size, self.memory_passes)
         self.threshold = as_float(self.name, "threshold", threshold, 0.0, open_low=True)
         self.rest = as_int(self.name, "rest", rest, 1)
@@ -184,7 +188,9 @@ class Adaptive(Scheduler):
         self.posterior = self._new_posterior()
         self._response = Response(self.num_prompts if self.uses_response else 0)
         self._mean_mixed = 0.0  # none yet
-        self._planned_mean_N = np.zeros(self.num_prompts if self.baseline == "posterior" else 0)
+        # of live groups, as things were when they were planned: baseline, and weight
+        self._planned_group = np.zeros(0, dtype=np.int64)
+        self._planned_2_L = np.zeros((2, 0))
         self._between_N = np.zeros(self.num_prompts if self.use_moments else 0)
         self._total_N = np.zeros(self._between_N.size)
         self._moment_sums = np.zeros(3)  # over the pool: of both, and of measured groups
@@ -254,33 +260,39 @@ class Adaptive(Scheduler):
         return self.is_queued and self.num_prompts > RENEWED
 
     def _take(self, generator: np.random.Generator, size: int) -> tuple[IntArray, FloatArray]:
-        """Distinct prompts of the next plan, and their chances of being in it."""
-        if self._is_large:
+        """Distinct prompts of the next plan, and their chances of being in it.
+
+        In the queue the chance of a prompt is its share of the visits in the long run; when its turn
+        comes follows from the past.
+        """
+        if self.is_queued:
             prompt_B = self._queue.first(size)
             return prompt_B, self._queue.chance(prompt_B, size)
         chance_N = self._rested() * (size / self._together)
-        if self.is_queued:
-            self._queue.renew(chance_N)
-            prompt_B = self._queue.first(size)
-        else:
-            prompt_B = draw_without_replacement(chance_N, generator)
+        prompt_B = draw_without_replacement(chance_N, generator)
         return prompt_B, chance_N[prompt_B]
 
-    def _rested(self) -> FloatArray:
+    def _rested(self, worth_N: FloatArray | None = None) -> FloatArray:
         """Visits of every prompt in ``rest`` updates: in proportion to the shares, at most one; O(N)."""
         if self._together >= self.num_active:
             visits_N = np.full(self.num_prompts, self._together / self.num_active)
             if self._is_retired_N is not None:
                 visits_N[self._is_retired_N] = 0.0
             return visits_N
-        return inclusion_probability(self.sampling_distribution(), self._together)
+        worth_N = self.worth() if worth_N is None else worth_N
+        return inclusion_probability(worth_N / order_free_sum(worth_N), self._together)
 
     def _renew(self, prompt_B: IntArray) -> None:
         """Give these prompts of a large pool the shares that are theirs now."""
         self._queue.renew(self.worth(prompt_B), prompt_B)
         # shares are at most 1, so ``rest`` binds nobody while they add up to that many visits
         if self._queue.total < self._together:
-            self._queue.renew(self._rested() * (order_free_sum(self.worth()) / self._together))
+            worth_N = self.worth()
+            self._queue.renew(self._rested(worth_N) * (order_free_sum(worth_N) / self._together))
+
+    def _prepare(self) -> None:
+        if self.is_queued and not self._is_large:
+            self._queue.renew(self._rested() / self.rest)
 
     def _draft(self, generator: np.random.Generator) -> Draft:
         prompt_B, chance_B = self._take(generator, self.batch_size)
@@ -306,12 +318,22 @@ class Adaptive(Scheduler):
         )
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
-        if self.baseline == "posterior":
-            self._planned_mean_N[plan.prompt_B] = self.posterior.mean(plan.prompt_B)
+        if self.baseline == "posterior" or self.importance_weights:
+            self._keep_planned(plan)
         if not self.is_queued:
             return
         advance_B = derived_generator(self.seed, plan.plan_id, ADVANCE_STREAM).random(len(plan))
         self._queue.visit(plan.prompt_B, advance_B, size=len(plan))
+
+    def _keep_planned(self, plan: Plan) -> None:
+        """What must not hang on what is seen, or on who is retired, before the groups are trained on."""
+        is_live = np.isin(self._planned_group, self.live.group)
+        # a plan that was cut holds anyone's groups with so much less chance
+        chance_B = plan.prob_B * (len(plan) / self.batch_size)
+        weight_B = 1.0 / (self.num_active * chance_B)
+        new_2_B = np.stack([self.posterior.mean(plan.prompt_B), weight_B])
+        self._planned_group = np.concatenate([self._planned_group[is_live], plan.group_B])
+        self._planned_2_L = np.concatenate([self._planned_2_L[:, is_live], new_2_B], axis=1)
 
     def _learn(self, plan: Plan, at: IntArray, outcome: Outcome, moments: Moments | None) -> None:
         prompt_B = plan.prompt_B[at]
@@ -338,15 +360,11 @@ class Adaptive(Scheduler):
         selection = super()._closed(plan, is_streamed)
         if not selection.is_update:
             return selection
+        at_G = np.searchsorted(self._planned_group, selection.group_G)
         if self.importance_weights:
-            # a plan that was cut holds anyone's groups with so much less chance
-            chance_B = plan.prob_B * (len(plan) / self.batch_size)
-            order = np.argsort(plan.group_B)  # as a selection has them
-            weight_G = 1.0 / (self.num_active * chance_B[order])
-            selection = replace(selection, weight_G=weight_G)
+            selection = replace(selection, weight_G=self._planned_2_L[1, at_G])
         if self.baseline == "posterior":
-            prompt_G = self.live.prompt[self.live.rows(selection.group_G)]
-            selection = replace(selection, baseline_G=self._planned_mean_N[prompt_G])
+            selection = replace(selection, baseline_G=self._planned_2_L[0, at_G])
         if self.step_scaling:
             selection = replace(selection, step_scale=self._step_scale(selection.group_G))
         return selection
@@ -379,8 +397,6 @@ class Adaptive(Scheduler):
         self.posterior, none = posterior, np.zeros(count)
         if self.uses_response:
             self._response = self._response.extended(count)
-        if self.baseline == "posterior":
-            self._planned_mean_N = np.concatenate([self._planned_mean_N, none])
         if self.use_moments:
             self._between_N = np.concatenate([self._between_N, none])
             self._total_N = np.concatenate([self._total_N, none])
@@ -409,9 +425,7 @@ class Adaptive(Scheduler):
                 "importance_weights",
                 "step_scaling",
                 "choose_memory",
-                "uses_response",
                 "pool_prior",
-                "is_queued",
             )
         }
         return {
@@ -419,8 +433,10 @@ class Adaptive(Scheduler):
             "threshold": self.threshold,
             "rest": self.rest,
             "worth": self.worth_by,
-            "category": category,
+            "category_N": category,
             "baseline": self.baseline,
+            "response": int(self.uses_response),
+            "queue": int(self.is_queued),
             **switches,
         }
 
@@ -437,7 +453,9 @@ class Adaptive(Scheduler):
                 for key, value in part.items()
             },
             "mean_mixed": self._mean_mixed,
-            "planned_mean_N": self._planned_mean_N.copy(),
+            "planned_group": self._planned_group.copy(),
+            "planned_mean": self._planned_2_L[0].copy(),
+            "planned_weight": self._planned_2_L[1].copy(),
             "between_N": self._between_N.copy(),
             "total_N": self._total_N.copy(),
             "moment_sums": self._moment_sums.copy(),
@@ -454,12 +472,26 @@ class Adaptive(Scheduler):
             return as_float_array("load_state_dict", key, value, low=low, high=high)
 
         queue = FairQueue.from_state(state.section("queue").flat, self._queue.due_N.size)
-        planned = finite("planned_mean_N", self._planned_mean_N.size, 0.0, 1.0)
+        group = state.ints("planned_group")
+        if (np.diff(group) <= 0).any():
+            fail("load_state_dict", "planned_group", "strictly increasing", group)
+        planned = finite("planned_mean", group.size, 0.0, 1.0)
+        weight = finite("planned_weight", group.size, 0.0, None)
         size = self._total_N.size
         self._between_N = finite("between_N", size, None, None)
         self._total_N = finite("total_N", size, 0.0, None)
         self._moment_sums = finite("moment_sums", 3, None, None)
+        between, total, groups = self._moment_sums.tolist()
+        is_none = total == 0.0
+        if (
+            total < 0.0
+            or groups < 0.0
+            or groups % 1.0
+            or (groups == 0.0) != is_none
+            or (is_none and between != 0.0)
+        ):
+            fail("load_state_dict", "moment_sums", "sums over measured groups", self._moment_sums)
         self._told = state.ints("told", high=self.num_prompts - 1)
         self._mean_mixed = state.real("mean_mixed", 0.0)
-        self._planned_mean_N = planned
+        self._planned_group, self._planned_2_L = group, np.stack([planned, weight])
         self.posterior, self._response, self._queue = posterior, response, queue

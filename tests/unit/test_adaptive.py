@@ -267,6 +267,29 @@ def test_damaged_checkpoints_are_refused():
             scheduler.load_state_dict({**state, f"rule/{key}": value})
 
 
+def test_sums_of_moments_that_cannot_be_are_refused():
+    made = {"use_moments": True}
+    state = scheduler_of(**made).state_dict()
+    for sums in ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.5], [0.0, -1.0, 2.0]):
+        fresh = scheduler_of(**made)
+        with pytest.raises(ValueError, match="moment_sums must be"):
+            fresh.load_state_dict({**state, "rule/moment_sums": np.array(sums)})
+        fresh.propose()
+
+
+def test_a_pool_that_grows_past_what_is_followed_comes_back_from_its_checkpoint():
+    rate_N = np.random.default_rng(0).random(5_000)
+    scheduler, fresh = (scheduler_of(4_000, batch_size=500, budget=4_000) for _ in range(2))
+    host = ScriptedHost(rate_N)
+    for turn in range(12):
+        if turn == 6:
+            scheduler.extend(1_000)
+        scheduler.observe(host.rollout(scheduler.propose()))
+    fresh.load_state_dict(scheduler.state_dict())
+    assert fresh.posterior.memory.updates == scheduler.posterior.memory.updates
+    np.testing.assert_array_equal(fresh.propose().prompt_B, scheduler.propose().prompt_B)
+
+
 def test_batches_larger_than_the_pool_are_refused():
     with pytest.raises(ValueError, match="batch_size must be"):
         scheduler_of(4)

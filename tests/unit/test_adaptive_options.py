@@ -154,6 +154,42 @@ def test_any_baseline_from_before_leaves_the_gradient_alone(estimator):
 # -- categories -------------------------------------------------------------------------------------
 
 
+def test_a_group_never_is_its_own_baseline():
+    """Plans that overlap: what came back of one of them says nothing about groups planned before."""
+    scheduler = scheduler_of(8, estimator="rloo", baseline="posterior", rest=1)
+    first, second = scheduler.propose(), scheduler.propose()
+    assert set(first.prompt_B) == set(second.prompt_B)  # the pool is a batch
+    believed_N = scheduler.posterior.mean()
+    half = slice(0, 4)
+    right = cures.Outcome(
+        second.plan_id, second.group_B[half], np.full(4, 8), np.full(4, 8), is_final=False
+    )
+    scheduler.observe(right)
+    scheduler.propose()  # a third plan of the same prompts, now thought better of
+    assert (scheduler.posterior.mean(second.prompt_B[half]) > 0.8).all()
+    fresh = scheduler_of(8, estimator="rloo", baseline="posterior", rest=1)
+    fresh.load_state_dict(scheduler.state_dict(), reissue=False)
+    rest = cures.Outcome(second.plan_id, second.group_B[4:], np.full(4, 8), np.full(4, 8))
+    for one in (scheduler, fresh):
+        selection = one.observe(rest)
+        assert selection.group_G.tolist() == second.group_B.tolist()
+        assert selection.baseline_G.tolist() == believed_N[second.prompt_B].tolist()
+
+
+@pytest.mark.parametrize("change", ["retire", "extend"])
+def test_weights_are_those_of_the_pool_that_was_planned_from(change):
+    rate_N = np.linspace(0.1, 0.9, 60)
+    scheduler, host = scheduler_of(40, importance_weights=True), ScriptedHost(rate_N)
+    plan = scheduler.propose()
+    expected_B = 1.0 / (40 * plan.prob_B)  # 1 / (N pi)
+    if change == "retire":
+        scheduler.retire(np.setdiff1d(np.arange(40), plan.prompt_B)[:20])
+    else:
+        scheduler.extend(20)
+    selection = scheduler.observe(host.rollout(plan))
+    np.testing.assert_allclose(selection.weight_G, expected_B, rtol=1e-12)
+
+
 def test_categories_have_priors_of_their_own_by_hand():
     posterior = PoolPosterior(6, visits_per_step=3, category_N=[0, 0, 0, 1, 1, 1])
     posterior.update([0, 3], [4, 0], [4, 4])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cures.memory_length import SCORE_MEMORY, SHORTEST, TRACKED, MemoryLength
+from cures.followed import MOST, stride
+from cures.memory_length import SCORE_MEMORY, SHORTEST, MemoryLength
 from cures.pool_posterior import PoolPosterior
 
 UNIFORM = (1.0, 1.0)
@@ -95,13 +96,13 @@ def test_prompts_have_no_order():
 
 
 def test_of_large_pools_a_part_is_followed():
-    size = 10 * TRACKED
+    size = 8 * MOST
     memory = MemoryLength(size, start=64.0)
     state = memory.state_dict()
-    assert state["step_N"].size == TRACKED
-    prompt = np.arange(0, size, 5)
+    assert state["step_N"].size == MOST
+    prompt = np.arange(0, size, 4)
     for visit in range(8):  # every second one of these is followed; the others contradict them
-        success = np.where(prompt % 10 == 0, 4, 8 * (visit % 2))
+        success = np.where(prompt % 8 == 0, 4, 8 * (visit % 2))
         memory.told(prompt, success, np.full(prompt.size, 8), UNIFORM, 10 * visit)
     assert memory.updates > 200.0
 
@@ -110,7 +111,7 @@ def test_states_come_back_and_damaged_ones_are_refused():
     memory = told(MemoryLength(5, start=16.0), walk(4, 5, 1.0), gap=10)
     state = memory.state_dict()
     again = MemoryLength(5, start=16.0)
-    again.load_state_dict(state)
+    again.load_state_dict(state, step=30)
     assert again.updates == memory.updates
     for one in (memory, again):
         told(one, walk(1, 5, 1.0), gap=10)
@@ -123,12 +124,35 @@ def test_states_come_back_and_damaged_ones_are_refused():
         ("score_step", -1),
     ):
         with pytest.raises(ValueError, match=key):
-            again.load_state_dict({**state, key: value})
+            again.load_state_dict({**state, key: value}, step=30)
     with pytest.raises(ValueError, match="state must be a dict with keys"):
-        again.load_state_dict({})
+        again.load_state_dict({}, step=30)
     with pytest.raises(ValueError, match="start must be"):
         MemoryLength(5, start=0.5)
     assert SHORTEST == 3
+
+
+@pytest.mark.parametrize("size", [1, 4_095, 4_096, 4_097, 12_289, 10**7])
+def test_followed_are_as_many_as_may_be(size):
+    step = stride(size)
+    assert -(-size // step) <= MOST
+    assert step == 1 or -(-size // (step // 2)) > MOST
+
+
+def test_in_a_pool_that_grows_those_that_stay_keep_what_was_seen():
+    memory = told(MemoryLength(3_000, start=16.0), walk(3, 3_000, 1.0), gap=10)
+    before, grown = memory.state_dict(), memory.extended(6_000)
+    after = grown.state_dict()
+    # by hand: 9000 prompts, every fourth one followed, of whom 750 were there
+    assert after["step_N"].tolist() == [20] * 750 + [-1] * 1_500
+    for name in ("success_K_N", "failure_K_N"):
+        was, is_ = (a[name].reshape(memory.length_K.size, -1) for a in (before, after))
+        np.testing.assert_array_equal(is_[:, :750], was[:, ::4])
+    assert grown.updates == memory.updates
+    # as good as new: a memory of that size takes its state
+    again = MemoryLength(9_000, start=16.0)
+    again.load_state_dict(after, step=20)
+    assert again.updates == grown.updates
 
 
 def test_the_posterior_fades_as_the_memory_says():
@@ -147,7 +171,7 @@ def test_the_posterior_fades_as_the_memory_says():
     for one in (posterior, again):
         one.advance(5)
     np.testing.assert_array_equal(again.evidence(), posterior.evidence())
-    with pytest.raises(ValueError, match="choose_memory must be"):
+    with pytest.raises(ValueError, match="forgetting must be"):
         PoolPosterior(4, visits_per_step=2, choose_memory=True)
     with pytest.raises(ValueError, match="at_step must be"):
         posterior.evidence(at_step=9)
@@ -155,8 +179,27 @@ def test_the_posterior_fades_as_the_memory_says():
         posterior.update([0, 0], [1, 1], [8, 8])
 
 
+def test_evidence_that_has_faded_away_is_none_and_takes_no_memory():
+    posterior = PoolPosterior(3, visits_per_step=1, forgetting=0.1, choose_memory=True)
+    posterior.update([0, 1], [4, 4], [8, 8])
+    fading = 1.0 / posterior.memory.updates
+    updates = int(40.0 / fading)
+    posterior.advance(updates)
+    np.testing.assert_allclose(posterior.evidence([0])[0], 4.0 * np.exp(-updates * fading))
+    for _ in range(2_000):
+        posterior.advance()
+        posterior.update([1], [4], [8])
+    assert posterior.evidence([0]) == (0.0, 0.0)
+    # by hand: e^-40 is reached after 40 memories
+    longest = 40.0 * posterior.memory.length_K[-1]
+    assert posterior.state_dict()["faded_S"].size <= min(longest, 2_000 + updates) + 1
+    again = PoolPosterior(3, visits_per_step=1, forgetting=0.1, choose_memory=True)
+    again.load_state_dict(posterior.state_dict())
+    np.testing.assert_array_equal(again.evidence(), posterior.evidence())
+
+
 def test_the_fading_clock_is_kept_as_far_back_as_there_is_evidence():
-    posterior = PoolPosterior(9, visits_per_step=2, forgetting=0.1, choose_memory=True)
+    posterior = PoolPosterior(9, visits_per_step=2, forgetting=0.002, choose_memory=True)
     generator = np.random.default_rng(0)
     evidence_N, sizes = np.zeros(9), []
     for step in range(2_000):

@@ -155,18 +155,6 @@ def test_lazy_forgetting_equals_decaying_everything_at_every_step():
     assert not np.allclose(posterior.evidence(), visited_only, rtol=0.05)
 
 
-def test_reset_forgets_some_or_all_prompts_and_new_evidence_is_young():
-    posterior = BetaPosterior(3, prior=([1.0, 2.0, 3.0], 1.0), forgetting=0.25)
-    posterior.update([0, 1, 2], [2, 2, 2], [2, 2, 2])
-    posterior.advance(4)
-    posterior.reset([1])
-    assert posterior.alpha_beta([1])[0].tolist() == [2.0]
-    posterior.update([1], [1], [1])
-    assert posterior.alpha_beta([1])[0].tolist() == [3.0]  # nothing of the new evidence has aged
-    posterior.reset()
-    assert posterior.alpha_beta()[0].tolist() == [1.0, 2.0, 3.0]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -223,7 +211,7 @@ def example(forgetting=0.3):
 @pytest.mark.parametrize("forgetting", [0.0, 0.3])
 def test_restored_posterior_continues_bit_for_bit_even_if_the_other_was_read(forgetting):
     original, restored = example(forgetting), example(forgetting)
-    restored.reset()
+    restored.update([2], [1], [1])
     restored.load_state_dict(original.state_dict())
     original.mean()
     for posterior in (original, restored):

@@ -8,7 +8,8 @@ from scipy import stats
 from scipy.special import betaln
 
 from cures.beta_binomial import log_beta_binomial
-from cures.response import COUNTED, FIRST_SHARE, LAST_COUNTED, LIMIT, TRACKED, Response
+from cures.followed import MOST
+from cures.response import COUNTED, FIRST_SHARE, LAST_COUNTED, LIMIT, Response
 
 HALVES = (0.5, 0.5)
 
@@ -173,7 +174,7 @@ def test_more_rollouts_than_can_be_held_are_halved():
 
 
 def test_of_large_pools_a_part_says_what_share_is_steady():
-    size = 4 * TRACKED
+    size = 4 * MOST
     response = Response(size)
     for step in range(0, 400, 40):  # every fourth prompt is a coin that shows one half each time
         success = np.where(np.arange(size) % 4 == 0, 4, 8 * (step // 40 % 2))

@@ -71,7 +71,7 @@ def test_nothing_forgotten_the_tree_is_equation_14(prior, temperature):
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-@pytest.mark.parametrize(("forgetting", "window"), [(0.02, 10), (0.004, 40), (0.3, 1)])
+@pytest.mark.parametrize(("forgetting", "window"), [(0.02, 10), (0.004, 40), (0.3, 2)])
 def test_forgetting_the_law_of_accepted_draws_is_equation_14(prior, forgetting, window):
     posterior = BetaPosterior(60, prior=prior, forgetting=forgetting)
     tree = driven(posterior, 0.05, window=window, told=8)
@@ -83,6 +83,18 @@ def test_forgetting_the_law_of_accepted_draws_is_equation_14(prior, forgetting, 
     # negative control: the tree without the rejection is another law
     bounds = np.bincount(tree._tree.draw(Lattice(), 1_000_000), minlength=60)
     assert total_variation(bounds, law) > 1e-3
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.005, 0.001])
+def test_where_an_update_forgets_much_no_draw_is_refused(temperature):
+    """At temperature 0.001 bounds over the next update would accept one draw in 10^26."""
+    posterior = BetaPosterior(60, prior=(1.0, 1.0), forgetting=0.5)
+    tree = driven(posterior, temperature, told=8)
+    assert tree._window == 1
+    slot, draw, prob = tree.draw(np.random.default_rng(0), 1_000)
+    # exact: no rejection, and no estimate of the normaliser
+    np.testing.assert_allclose(prob, dense(posterior, temperature)[slot], rtol=1e-9)
+    assert draw.sum() == 1_000
 
 
 @pytest.mark.parametrize("prior", PRIORS)
