@@ -7,6 +7,7 @@
 #   VLLM_VENV    where that of test-vllm lives
 #   TRL_VENV     where that of test-trl and against-trl lives
 #   VERL_VENV    where that of test-verl lives
+#   DOCS_VENV    where that of docs lives
 #   TRL_PINS     which TRL: constraints-trl.txt, the newest; constraints-trl-0.25.txt, a year older
 
 PYTHON ?= python3.11
@@ -18,6 +19,7 @@ VLLM_VENV ?= .venv-vllm
 TRL_PINS ?= constraints-trl.txt
 TRL_VENV ?= .venv-trl
 VERL_VENV ?= .venv-verl
+DOCS_VENV ?= .venv-docs
 
 comma := ,
 PIN_HASH := $(shell (cat pyproject.toml constraints.txt Makefile; echo "$(EXTRAS)") | sha256sum | cut -c1-16)
@@ -31,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test test-slow setup-vllm test-vllm setup-trl test-trl setup-verl test-verl lint bench bench-train bench-trl against-trl figures league clean
+.PHONY: help setup demo test test-slow setup-vllm test-vllm setup-trl test-trl setup-verl test-verl lint bench bench-train bench-trl against-trl figures league gpu-check docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -111,5 +113,12 @@ figures: setup  ## every figure of the paper: make the missing runs (half an hou
 league: setup  ## every scheduler in the simulator and on the language model; says first how long it takes
 	@$(PY) -m figures league
 
+gpu-check: setup  ## what only a GPU can show, at most 8 minutes on one; without one, a rehearsal that says so
+	@$(PY) -m benchmarks.gpu_check --out runs/gpu_check
+
+docs:  ## the documentation as a site in site/: pages, theory, results, API; broken links are errors
+	@.ci/docs_environment "$(PYTHON)" "$(DOCS_VENV)"
+	@NO_MKDOCS_2_WARNING=1 "$(DOCS_VENV)/bin/python" -m mkdocs build --strict
+
 clean:  ## remove the environment, builds and caches; run folders stay
-	rm -rf $(VENV) $(VLLM_VENV) $(TRL_VENV) $(VERL_VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) $(TRL_VENV) $(VERL_VENV) $(DOCS_VENV) build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -56,13 +56,14 @@ from benchmarks.native_generation import (
     ROLLOUTS,
     SMALL,
     TINY,
+    VERSIONS,
     Size,
     arithmetic_prompts,
     numerics_of_a_run,
-    on_one_thread,
-    provenance,
     run_config,
 )
+from benchmarks.one_thread import on_one_thread
+from benchmarks.provenance import provenance
 from cures.checks import FloatArray, IntArray
 from cures.loop import UpdateRecord
 from cures.storage import atomic_write
@@ -482,7 +483,7 @@ the same gradient. "Up to": completions end at an end token. What belongs to whi
 settings: `benchmarks/against_trl.py`. With two optimiser steps TRL needs a pass for the old
 log-probabilities (under judging), which our engine returns; with one it takes the ratio to be 1.
 
-{provenance(command, f"trl {trl.__version__}", "environment of constraints-trl.txt")}
+{provenance(command, *VERSIONS, f"trl {trl.__version__}", "environment of constraints-trl.txt")}
 """
     return "\n".join([head, *table(results), "", *findings(results)]) + "\n"
 

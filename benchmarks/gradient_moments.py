@@ -22,8 +22,6 @@ seconds of this process. A ratio is the median over the rounds of the ratio with
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -34,10 +32,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.one_thread import on_one_thread
+from benchmarks.provenance import provenance
 from cures.checks import FloatArray
 from cures.records import Moments
 from cures.storage import atomic_write
-from figures.provenance import commit
 from train.building import fix_numerics
 from train.config import Config
 from train.config_file import load
@@ -52,7 +51,6 @@ from train.sequences import Sequences
 from train.tasks.making import make_task
 
 CONFIG = Path(__file__).parents[1] / "configs" / "tiny_cpu.toml"
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 QUOTA, LARGE_VOCABULARY, TOLERANCE = 8, 32_000, 1e-4
 AIM_FACTOR, AIM_SHARE = 10.0, 0.1
 GENERATION, KEEPING = "generation", "generation, hidden states kept"
@@ -260,7 +258,6 @@ def verdicts(found: dict[str, FloatArray]) -> list[str]:
 def page(found: dict[str, FloatArray], prompts: int, rounds: int) -> str:
     """The page of docs/results."""
     command = f"python -m benchmarks.gradient_moments --rounds {rounds} --prompts {prompts}"
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     text = f"""\
 # Cost of gradient moments
 
@@ -269,9 +266,7 @@ six tokens, one thread. CPU milliseconds, median of {rounds} rounds [fastest, sl
 medians of the ratio within a round. All arms take a turn in every round; all but generation give the
 same moments. "{FULL}" is the way of the code released with the paper.
 
-Command: `{command}`. Commit: `{commit()}`.
-Machine: {machine}, torch {torch.__version__}. Machines are noisy: the ratios travel,
-the milliseconds do not.
+{provenance(command, f"torch {torch.__version__}")}
 
 """
     text += "\n".join(table(found)) + "\n\n" + "\n".join(verdicts(found)) + "\n"
@@ -288,10 +283,7 @@ is not measured here.
 
 def main() -> None:
     """Check, time, print, write the page."""
-    if any(os.environ.get(name) != "1" for name in THREADS):  # read when libraries are imported
-        one = dict.fromkeys(THREADS, "1")
-        module = [sys.executable, "-m", "benchmarks.gradient_moments", *sys.argv[1:]]
-        os.execve(sys.executable, module, {**os.environ, **one})
+    on_one_thread("benchmarks.gradient_moments")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="turns of every arm (7)")
     parser.add_argument("--prompts", type=int, default=32, help="prompts of 8 rollouts (32)")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cures.storage import atomic_write, read_json, read_jsonl
 from figures.results import provenance, stamp
+from figures.run_folders import cpu_clock
+from figures.training_runs import run_quietly, training_command
 
 
 @dataclass(frozen=True)
@@ -29,33 +31,29 @@ class Case:
 
     name: str
     config: str
-    settings: tuple[str, ...]
+    settings: Mapping[str, Any]
     seeds: int
     aim: str
 
 
+RUNS = Path("runs/learning")
+WARM_START = {
+    "warm_start.target_success": 0.35,
+    "warm_start.steps": 2000,
+    "warm_start.check_problems": 1000,
+}
 CASES = (
     Case(
         "tiny_cpu",
         "configs/tiny_cpu.toml",
-        (
-            "warm_start.target_success=0.35",
-            "warm_start.steps=2000",
-            "warm_start.check_problems=1000",
-            "run.rollouts=119808",
-        ),
+        {**WARM_START, "run.rollouts": 119_808},
         5,
         "at least 0.15 above the start on 5 of 5 seeds",
     ),
     Case(
         "bench_cpu",
         "configs/bench_cpu.toml",
-        (
-            "warm_start.target_success=0.35",
-            "warm_start.steps=2000",
-            "warm_start.check_problems=1000",
-            "run.rollouts=499712",
-        ),
+        {**WARM_START, "run.rollouts": 499_712},
         1,
         "at least 0.70",
     ),
@@ -73,18 +71,24 @@ problems are more frequent, hence the higher start.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs/learning"))
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--page", type=Path)
+    parser.add_argument("--runs", type=Path, default=RUNS, help=f"folder of the runs ({RUNS})")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
+    parser.add_argument("--page", type=Path, help="markdown page to write")
     options = parser.parse_args(arguments)
     stamp(options.runs)
     work = [(case, seed) for case in reversed(CASES) for seed in range(case.seeds)]
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda one: _train(options.runs, *one), work))
+        try:
+            list(pool.map(lambda one: _train(options.runs, *one), work))
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"this command failed: {' '.join(map(str, error.cmd))}")
     text = table(options.runs)
     print(text)
     if options.page:
-        source = provenance("python benchmarks/learning.py", options.runs)
+        command = "python benchmarks/learning.py"
+        if options.runs != RUNS:
+            command += f" --runs {options.runs.as_posix()}"
+        source = provenance(command, options.runs)
         atomic_write(options.page, "\n".join([HEADER, source, text]).encode())
     return 0
 
@@ -94,15 +98,9 @@ def _folder(root: Path, case: Case, seed: int) -> Path:
 
 
 def _train(root: Path, case: Case, seed: int) -> None:
-    command = [sys.executable, "-m", "train", "run", case.config, "--scheduler", "uniform"]
-    seeds = (f"run.seed={seed}", f"warm_start.seed={seed}", f"run.cache={root}/warm_start")
-    for setting in (*case.settings, *seeds):
-        command += ["--set", setting]
-    done = subprocess.run(
-        [*command, "--out", str(_folder(root, case, seed))], capture_output=True, text=True
-    )
-    if done.returncode:
-        sys.exit(f"{case.name}, seed {seed}: {done.stdout}{done.stderr}")
+    own = {"run.seed": seed, "warm_start.seed": seed, "run.cache": f"{root}/warm_start"}
+    settings = {**case.settings, **own}
+    run_quietly(training_command(case.config, "uniform", _folder(root, case, seed), settings))
 
 
 def table(root: Path) -> str:
@@ -132,8 +130,7 @@ def _row(root: Path, case: Case, seed: int) -> dict[str, Any]:
         for path in (root / "warm_start").glob("*/about.json")
         if _made(read_json(path), read_json(folder / "config.json"))
     ]
-    timing = read_jsonl(folder / "timing.jsonl")[-1]
-    minutes = (timing["rollout_cpu_time_s"] + timing["update_cpu_time_s"]) / 60
+    minutes = cpu_clock(read_jsonl(folder / "timing.jsonl"))[-1] / 60
     before, after = summary["held_out_start"], summary["held_out_end"]
     cells = (
         case.config, f"{seed}", f"{about[0]['success']:.3f}", f"{before:.3f}", f"{after:.3f}",

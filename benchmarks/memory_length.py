@@ -20,6 +20,7 @@ from cures.pool_posterior import PoolPosterior
 from cures.schedulers.adaptive import forgotten
 from cures.storage import atomic_write, read_jsonl
 from figures.provenance import commit
+from figures.run_folders import read_fields
 from figures.visits import Visits
 from train.folder import read_config
 
@@ -67,8 +68,8 @@ def told(
 
 def row_of(run: Path) -> str:
     """A row of the table: predictions beside those of the chosen memory, and what was chosen."""
-    config = read_config(run)
-    size, batch = config["task"]["pool_size"], config["scheduler"]["batch_size"]
+    size = read_fields(run / "questions.json", ("prompts",))["prompts"]
+    batch = read_config(run)["scheduler"]["batch_size"]
     seen = Visits.of(read_jsonl(run / "outcomes.jsonl"), size)
     chosen, lengths = told(seen, size, batch, None)
     cells = [f"{run.parent.name}/{run.name}", f"{chosen:.3f}"]

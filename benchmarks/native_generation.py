@@ -13,8 +13,6 @@ CPU seconds of this process.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,9 +26,10 @@ import torch
 import transformers
 from transformers import GenerationConfig, Qwen2ForCausalLM
 
+from benchmarks.one_thread import on_one_thread
+from benchmarks.provenance import provenance
 from cures.checks import FloatArray
 from cures.storage import atomic_write
-from figures.provenance import commit
 from train.building import fix_numerics
 from train.config import Config, from_dict
 from train.engines.native import NativeEngine
@@ -42,7 +41,7 @@ from train.tasks.arithmetic import ArithmeticTask
 from train.tasks.characters import EOS, PAD
 
 ROLLOUTS, QUOTA, POOL, PROMPT_TOKENS = 1024, 8, 4000, 12
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+VERSIONS = (f"torch {torch.__version__}", f"transformers {transformers.__version__}")
 CACHES = {"growing": None, "static": "static"}
 
 
@@ -202,29 +201,9 @@ ratios within a round [lowest, highest], against the faster of the two caches. "
 at an end token, and what `generate` computes after it is not counted. `native` reads a prompt once
 however many completions it has, draws from numbers that belong to a row, and returns log-probabilities.
 
-{provenance(command)}
+{provenance(command, *VERSIONS)}
 """
     return "\n".join([head, *lines]) + "\n"
-
-
-def provenance(command: str, *packages: str) -> str:
-    """Command, commit, machine and versions."""
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    versions = [f"torch {torch.__version__}", f"transformers {transformers.__version__}", *packages]
-    return (
-        f"Command: `{command}`. Commit: `{commit()}`.\n"
-        f"Machine: {machine}; {', '.join(versions)}. Machines are noisy: the ratios travel, the times "
-        "do not."
-    )
-
-
-def on_one_thread(module: str) -> None:
-    """Start over where a library might read another thread count from the environment."""
-    if any(os.environ.get(name) != "1" for name in THREADS):  # read when numpy and torch start
-        one = dict.fromkeys(THREADS, "1")
-        command = [sys.executable, "-m", module, *sys.argv[1:]]
-        os.execve(sys.executable, command, {**os.environ, **one})
-    torch.set_num_threads(1)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from cures.response import MEMORY, Response
 from cures.schedulers.adaptive import FLOOR
 from cures.storage import atomic_write, read_jsonl
 from figures.provenance import commit
+from figures.run_folders import read_fields
 from figures.visits import Visits, replay
 from train.config import from_dict
 from train.folder import read_config
@@ -32,8 +33,8 @@ MARKS = (0.5, 0.75, 1.0)  # of a run's updates
 
 def believed(run: Path, memory: float) -> Iterator[tuple[float, Response]]:
     """What is believed at every mark."""
-    config = read_config(run)
-    size, batch = config["task"]["pool_size"], config["scheduler"]["batch_size"]
+    size = read_fields(run / "questions.json", ("prompts",))["prompts"]
+    batch = read_config(run)["scheduler"]["batch_size"]
     seen = Visits.of(read_jsonl(run / "outcomes.jsonl"), size)
     if not len(seen):
         fail("response", "RUN", "a run with outcomes", str(run))
@@ -76,10 +77,12 @@ def rows_of(pool: str, runs: list[Path], memory: float) -> Iterator[list[str]]:
                 "judged": is_judged_N.sum(),
                 "true": coins.sum() / max(is_judged_N.sum(), 1),
                 "share": response.share,
-                "others": weight_N[others].mean(),
             }
+            if others.any():
+                row["others"] = weight_N[others].mean()
             if coins.any():
                 row["coins"] = weight_N[coins].mean()
+            if coins.any() and others.any():
                 row["area"] = area_under_curve(
                     response.log_odds_N[is_judged_N], is_coin_N[is_judged_N]
                 )

@@ -14,8 +14,6 @@ the ratios move less.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -27,6 +25,8 @@ from typing import Any
 import numpy as np
 
 import cures
+from benchmarks.one_thread import on_one_thread
+from benchmarks.provenance import provenance
 from cures.records import Outcome, Plan, Selection
 from cures.storage import atomic_write
 from sim.host import SimHost
@@ -35,7 +35,6 @@ from sim.populations import Population, make_population
 BATCH, BUDGET = 1024, 8192
 BLOCKS = 7
 BLOCK_S, MOST_STEPS = 0.1, 24  # CPU seconds of a block, about; steps of one at most
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PARTS = ("scheduler", "rollout", "update", "discard")
 COMPARISON = ("uniform", "cures", "cures-released", "gvm", "speed", "dapo")
 TARGET_STEPS, TARGET_FACTOR, TARGET_COMPARE_S = 200.0, 3.0, 60.0
@@ -158,14 +157,13 @@ def compare_wall_s(seeds: int) -> float:
         return time.perf_counter() - before
 
 
-def page(lines: list[str], num_prompts: int, compare_s: float | None, commit: str) -> str:
+def page(lines: list[str], num_prompts: int, compare_s: float | None) -> str:
     """The page of docs/results."""
     command = "python -m benchmarks.simulator_speed"
     if num_prompts != 10**6:
         command += f" --prompts {num_prompts}"
     if compare_s is not None:
         command += " --compare"
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     text = f"""\
 # Time of a simulated step
 
@@ -176,9 +174,7 @@ the step has rollouts. Methods with pilots are timed after them, on one subset t
 methods that screen or refill generate more than {BUDGET} rollouts per update. The scheduler's time of
 `oracle` includes asking the host for every true success rate.
 
-Command: `{command}`. Commit: `{commit}`.
-Machine: {machine}, numpy {np.__version__}. Machines are noisy: the ratios travel, the
-milliseconds do not.
+{provenance(command, f"numpy {np.__version__}")}
 
 """
     text += "\n".join(lines) + "\n"
@@ -195,20 +191,9 @@ figures included; the aim is {TARGET_COMPARE_S:.0f} s.
     return text
 
 
-def current_commit() -> str:
-    """Short hash of the checkout, ``-dirty`` with uncommitted changes, or ``unknown``."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
-
-
 def main() -> None:
     """Time, print, write the page."""
-    if any(os.environ.get(name) != "1" for name in THREADS):  # read when numpy is imported
-        one = dict.fromkeys(THREADS, "1")
-        module = [sys.executable, "-m", "benchmarks.simulator_speed", *sys.argv[1:]]
-        os.execve(sys.executable, module, {**os.environ, **one})
+    on_one_thread("benchmarks.simulator_speed")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--prompts", type=int, default=10**6, help="size N of the pool (1000000)")
     parser.add_argument("--compare", action="store_true", help="also time a whole comparison")
@@ -216,7 +201,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = table(arguments.prompts)
     compare_s = compare_wall_s(8) if arguments.compare else None
-    text = page(lines, arguments.prompts, compare_s, current_commit())
+    text = page(lines, arguments.prompts, compare_s)
     print(text)
     if arguments.page is not None:
         atomic_write(arguments.page, text.encode())

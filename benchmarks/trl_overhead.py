@@ -44,10 +44,11 @@ from benchmarks.native_generation import (
     QUOTA,
     ROLLOUTS,
     TINY,
+    VERSIONS,
     Size,
-    on_one_thread,
-    provenance,
 )
+from benchmarks.one_thread import on_one_thread
+from benchmarks.provenance import provenance
 from cures.checks import FloatArray
 from cures.integrations.trl import CuresMixin
 from cures.storage import atomic_write
@@ -273,7 +274,7 @@ these shares are upper bounds: what the adapter does does not grow with the mode
 against whole steps, which are noisy ("TRL again" is TRL as well); the adapter's own code, beside them,
 hardly is. How: `benchmarks/trl_overhead.py`.
 
-{provenance(command, f"trl {trl.__version__}", "environment of constraints-trl.txt")}
+{provenance(command, *VERSIONS, f"trl {trl.__version__}", "environment of constraints-trl.txt")}
 """
     return "\n".join([head, *lines, "", *findings]) + "\n"
 

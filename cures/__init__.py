@@ -29,7 +29,7 @@ from cures.sampling import (
 from cures.schedulers import Scheduler, list_schedulers, make_scheduler, scheduler_settings
 from cures.storage import load_state, save_state
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "BetaPosterior",

@@ -21,9 +21,16 @@ Int = TypeVar("Int", bound=np.integer[Any])
 Real = TypeVar("Real", bound=np.floating[Any])
 
 
+class InWords(str):
+    """What is wrong with a value, in the place of the value: shown without quotation marks."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 def fail(where: str, parameter: str, legal: str, value: object) -> NoReturn:
     """Raise the one error sentence of this package."""
-    shown = repr(value)
+    shown = repr(value.item() if isinstance(value, np.generic) else value)
     if len(shown) > 120:
         shown = shown[:117] + "..."
     raise ValueError(f"{where}: {parameter} must be {legal}, got {shown}")
@@ -135,10 +142,10 @@ def as_int_array(
             where,
             parameter,
             "a one-dimensional integer array",
-            f"dtype {array.dtype}, shape {array.shape}",
+            InWords(f"dtype {array.dtype}, shape {array.shape}"),
         )
     if length is not None and array.size != length:
-        fail(where, parameter, f"of shape ({length},)", f"shape {array.shape}")
+        fail(where, parameter, f"of shape ({length},)", InWords(f"shape {array.shape}"))
     held = np.iinfo(dtype)
     if array.size and not np.can_cast(array.dtype, dtype):
         for extreme in (int(array.min()), int(array.max())):
@@ -150,10 +157,10 @@ def as_int_array(
 
 def is_distinct(array: IntArray) -> bool:
     """Whether no id comes twice; cheapest where they ascend, as they do in plans."""
-    gaps = np.diff(array)
-    if array.size and int(gaps.min(initial=1)) < 1:
-        gaps = np.diff(np.sort(array))
-    return bool((gaps != 0).all())
+    if (array[1:] > array[:-1]).all():  # compared, because differences of unsigned ids wrap
+        return True
+    ordered = np.sort(array)
+    return bool((ordered[1:] != ordered[:-1]).all())
 
 
 def frozen(array: NDArray[Any]) -> None:
@@ -177,7 +184,7 @@ def broadcast(where: str, **arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
             shape = np.broadcast_shapes(shape, array.shape)
         except ValueError:
             legal = f"of a shape that broadcasts with {shape}, that of the arguments before it"
-            fail(where, parameter, legal, f"shape {array.shape}")
+            fail(where, parameter, legal, InWords(f"shape {array.shape}"))
     return tuple(np.broadcast_to(array, shape) for array in arrays.values())
 
 
@@ -225,19 +232,19 @@ def as_float_array(
     """A one-dimensional finite copy (NaN only where it means "not measured")."""
     given = as_array(where, parameter, value, "a one-dimensional array of real numbers")
     if given.dtype.kind not in "iuf":
-        fail(where, parameter, "an array of real numbers", f"dtype {given.dtype}")
+        fail(where, parameter, "an array of real numbers", InWords(f"dtype {given.dtype}"))
     with np.errstate(over="ignore"):  # what ``dtype`` cannot hold is not finite
         array = given.astype(dtype)  # astype copies: the caller's array is never aliased
     if array.ndim != 1:
-        fail(where, parameter, "one-dimensional", f"shape {array.shape}")
+        fail(where, parameter, "one-dimensional", InWords(f"shape {array.shape}"))
     if length is not None and array.size != length:
-        fail(where, parameter, f"of shape ({length},)", f"shape {array.shape}")
+        fail(where, parameter, f"of shape ({length},)", InWords(f"shape {array.shape}"))
     # a look at the extremes is enough, and makes no array
     if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
         is_bad = np.isinf(array) if allow_nan else ~np.isfinite(array)
         if is_bad.any():
             index = int(np.flatnonzero(is_bad)[0])
-            fail(where, parameter, "finite", f"{array[index]} at index {index}")
+            fail(where, parameter, "finite", InWords(f"{array[index]} at index {index}"))
     _check_range(where, parameter, array, low, high, open_low=open_low)
     return array
 
@@ -265,4 +272,4 @@ def _check_range(
     if is_bad.any():
         index = int(np.flatnonzero(is_bad)[0])
         legal = f"in {interval(low, high, open_low=open_low, open_high=False)}"
-        fail(where, parameter, legal, f"{array[index].item()} at index {index}")
+        fail(where, parameter, legal, InWords(f"{array[index].item()} at index {index}"))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cures.checks import as_int, fail
+from cures.checks import InWords, as_int, fail
 from cures.records import Outcome, Plan, Selection
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ def run(
     Raises
     ------
     ValueError
-        If the host trains with another estimator than the scheduler plans for, if ``rollouts`` is
-        less than what is spent or planned already, or if an outcome is not the final one of the
-        plan just handed out.
+        At once if the host trains with another estimator than the scheduler plans for, or if
+        ``rollouts`` is less than what is generated or planned already; later if an outcome is not the
+        final one of the plan just handed out.
     RuntimeError
         If the scheduler says twice in a row that an update is ready and then selects nothing.
     """
@@ -113,18 +113,28 @@ def run(
             f"the scheduler's, {scheduler.estimator!r}",
             host.estimator,
         )
-    scheduler.reissue_open_plans()
     spent = scheduler.ledger.generated + scheduler.open_rollouts
-    if scheduler.open_rollouts and spent > total:
+    if spent > total:
         legal = f"at least {spent}, what is generated or planned already"
         fail("loop.run", "rollouts", legal, total)
+    return _updates(scheduler, host, total, on_outcome)
+
+
+def _updates(
+    scheduler: Scheduler,
+    host: Host,
+    total: int,
+    on_outcome: Callable[[Plan, Outcome], None] | None,
+) -> Iterator[UpdateRecord]:
+    """The loop itself, apart so that :func:`run` refuses a bad call when it is called."""
+    scheduler.reissue_open_plans()
     plans: list[Plan] = []
     outcomes: list[Outcome] = []
     empty_in_a_row = 0
     while True:
         left = total - scheduler.ledger.generated
         if scheduler.has_plan_to_reissue:
-            plan = scheduler.propose()  # its size was held against ``rollouts`` above
+            plan = scheduler.propose()  # its size was held against ``rollouts`` at the start
         elif scheduler.has_update_ready or left >= scheduler.min_quota:
             plan = scheduler.propose(limit=max(left, scheduler.min_quota))
         else:
@@ -135,7 +145,7 @@ def run(
                 "loop.run",
                 "host.rollout(plan)",
                 f"the final outcome of plan {plan.plan_id}",
-                f"plan {outcome.plan_id}, is_final={outcome.is_final}",
+                InWords(f"plan {outcome.plan_id}, is_final={outcome.is_final}"),
             )
         selection = scheduler.observe(outcome)
         if on_outcome is not None:

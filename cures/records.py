@@ -10,7 +10,8 @@ Axis suffixes used everywhere in this project::
 
 A *group* is the rollouts of one prompt that share an advantage baseline. A group that gets more
 rollouts in a later plan keeps its id, so a host stores rollouts under ``group`` and nothing else.
-Records are values: frozen, with arrays that are private copies.
+Records are values, and their arrays are read-only. What a host reports is copied; a plan, which a
+scheduler builds at every step, takes over the arrays it is made of.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cures.checks import (
     BoolArray,
     FloatArray,
     IntArray,
+    InWords,
     as_array,
     as_bool,
     as_float,
@@ -42,12 +44,14 @@ from cures.checks import (
 class Plan:
     """What to roll out now. Built by a scheduler; hosts only read it.
 
+    The arrays are neither checked nor copied: they are made for the plan, and read-only from then on.
+
     Attributes
     ----------
     plan_id : int
         0, 1, 2, ...: one per call of ``propose`` or ``next``.
     group_B : ndarray of int64, shape (B,)
-        Unique in the plan and never reused. A known id means "more rollouts for that group".
+        Ascending in the plan and never reused. A known id means "more rollouts for that group".
     prompt_B : ndarray of int64, shape (B,)
         Prompt of each group, in ``[0, N)``.
     quota_B : ndarray of int64, shape (B,)
@@ -89,6 +93,14 @@ class Plan:
     def num_rollouts(self) -> int:
         """New rollouts this plan asks for."""
         return int(self.quota_B.sum())
+
+    def rows(self, group: IntArray, where: str, parameter: str) -> IntArray:
+        """Row of each of these groups, in any order; one that is not in the plan is refused by name."""
+        row = np.searchsorted(self.group_B, group)
+        is_known = np.append(self.group_B, -1)[row] == group  # ids are not negative
+        if not is_known.all():
+            fail(where, parameter, f"a group of plan {self.plan_id}", group[~is_known][0])
+        return row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,9 +200,11 @@ class Outcome:
             if not isinstance(self.moments_B, Moments):
                 fail(where, "moments_B", "Moments or None", type(self.moments_B).__name__)
             if len(self.moments_B) != size:
-                fail(where, "moments_B", f"for {size} groups", f"moments of {len(self.moments_B)}")
-        for array in (self.group_B, self.success_B, self.trial_B):
-            frozen(array)
+                legal = f"for {size} groups"
+                fail(where, "moments_B", legal, InWords(f"moments of {len(self.moments_B)}"))
+        for array in (self.group_B, self.success_B, self.trial_B, self.token_B):
+            if array is not None:
+                frozen(array)
 
     @classmethod
     def of(
@@ -255,18 +269,10 @@ class Outcome:
         """
         where = "Outcome.from_rewards"
         reward = binary_rewards(where, reward_R, threshold)
-        group = as_int_array(where, "group_R", group_R, length=reward.size)
-        order = np.argsort(plan.group_B, kind="stable")
-        slot = np.searchsorted(plan.group_B[order], group)
-        slot_clipped = np.minimum(slot, max(len(plan) - 1, 0))
-        known = np.zeros(group.size, dtype=bool)
-        if len(plan):
-            known = plan.group_B[order][slot_clipped] == group
-        if not known.all():
-            fail(where, "group_R", f"a group of plan {plan.plan_id}", int(group[~known][0]))
-        index = order[slot_clipped] if len(plan) else slot_clipped
-        success_B = np.bincount(index, weights=reward, minlength=len(plan)).astype(np.int64)
-        trial_B = np.bincount(index, minlength=len(plan)).astype(np.int64)
+        group = as_int_array(where, "group_R", group_R, length=reward.size, low=0)
+        row_R = plan.rows(group, where, "group_R")
+        success_B = np.bincount(row_R, weights=reward, minlength=len(plan)).astype(np.int64)
+        trial_B = np.bincount(row_R, minlength=len(plan)).astype(np.int64)
         return cls.of(plan, success_B, trial_B, policy_step=policy_step)
 
 
@@ -279,7 +285,8 @@ class Selection:
     group_G : ndarray of int64, shape (G,)
         Train on these groups now.
     weight_G : ndarray of float64, shape (G,)
-        Weight of each group in the loss, ``draw / m`` (Eq. 16).
+        Weight of each group in the loss, ``draw / m`` (Eq. 16); with importance weights 1 / (N x chance
+        of a visit), which sum to 1 on average only.
     discard_G : ndarray of int64
         Groups that will never be trained on; the host may drop their rollouts.
     keep_G2 : ndarray of int64, shape (G, 2), optional
@@ -322,9 +329,9 @@ class Selection:
             baseline_G = as_float_array(where, "baseline_G", self.baseline_G, length=size)
             set_(self, "baseline_G", baseline_G)
         set_(self, "step_scale", as_float(where, "step_scale", self.step_scale, 0.0))
-        for array in (self.group_G, self.discard_G):
-            frozen(array)
-        frozen(self.weight_G)
+        for array in (self.group_G, self.weight_G, self.discard_G, self.keep_G2, self.baseline_G):
+            if array is not None:
+                frozen(array)
 
     @classmethod
     def empty(cls, discard_G: ArrayLike = ()) -> Selection:
@@ -366,12 +373,11 @@ def outcome_rows(plan: Plan, outcome: Outcome, step: int) -> Iterator[dict[str, 
     ``step`` counts the updates of the policy that generated the rollouts. Groups with no returned
     rollout are left out: they carry no evidence.
     """
-    position = {int(g): i for i, g in enumerate(plan.group_B)}
-    for group, success, trial in zip(
-        outcome.group_B.tolist(), outcome.success_B.tolist(), outcome.trial_B.tolist(), strict=True
+    row_B = plan.rows(outcome.group_B, "outcome_rows", "outcome.group_B")
+    for i, success, trial in zip(
+        row_B.tolist(), outcome.success_B.tolist(), outcome.trial_B.tolist(), strict=True
     ):
         if trial:
-            i = position[group]
             yield {
                 "prompt": int(plan.prompt_B[i]),
                 "step": step,

@@ -6,11 +6,13 @@ their run folders through these few functions.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -21,6 +23,9 @@ from cures.checks import as_int, fail
 
 StateValue = np.ndarray[Any, Any] | int | float | str
 State = dict[str, StateValue]
+ABANDONED_S = 86_400.0  # a file that takes another's place was not written to for so long
+
+_written = itertools.count()  # of this process: threads may write one file at a time
 
 
 def atomic_write(path: str | os.PathLike[str], content: bytes) -> None:
@@ -33,7 +38,8 @@ def atomic_write(path: str | os.PathLike[str], content: bytes) -> None:
 def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file that takes the place of ``path`` at the end, if nothing was raised."""
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    _remove_abandoned(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{next(_written)}.partial")
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -43,6 +49,20 @@ def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(target.parent)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what killed writers of this file left; by age, as a writer may be on another machine."""
+    with os.scandir(target.parent) as entries:
+        torn = [
+            Path(entry)
+            for entry in entries
+            if entry.name.startswith(f".{target.name}.") and entry.name.endswith(".partial")
+        ]
+    for path in torn:
+        with suppress(FileNotFoundError):  # its writer is done, or another one removes it
+            if time.time() - path.stat().st_mtime > ABANDONED_S:
+                path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

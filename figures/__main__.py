@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ TRAINED = {"learning_curves": learning_curves, "quota_by_success_rate": quota_by
 RUNS, LM_RUNS = SOURCES["paper"].folder, SOURCES["lm"].folder
 QUICK_RUNS, QUICK_LM_RUNS = Path("runs/paper-quick"), Path("runs/lm-quick")
 OUT, PAGE = Path("docs/figures"), Path("docs/results/figures.md")
+# options that change no number: runs at a time, none at all, and where to
+QUIET = ("jobs", "page_only", "page", "picture", "simulator_picture")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +81,7 @@ def _run(options: argparse.Namespace) -> None:
     elif command == "all":
         _draw_all(options)
     elif command == "results":
-        results.measure(options.runs, options.page, options.jobs)
+        results.measure(options.runs, options.page, options.jobs, _said(options))
     elif command == "tiny_lm":
         tiny_lm.measure(
             options.runs,
@@ -87,6 +90,7 @@ def _run(options: argparse.Namespace) -> None:
             options.jobs,
             arms=options.arms,
             seeds=options.seeds,
+            command=_said(options),
         )
     elif command == "league":
         _league(options)
@@ -95,6 +99,7 @@ def _run(options: argparse.Namespace) -> None:
             options.runs or calibration_study.runs_folder(quick=options.quick),
             options.page,
             options.picture,
+            _said(options),
             quick=options.quick,
         )
     elif command == "report":
@@ -109,6 +114,19 @@ def _run(options: argparse.Namespace) -> None:
         _show(_draw(entry, options.runs, options.out))
 
 
+def _said(options: argparse.Namespace) -> str:
+    """The command with every option that is not at its default, but for those of :data:`QUIET`."""
+    default = vars(_parser().parse_args([options.command]))
+    words = ["python", "-m", "figures", options.command]
+    for name, value in vars(options).items():
+        if name in QUIET or value == default[name]:
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words += map(str, value if isinstance(value, list) else [value])
+    return shlex.join(words)
+
+
 def _league(options: argparse.Namespace) -> None:
     """Make what is missing; the page and its pictures from all that is there."""
     book = league.Book(options.entries)
@@ -119,7 +137,9 @@ def _league(options: argparse.Namespace) -> None:
     cells = simulated.everything()
     numbers = simulator_league_rows.numbers_of(cells)
     text = simulator_league_table.section(cells, numbers)
-    atomic_write(options.page, league_table.page(by_pool, "make league", text).encode())
+    said = _said(options)
+    command = "make league" if said == "python -m figures league" else said
+    atomic_write(options.page, league_table.page(by_pool, command, text).encode())
     pictures = []
     if any(by_pool.values()):
         pictures.append(save(league_table.draw(by_pool), options.picture))
@@ -202,6 +222,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _path(parser: argparse._ActionsContainer, flag: str, what: str, default: Path) -> None:
+    """A path with its default in the help."""
+    parser.add_argument(
+        flag, type=Path, default=default, metavar="PATH", help=f"{what} ({default})"
+    )
+
+
 def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for name, what, folder, quick in (
         ("runs", "simulator", RUNS, QUICK_RUNS),
@@ -218,17 +245,14 @@ def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _add_drawing(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     everything = commands.add_parser("all", help="draw every figure and write the page")
-    everything.add_argument("--page", type=Path, default=PAGE, help=f"({PAGE})")
-    everything.add_argument("--out", type=Path, default=OUT, help=f"folder of the pictures ({OUT})")
+    _path(everything, "--page", "page to write", PAGE)
+    _path(everything, "--out", "folder of the pictures", OUT)
     for source in SOURCES.values():
-        everything.add_argument(
-            source.option, type=Path, default=source.folder, help=f"({source.folder})"
-        )
+        _path(everything, source.option, "folder of the run folders", source.folder)
     for entry in ENTRIES:
         one = commands.add_parser(entry.name, help=entry.title)
-        folder = SOURCES[entry.source].folder
-        one.add_argument("--runs", type=Path, default=folder, help=f"({folder})")
-        one.add_argument("--out", type=Path, default=OUT, help=f"folder of the pictures ({OUT})")
+        _path(one, "--runs", "folder of the run folders", SOURCES[entry.source].folder)
+        _path(one, "--out", "folder of the pictures", OUT)
 
 
 def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -237,18 +261,15 @@ def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     run.add_argument(
         "--quick", action="store_true", help="seconds instead of minutes; proves nothing"
     )
-    pages = {
-        "results": ("simulator.md", "run the simulator comparisons of docs/results"),
-        "tiny_lm": ("tiny_lm.md", "run the language-model comparison of docs/results"),
-    }
-    for name, (file, text) in pages.items():
-        one = commands.add_parser(name, help=f"{text} and write {file}")
-        one.add_argument("--runs", type=Path, default=Path("runs") / name, help=f"(runs/{name})")
-        one.add_argument("--page", type=Path, default=Path("docs/results") / file)
-        one.add_argument("--jobs", type=int, default=2, help="worker processes (2)")
-    one.add_argument("--arms", nargs="+", default=tiny_lm.ARMS, help="schedulers (all seven)")
-    one.add_argument("--seeds", type=int, default=tiny_lm.SEEDS, help=f"({tiny_lm.SEEDS})")
-    one.add_argument("--picture", type=Path, default=Path("docs/figures/tiny_lm.png"))
+    _add_page(commands, "results", "simulator.md", "run the simulator comparisons of docs/results")
+    lm = _add_page(
+        commands, "tiny_lm", "tiny_lm.md", "run the language-model comparison of docs/results"
+    )
+    lm.add_argument("--arms", nargs="+", default=tiny_lm.ARMS, help="schedulers (all seven)")
+    lm.add_argument(
+        "--seeds", type=int, default=tiny_lm.SEEDS, help=f"paired seeds ({tiny_lm.SEEDS})"
+    )
+    _path(lm, "--picture", "picture to draw", OUT / "tiny_lm.png")
     _add_league(commands)
     calibration_study.add_arguments(
         commands.add_parser(
@@ -266,6 +287,18 @@ def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     report.add_argument("--out", type=Path, help="folder of the two files (RUN/report)")
 
 
+def _add_page(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, file: str, text: str
+) -> argparse.ArgumentParser:
+    """A command that makes runs and writes a page of docs/results about them."""
+    one = commands.add_parser(name, help=f"{text} and write {file}")
+    runs, page = Path("runs") / name, Path("docs/results") / file
+    _path(one, "--runs", "folder of the run folders", runs)
+    _path(one, "--page", "page to write", page)
+    one.add_argument("--jobs", type=int, default=2, help="worker processes (2)")
+    return one
+
+
 def _add_league(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     table = commands.add_parser(
         "league",
@@ -276,36 +309,43 @@ def _add_league(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--arms", nargs="+", metavar="ARM", help="those of them that a half has (all)"
     )
     table.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
-    table.add_argument("--page-only", action="store_true", help="of the runs that are there")
-    table.add_argument("--page", type=Path, default=Path("docs/results/league.md"))
+    table.add_argument(
+        "--page-only", action="store_true", help="write it of what is there; make no runs"
+    )
+    _path(table, "--page", "page to write", Path("docs/results/league.md"))
     model = table.add_argument_group("language model")
-    model.add_argument("--runs", type=Path, default=Path("runs/league"), help="(runs/league)")
-    model.add_argument("--entries", type=Path, default=Path("docs/results/league"))
-    model.add_argument("--picture", type=Path, default=Path("docs/figures/league.png"))
-    model.add_argument("--pools", nargs="+", default=list(league.POOLS), help="(all four)")
+    _path(model, "--runs", "folder of the run folders", Path("runs/league"))
+    _path(model, "--entries", "folder of what is kept of runs", Path("docs/results/league"))
+    _path(model, "--picture", "picture to draw", OUT / "league.png")
+    model.add_argument("--pools", nargs="+", default=list(league.POOLS), help="pools (all four)")
     model.add_argument("--seeds", type=int, default=len(league.SEEDS), help="the first so many (8)")
     simulator = table.add_argument_group("simulator")
+    _path(simulator, "--simulator-runs", "folder of the run folders", Path("runs/simulator_league"))
     simulator.add_argument(
-        "--simulator-runs", type=Path, default=Path("runs/simulator_league"), metavar="DIR"
+        "--simulator-entries",
+        type=Path,
+        metavar="PATH",
+        help="folder of what is kept of runs (folder simulator of --entries)",
+    )
+    _path(simulator, "--simulator-picture", "picture to draw", OUT / "simulator-league.png")
+    simulator.add_argument(
+        "--populations",
+        nargs="+",
+        default=list(simulator_league.POPULATIONS),
+        help="populations (all four)",
     )
     simulator.add_argument(
-        "--simulator-entries", type=Path, metavar="DIR", help="(folder simulator of --entries)"
-    )
-    simulator.add_argument(
-        "--simulator-picture", type=Path, default=OUT / "simulator-league.png", metavar="PNG"
-    )
-    simulator.add_argument(
-        "--populations", nargs="+", default=list(simulator_league.POPULATIONS), help="(all four)"
-    )
-    simulator.add_argument(
-        "--estimators", nargs="+", default=list(simulator_league.ESTIMATORS), help="(all four)"
+        "--estimators",
+        nargs="+",
+        default=list(simulator_league.ESTIMATORS),
+        help="estimators (all four)",
     )
     simulator.add_argument(
         "--simulator-seeds",
         type=int,
         default=simulator_league.FULL.seeds,
         metavar="N",
-        help=f"({simulator_league.FULL.seeds}; at most {simulator_league.MOST_SEEDS})",
+        help=f"paired seeds ({simulator_league.FULL.seeds}; at most {simulator_league.MOST_SEEDS})",
     )
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from figures.sim_folders import REFERENCE, by_label, difference, in_words
+from figures.sim_folders import by_label, difference, in_words
 from figures.style import (
     OPTIMISERS,
     POOLS,
@@ -22,6 +22,7 @@ from figures.style import (
     styled,
 )
 from sim.picture import arm_styles
+from sim.settings import REFERENCE
 
 NAMES = {
     "cures": "both (CurES)",

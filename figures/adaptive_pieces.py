@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from figures.ablation import forest
-from figures.sim_folders import REFERENCE, by_label, difference, in_words
+from figures.sim_folders import by_label, difference, in_words
 from figures.style import POOLS, letters, page_figure, sentence, styled
+from sim.settings import REFERENCE
 
 OURS = "adaptive"
 PIECES: dict[str, tuple[str, dict[str, Any]]] = {  # label of the arm -> in words, options
@@ -26,7 +27,7 @@ PIECES: dict[str, tuple[str, dict[str, Any]]] = {  # label of the arm -> in word
     "step": ("with advice on the step", {"step_scaling": True}),
     "weights": ("with importance weights", {"importance_weights": True}),
 }
-OTHERS = "(all of it) minus uniform"
+WHOLE = "(all of it) minus uniform"
 CAPTION = """\
 Held-out success after {rollouts:,} generated rollouts: `adaptive` minus uniform sampling (first row),
 and `adaptive` with one part left out, replaced or added minus `adaptive` as it is; mean of {seeds}
@@ -47,7 +48,7 @@ def compute(folders: list[Path]) -> dict[str, Any]:
     for population, comparison in comparisons.items():
         arms = (REFERENCE, OURS, *(f"{OURS}@{label}" for label in PIECES))
         end = {arm: comparison.curve(arm)[1][:, -1] for arm in arms}
-        arrays[population] = {OTHERS: difference(end[OURS], end[REFERENCE])} | {
+        arrays[population] = {WHOLE: difference(end[OURS], end[REFERENCE])} | {
             words: difference(end[f"{OURS}@{label}"], end[OURS])
             for label, (words, _) in PIECES.items()
         }
@@ -68,7 +69,7 @@ def draw(arrays: dict[str, Any]) -> Figure:
     for axes, population in zip(panels, populations, strict=False):
         rows = arrays[population]
         looks = {
-            name: {"color": "black" if name == OTHERS else "C0", "marker": "os"[name == OTHERS]}
+            name: {"color": "black" if name == WHOLE else "C0", "marker": "os"[name == WHOLE]}
             for name in rows
         }
         forest(axes, rows, looks)
@@ -94,8 +95,8 @@ def finding(arrays: dict[str, Any]) -> str:
         certain = [
             f"{name} {in_words(values)}"
             for name, values in rows.items()
-            if name != OTHERS and (values[1] > 0.0 or values[2] < 0.0)
+            if name != WHOLE and (values[1] > 0.0 or values[2] < 0.0)
         ]
-        text = f"{sentence(POOLS.get(population, population))}: {in_words(rows[OTHERS])} to uniform"
+        text = f"{sentence(POOLS.get(population, population))}: {in_words(rows[WHOLE])} to uniform"
         parts.append(f"{text}; {', '.join(certain) if certain else 'no piece that shows'}")
     return ". ".join(parts) + "."

@@ -18,7 +18,7 @@ from cures.checks import FloatArray, fail
 from cures.comparison import on_grid
 from figures.mixed_groups import EXPONENT, cells_of
 from figures.paper_runs import DEFAULT, LONG
-from figures.sim_folders import REFERENCE, Comparison, difference, in_words, labelled, read
+from figures.sim_folders import Comparison, difference, in_words, labelled, read
 from figures.style import (
     OPTIMISERS,
     SHORT_ESTIMATORS,
@@ -33,6 +33,7 @@ from figures.style import (
     told_dashed,
 )
 from sim.picture import ArmStyle
+from sim.settings import REFERENCE
 
 FACTORS = {
     "dead": "dead prompts",

@@ -47,15 +47,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"about {cpu_minutes[FULL]} minutes of one CPU core) and writes the page. An interrupted "
         "command goes on where it stopped."
     )
-    parser.add_argument("--runs", type=Path, help=f"({runs_folder(quick=False)}, or with -quick)")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        help="folder of the runs "
+        f"({runs_folder(quick=False)}; {runs_folder(quick=True)} with --quick)",
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
         help=f"{len(QUICK.labels)} settings, {QUICK.seeds} seeds, {QUICK.rollouts:,} rollouts: about "
         f"{cpu_minutes[QUICK]} minutes",
     )
-    parser.add_argument("--page", type=Path, default=PAGE, help=f"({PAGE})")
-    parser.add_argument("--picture", type=Path, default=PICTURE, help=f"({PICTURE})")
+    parser.add_argument("--page", type=Path, default=PAGE, help=f"page to write ({PAGE})")
+    parser.add_argument(
+        "--picture", type=Path, default=PICTURE, help=f"picture to draw ({PICTURE})"
+    )
 
 
 def _cpu_minutes(size: Size) -> int:
@@ -63,14 +70,13 @@ def _cpu_minutes(size: Size) -> int:
     return round(size.rollouts * (len(size.labels) * size.seeds + 1) / 60_000) + 2
 
 
-def measure(root: Path, page: Path, picture: Path, *, quick: bool) -> None:
-    """Make (or go on with) the runs, then write the page and its picture."""
+def measure(root: Path, page: Path, picture: Path, command: str, *, quick: bool) -> None:
+    """Make (or go on with) the runs, then write the page, made by ``command``, and its picture."""
     size = QUICK if quick else FULL
     stamp(root)
     make_runs(root, size)
     predictions = read_predictions(root, size)
     save(draw(size.labels, predictions), picture)
-    command = "python -m figures calibration" + (" --quick" if quick else "")
     calibration = read_json(root / "calibration" / "calibration.json")
     text = write_page(size, predictions, calibration, provenance(command, root), root)
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -230,7 +230,7 @@ ENTRIES = (
         ("trace",),
         language_model.quota,
         quota_by_iteration.draw,
-        language_model.quota_iterations_caption,
+        quota_by_iteration.caption,
         quota_by_iteration.finding,
         source="lm",
     ),

@@ -20,13 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from figures import learning_curves, quota_by_success_rate
+from figures.training_runs import training_command
 from figures.training_table import rows
 from sim.picture import save
 
 ARMS = ("uniform", "cures")
 SEEDS = (0, 1)
 CONFIG = "configs/tiny_cpu.toml"
-QUICK = ("run.rollouts=2048", "evaluation.every=1024", "warm_start.steps=100")
+QUICK = {"run.rollouts": 2048, "evaluation.every": 1024, "warm_start.steps": 100}
 
 
 def demo(root: Path, *, quick: bool = False) -> None:
@@ -76,13 +77,11 @@ def run_folder(root: Path, arm: str, seed: int) -> Path:
     return root / f"{arm}-seed{seed}"
 
 
-def training_command(root: Path, arm: str, seed: int, *, quick: bool) -> list[str]:
+def command_of(root: Path, arm: str, seed: int, *, quick: bool) -> list[str]:
     """One training run; both arms of a seed share its warm start and all but the scheduler."""
-    command = [sys.executable, "-m", "train", "run", "configs/smoke.toml" if quick else CONFIG]
-    command += ["--scheduler", arm, "--out", str(run_folder(root, arm, seed))]
-    settings = [f"run.seed={seed}", f"warm_start.seed={seed}", f"run.cache={root / 'warm_start'}"]
-    settings += QUICK if quick else ()
-    return command + [part for setting in settings for part in ("--set", setting)]
+    settings = {"run.seed": seed, "warm_start.seed": seed, "run.cache": f"{root}/warm_start"}
+    config, own = ("configs/smoke.toml", QUICK) if quick else (CONFIG, {})
+    return training_command(config, arm, run_folder(root, arm, seed), {**settings, **own})
 
 
 def train_all(root: Path, seeds: tuple[int, ...], console: Console, *, quick: bool) -> None:
@@ -93,7 +92,7 @@ def train_all(root: Path, seeds: tuple[int, ...], console: Console, *, quick: bo
         running: list[subprocess.Popen[bytes]] = []
         try:
             for arm in ARMS:
-                command = training_command(root, arm, seed, quick=quick)
+                command = command_of(root, arm, seed, quick=quick)
                 console.print("$ " + " ".join(["python", *command[1:]]), soft_wrap=True)
                 with open(root / f"{arm}-seed{seed}.log", "ab") as log:
                     running.append(

@@ -21,6 +21,7 @@ from figures import (
 )
 from figures.lm_folders import LABEL, read_lm
 from figures.run_folders import by_arm
+from figures.sim_folders import FRACTION
 from figures.style import method_name
 
 NORM_ARMS = ("uniform", "cures", "gvm", "speed")
@@ -84,7 +85,7 @@ def best(folders: list[Path]) -> dict[str, Any]:
         fail("figures", "folders", "best and best-dev", sorted(by_name))
     _, development = by_name["best-dev"].curve("uniform")
     gain = float((development[:, -1] - development[:, 0]).mean())
-    level = reaching_the_best.FRACTION * gain if gain > 0 else None
+    level = FRACTION * gain if gain > 0 else None
     compared = by_name["best"]
     return {
         "population": LABEL,
@@ -107,11 +108,6 @@ def best_caption(arrays: dict[str, Any]) -> str:
     """What the two axes show."""
     seeds = next(v for k, v in arrays.items() if k != "population")["uniform"]["held_out_S_E"]
     return BEST.format(seeds=seeds.shape[0])
-
-
-def quota_iterations_caption(arrays: dict[str, Any]) -> str:
-    """What the quotas show."""
-    return quota_by_iteration.caption(arrays)
 
 
 def _arm(folders: list[Path], arm: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -28,12 +28,14 @@ from cures.ledger import shares
 from cures.storage import read_json, read_jsonl, write_json
 from cures.targets import rollouts_to_target, target_gains
 from figures import simulator_league
-from figures.league_record import FRACTION, best_oracle, defaults
+from figures.league_record import best_oracle, defaults
 from figures.provenance import commit
-from figures.run_folders import comparable, read_run
-from figures.simulator_league import BEST, REFERENCE
+from figures.run_folders import comparable, cpu_clock, read_run
+from figures.sim_folders import FRACTION
+from figures.simulator_league import BEST
 from figures.training_runs import run_quietly, training_command
 from figures.training_table import wasted
+from sim.settings import REFERENCE
 
 CONFIG = "configs/tiny_cpu.toml"
 ROLLOUTS, EVERY = 119_808, 8192  # 117 updates of 1024
@@ -304,23 +306,6 @@ def axes_of(found: Mapping[str, Any], folder: Path) -> dict[str, list[Any]]:
         "tokens_E": [tokens[step] for step in step_E],
         "cpu_E": [round(cpu[step], 1) for step in step_E],
     }
-
-
-def cpu_clock(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Seconds of rollouts and updates so far, row by row; a resumed run's clock starts anew.
-
-    Examples
-    --------
-    >>> clock = [1.0, 2.0, 0.5, 1.5]
-    >>> cpu_clock([{"rollout_cpu_time_s": t, "update_cpu_time_s": t} for t in clock])
-    [2.0, 4.0, 5.0, 7.0]
-    """
-    clock = [row["rollout_cpu_time_s"] + row["update_cpu_time_s"] for row in rows]
-    before, total = 0.0, []
-    for earlier, now in pairwise([0.0, *clock]):
-        before += earlier if now < earlier else 0.0
-        total.append(before + now)
-    return total
 
 
 def fingerprint(config: dict[str, Any]) -> str:

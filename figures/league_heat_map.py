@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from cures.checks import fail
-from figures.simulator_league import ARMS, BEST, REFERENCE, Cell
+from figures.simulator_league import ARMS, BEST, Cell
 from figures.simulator_league_rows import Rows, is_contender
 from figures.style import ESTIMATORS as ESTIMATOR_NAMES
 from figures.style import POOLS as POOL_NAMES
 from figures.style import page_figure, styled
+from sim.settings import REFERENCE
 
 HATCH = "/////"
 END = 0.05  # of the colours: ten margins; disasters beyond it are all alike, but for their number

@@ -17,9 +17,9 @@ from cures.checks import FloatArray
 from cures.comparison import on_grid, rollouts_to_target, target_gains
 from cures.ledger import shares
 from cures.storage import load_state, read_json, read_jsonl
+from figures.sim_folders import FRACTION
 from sim.settings import Settings
 
-FRACTION = 0.8  # of uniform's gain on the development seeds: the level to reach
 AXES = {"rollouts": "generated", "updates": "step", "tokens": "tokens"}  # columns of metrics.jsonl
 
 PLAIN = (bool, int, float, str)

@@ -17,20 +17,19 @@ from figures.league import (
     BEST,
     DEV_SEEDS,
     POOLS,
-    REFERENCE,
     chosen_oracle,
     gain_of,
     reached,
 )
 from figures.league_ranking import rank_lines
-from figures.league_record import FRACTION
 from figures.oracle_share import OracleShare, share_text, shares_of_arms
+from figures.sim_folders import FRACTION
 from figures.style import POOLS as POOL_NAMES
 from figures.style import light_grid, line, method_name, page_figure, styled, thousands
 from figures.training_table import MARGIN
 from sim.picture import arm_styles
-from sim.settings import is_told_true_rates
-from sim.wording import difference_text, speed_up_text
+from sim.settings import REFERENCE, is_told_true_rates
+from sim.wording import difference_text, p_text, speed_up_text
 
 FRACTIONS = (0.8, 1.0)
 Entries = dict[str, dict[str, Any]]
@@ -220,19 +219,6 @@ def section(pool: str, entries: Entries) -> str:
                 texts = [speed_up_text(row["speed_up"].get(name)) for name in names]
                 lines.append("| " + " | ".join([arm, *texts]) + " |")
     return "\n".join(lines) + "\n"
-
-
-def p_text(p_value: float | None) -> str:
-    """Three digits.
-
-    Examples
-    --------
-    >>> p_text(0.0004), p_text(0.031), p_text(None)
-    ('<0.001', '0.031', '')
-    """
-    if p_value is None:
-        return ""
-    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def summary(by_pool: dict[str, Entries]) -> str:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from cures.checks import fail
-from figures.sim_folders import REFERENCE, Comparison, FloatMatrix, difference, in_words, read
+from figures.sim_folders import Comparison, FloatMatrix, difference, in_words, read
 from figures.style import (
     OPTIMISERS,
     POOLS,
@@ -33,6 +33,7 @@ from figures.style import (
     styled,
     told_dashed,
 )
+from sim.settings import REFERENCE
 
 AT = {"lowest": "lowest rate", "common": "uniform's best rate", "own": "its own best rate"}
 CAPTION = """\

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cures.checks import FloatArray, as_choice, fail
-from figures.run_folders import check_comparable, read_run
+from figures.run_folders import check_comparable, read_run, scheduler_options
 from figures.sim_folders import FloatMatrix
 
 LABEL = "tiny language model"
@@ -58,9 +58,8 @@ class LmComparison:
         return len(next(iter(self.runs.values())))
 
     def options(self, arm: str) -> dict[str, Any]:
-        """The scheduler's own options."""
-        scheduler = self._of(arm)[0]["config"]["scheduler"]
-        return dict(scheduler["options"].get(scheduler["name"], {}))
+        """Keywords that the arm's scheduler was given."""
+        return scheduler_options(self._of(arm)[0]["config"])
 
     def curve(self, arm: str) -> tuple[FloatArray, FloatMatrix]:
         """Grid of generated rollouts (E,) and sampled held-out success on it (S, E)."""

@@ -27,11 +27,11 @@ from cures.checks import FloatArray, fail
 from cures.comparison import rollouts_to_target
 from cures.potential import prob_mixed
 from cures.sampling import inclusion_probability
-from figures.sim_folders import REFERENCE, Comparison, FloatMatrix, difference
+from figures.sim_folders import FRACTION, Comparison, FloatMatrix, difference
 from sim.diagnosis import load_columns
+from sim.settings import REFERENCE
 
 NO_GROUP_BASELINE = ("reinforce++",)
-FRACTION = 0.8  # of uniform's gain on development seeds: the level to reach
 EXPONENT = {"adam": (0.0, 0.5), "sgd": (1.0, 1.0)}  # of R, what theory says: from, to
 
 
@@ -142,7 +142,7 @@ def cells_of(cells: list[Comparison]) -> dict[str, Any]:
 
 
 def _target(cell: Comparison, arm: str) -> dict[str, Any]:
-    """Of the level at :data:`FRACTION`; empty where there is none."""
+    """Of the level at :data:`figures.sim_folders.FRACTION`; empty where there is none."""
     rows = cell.result["arms"][arm]["targets"]
     return next((row for row in rows if row["fraction"] == FRACTION), {})
 

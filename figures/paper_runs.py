@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from figures.adaptive_pieces import PIECES
-from sim.arm import ArmTask, build
 from sim.population_file import EmpiricalLaw
 from sim.settings import LEARNING_RATES, Settings
+from sim.task import ArmTask, build
 
 POOLS = ("skills", "u_shaped")
 ESTIMATORS = {"grpo": "grpo", "rpp": "reinforce++"}

@@ -20,7 +20,7 @@ from scipy.optimize import isotonic_regression
 
 from cures.checks import FloatArray, fail
 from cures.comparison import rollouts_to_target, speed_up
-from figures.sim_folders import REFERENCE, AnyComparison, FloatMatrix, by_label
+from figures.sim_folders import FRACTION, AnyComparison, FloatMatrix, by_label
 from figures.style import (
     ESTIMATORS,
     OPTIMISERS,
@@ -37,12 +37,12 @@ from figures.style import (
     thousands,
 )
 from sim.picture import arm_styles
+from sim.settings import REFERENCE
 from sim.wording import BOUND
 
 SHOWN = ("uniform", "uniform@again", "cures")
 AXES = ("updates", "rollouts")
 CONTROL = "uniform@again"
-FRACTION = 0.8
 NAMES = {"best": "baseline's best", "80 %": "80 % level"}
 CAPTION = """\
 {pool}: held-out success of CurES and of uniform sampling under GRPO (top) and REINFORCE++

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from cures.response import MIDDLE, Response
 from cures.storage import atomic_write
 from figures import report_plots
 from figures.report_run import ReportedRun, read_run
+from figures.run_folders import PARTS, cpu_clock, scheduler_options
 from figures.training_table import wasted
 from figures.visits import replay
 from figures.wasteful_prompts import (
@@ -160,12 +160,8 @@ def _times(timing: Sequence[Mapping[str, Any]]) -> dict[str, str]:
             timing[-1]["unix_time_s"] - timing[0]["unix_time_s"]
         )
     }
-    for part in ("rollout", "update"):
-        values = [row[f"{part}_cpu_time_s"] for row in timing]
-        spent = values[0] + sum(
-            later - earlier if later >= earlier else later for earlier, later in pairwise(values)
-        )
-        result[f"processor time, {part}s"] = _duration(spent)
+    for part in PARTS:
+        result[f"processor time, {part}s"] = _duration(cpu_clock(timing, (part,))[-1])
     return result
 
 
@@ -257,8 +253,7 @@ def _prompts(run: ReportedRun, table: PromptTable, share: float) -> Iterator[str
 
 
 def _meanings(run: ReportedRun) -> Iterator[str]:
-    scheduler = run.config["scheduler"]
-    own = scheduler.get("options", {}).get(scheduler["name"], {})
+    own = scheduler_options(run.config)
     has_group_baseline = run.config["learner"]["estimator"] != "reinforce++"
     meanings = {
         KINDS[0]: "never right.",
@@ -286,9 +281,8 @@ def _meanings(run: ReportedRun) -> Iterator[str]:
 def _settings(config: Mapping[str, Any]) -> Iterator[str]:
     yield "<h2>Settings</h2>"
     chosen = [(f"{s}.{k}", str(config[s][k])) for s, k in FIRST if k in config.get(s, {})]
-    scheduler = config["scheduler"]
-    own = scheduler.get("options", {}).get(scheduler["name"], {})
-    chosen += [(f"scheduler.{scheduler['name']}.{k}", str(v)) for k, v in sorted(own.items())]
+    name, own = config["scheduler"]["name"], scheduler_options(config)
+    chosen += [(f"scheduler.{name}.{k}", str(v)) for k, v in sorted(own.items())]
     chosen.append(("run.rollouts", f"{config['run']['rollouts']:,}"))
     yield from _table(("", ""), chosen, has_head=False)
     yield "<details><summary>All settings</summary>"

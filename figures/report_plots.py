@@ -16,10 +16,10 @@ from cures.checks import FloatArray, IntArray
 from cures.sampling import effective_sample_size
 from figures.style import COLUMN, DPI, RC, light_grid, page_figure, styled, thousands
 from figures.visits import Visits
+from sim.picture import BLUE, GREY, VERMILION
 
 Row = dict[str, Any]
 HEIGHT = 2.3  # inches
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#888888"
 LINE: dict[str, Any] = {"linewidth": 1.2}
 LEGEND: dict[str, Any] = {"columnspacing": 1.2, "handlelength": 1.8, "handletextpad": 0.5}
 POINTS = 80  # of a curve that takes a pass over the pool each
@@ -57,7 +57,7 @@ def reward_and_wasted(metrics: list[Row]) -> Figure:
     x_U = _column(metrics, "generated")
     for key, label, look in (
         ("reward", "mean reward", {"color": BLUE}),
-        ("wasted", "wasted", {"color": ORANGE, "linestyle": "--"}),
+        ("wasted", "wasted", {"color": VERMILION, "linestyle": "--"}),
     ):
         axes.plot(x_U, _column(metrics, key), label=label, **look, **_marked(x_U), **LINE)
     axes.set_ylim(0.0, 1.0)
@@ -116,7 +116,7 @@ def sample_size(metrics: list[Row], seen: Visits, num_prompts: int) -> Figure:
     axes.plot(x_P, size_P, color=BLUE, label="effective, visits", **_marked(x_P), **LINE)
     of_distribution_U = _column(metrics, "effective_sample_size")
     if not np.isnan(of_distribution_U).all():
-        axes.plot(x_U, of_distribution_U, ":", color=ORANGE, label="effective, chances", **LINE)
+        axes.plot(x_U, of_distribution_U, ":", color=VERMILION, label="effective, chances", **LINE)
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("prompts")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

@@ -33,6 +33,7 @@ SETTINGS = tuple(
     for population in ("skills", "dead", "coins", "mostly_hard")
     for optimiser in ("adam", "sgd")
 )
+COMMAND = "python -m figures results"
 HEADER = f"""\
 # Simulator: every scheduler at equal generated rollouts
 
@@ -55,16 +56,16 @@ median rests on them. The row of uniform shows its median rollouts.
 """
 
 
-def measure(root: Path, page: Path, jobs: int) -> None:
-    """Run (or resume) all comparisons under ``root`` and write ``page``."""
+def measure(root: Path, page: Path, jobs: int, command: str = COMMAND) -> None:
+    """Run (or resume) all comparisons under ``root`` and write ``page``, made by ``command``."""
     stamp(root)
-    parts = [HEADER, provenance("python -m figures results", root)]
+    parts = [HEADER, provenance(command, root)]
     for population, optimiser in SETTINGS:
         folder = root / f"{population}-{optimiser}"
-        command = [sys.executable, "-m", "sim", "compare", "--schedulers", *ARMS, *SIZE]
-        command += ["--set", *OPTIONS, "--population", population, "--optimiser", optimiser]
-        subprocess.run([*command, "--jobs", str(jobs), "--out", str(folder)], check=True)
-        shown = " ".join(["python", *command[1:]])
+        compare = [sys.executable, "-m", "sim", "compare", "--schedulers", *ARMS, *SIZE]
+        compare += ["--set", *OPTIONS, "--population", population, "--optimiser", optimiser]
+        subprocess.run([*compare, "--jobs", str(jobs), "--out", str(folder)], check=True)
+        shown = " ".join(["python", *compare[1:]])
         comparison = read_json(folder / "comparison.json")
         parts.append(section(population, optimiser, shown, comparison))
     page.parent.mkdir(parents=True, exist_ok=True)

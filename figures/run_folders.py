@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from cures.checks import fail
 from cures.storage import read_json, read_jsonl
 
 LOGS = ("metrics", "evaluation", "outcomes")
+PARTS = ("rollout", "update")  # of a run's time
 
 
 def read_fields(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
@@ -43,6 +46,44 @@ def read_run(folder: Path) -> dict[str, Any]:
         "summary": read_fields(folder / "summary.json", ("generated",)),
         **{log: read_jsonl(folder / f"{log}.jsonl") for log in LOGS},
     }
+
+
+def scheduler_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of a run's scheduler: those in ``[scheduler]``, over them those of ``[scheduler.NAME]``.
+
+    Parameters
+    ----------
+    config : mapping
+        ``config.json``; what ``train.scheduler_config.SchedulerConfig.resolved_options`` makes of it.
+
+    Examples
+    --------
+    >>> options = {"quota": False, "cures": {"pilots": 4}, "gvm": {"pilots": 2}}
+    >>> scheduler_options({"scheduler": {"name": "cures", "options": options}})
+    {'quota': False, 'pilots': 4}
+    """
+    name, options = config["scheduler"]["name"], config["scheduler"].get("options", {})
+    common = {key: value for key, value in options.items() if not isinstance(value, Mapping)}
+    return {**common, **options.get(name, {})}
+
+
+def cpu_clock(rows: Sequence[Mapping[str, Any]], parts: Sequence[str] = PARTS) -> list[float]:
+    """CPU seconds so far of these parts of a run, row by row of ``timing.jsonl``.
+
+    The clock that is written there starts anew when a run is resumed.
+
+    Examples
+    --------
+    >>> clock = [1.0, 2.0, 0.5, 1.5]
+    >>> cpu_clock([{"rollout_cpu_time_s": t, "update_cpu_time_s": t} for t in clock])
+    [2.0, 4.0, 5.0, 7.0]
+    """
+    clock = [sum(row[f"{part}_cpu_time_s"] for part in parts) for row in rows]
+    before, total = 0.0, []
+    for earlier, now in pairwise([0.0, *clock]):
+        before += earlier if now < earlier else 0.0
+        total.append(before + now)
+    return total
 
 
 def by_arm(folders: list[Path]) -> dict[str, list[dict[str, Any]]]:

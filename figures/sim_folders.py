@@ -21,7 +21,7 @@ from figures.run_folders import read_fields
 from sim.wording import difference_text
 
 FloatMatrix = NDArray[np.float64]
-REFERENCE = "uniform"
+FRACTION = 0.8  # of uniform's gain on development seeds: the level to reach
 CONFIG = (
     "arms", "options", "population", "estimator", "optimiser", "seeds", "rollouts", "batch_size",
     "group_size",
@@ -163,26 +163,7 @@ def in_words(values: FloatArray) -> str:
     >>> in_words(np.array([0.01, -0.002, 0.022])), in_words(np.array([0.01, np.nan, np.nan]))
     ('+0.010 [-0.002, +0.022]', '+0.010')
     """
-    known = [float(value) if np.isfinite(value) else None for value in values]
-    return difference_text(dict(zip(("mean", "low", "high"), known, strict=True)), digits=3)
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray[Any, Any]]:
-    """Nested arrays as one flat mapping, for files and for tests.
-
-    Examples
-    --------
-    >>> flatten({"a": {"b": [1, 2]}, "c": 3})
-    {'a/b': array([1, 2]), 'c': array(3)}
-    """
-    flat: dict[str, np.ndarray[Any, Any]] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            flat.update(flatten(value, f"{name}/"))
-        else:
-            flat[name] = np.asarray(value)
-    return flat
+    return difference_text(dict(zip(("mean", "low", "high"), values, strict=True)), digits=3)
 
 
 One = TypeVar("One", bound=AnyComparison)

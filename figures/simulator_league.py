@@ -31,12 +31,12 @@ from cures.checks import as_choice, as_int, fail
 from cures.storage import read_json, write_json
 from figures.league_record import Entry, Level, best_oracle, defaults, level_of, record
 from figures.provenance import commit
-from sim.arm import ArmTask
 from sim.compare import check_means, prepare
-from sim.settings import HOST, Settings, split_arm
+from sim.settings import HOST, REFERENCE, Settings, split_arm
+from sim.task import ArmTask
 from sim.workers import run_arms
 
-REFERENCE, BEST = "uniform", "oracle@best"
+BEST = "oracle@best"
 POPULATIONS: dict[str, dict[str, Any]] = {
     "natural": {"population": "skills"},
     "dead": {"population": "dead"},

@@ -12,8 +12,8 @@ from cures.comparison import SpeedUp, harm_verdict, paired_difference, seeds_nee
 from figures.holm import holm, paired_p_value
 from figures.league_record import AXES, Entry, level_of
 from figures.oracle_share import OracleShare, shares_of_arms
-from figures.simulator_league import ARMS, BEST, REFERENCE, Cell, arms_of
-from sim.settings import is_told_true_rates
+from figures.simulator_league import ARMS, BEST, Cell, arms_of
+from sim.settings import REFERENCE, is_told_true_rates
 
 Rows = dict[str, dict[str, Any]]  # arm -> its numbers
 OURS = ("adaptive", "adaptive@moments")

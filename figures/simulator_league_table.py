@@ -10,15 +10,15 @@ import numpy as np
 
 from cures.checks import fail
 from figures.league_ranking import rank_lines
-from figures.league_record import AXES, FRACTION, Entry
+from figures.league_record import AXES, Entry
 from figures.oracle_share import share_text
+from figures.sim_folders import FRACTION
 from figures.simulator_league import (
     ARMS,
     BEST,
     ESTIMATORS,
     EXCEPTIONS,
     POPULATIONS,
-    REFERENCE,
     Cell,
 )
 from figures.simulator_league_rows import (
@@ -30,7 +30,8 @@ from figures.simulator_league_rows import (
 )
 from figures.style import ESTIMATORS as ESTIMATOR_NAMES
 from figures.style import POOLS as POOL_NAMES
-from sim.wording import difference_text, speed_up_text
+from sim.settings import REFERENCE
+from sim.wording import difference_text, p_text, speed_up_text
 
 INTRODUCTION = """\
 ## In the simulator: every scheduler, {cells} of {all_cells} cells (population x estimator)
@@ -55,7 +56,8 @@ their own defaults{exceptions}.
   `{best}` is the variant of the oracle (temperature x quota on or off; with coins also told what is
   learnable) that reached the level first on the development seeds; it alone is run on the others. `vip`
   has no features; `vip@skills` is told how often a prompt needs each skill, not how hard that is.
-- *CPU*: of rollouts and updates, over uniform's on the same machine.
+- *CPU*: of the whole simulated run, held-out success and other measurements included, over uniform's on
+  the same machine.
 """
 
 
@@ -182,12 +184,9 @@ def _table(head: list[str], body: list[list[str]]) -> list[str]:
 def _final(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return ""
-    known = {k: v if np.isfinite(v) else None for k, v in asdict(row["difference"]).items()}
-    text = difference_text(known)
-    if row["p_value"] is not None:
-        p = row["p_value"]
-        text += ", p<0.001" if p < 0.001 else f", p={p:.3f}"
-    return f"{text}, {row['verdict']}"
+    difference = difference_text(asdict(row["difference"]))
+    parts = (difference, p_text(row["p_value"], name="p"), row["verdict"])
+    return ", ".join(part for part in parts if part)
 
 
 def _costs(found: list[Mapping[str, Any] | None]) -> list[str]:

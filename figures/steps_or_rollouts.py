@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cures.checks import fail
-from figures.sim_folders import REFERENCE, read
+from figures.sim_folders import read
 from figures.style import (
     POOLS,
     band,
@@ -24,6 +24,7 @@ from figures.style import (
     thousands,
 )
 from sim.picture import arm_styles
+from sim.settings import REFERENCE
 
 CAPTION = """\
 {pool}, GRPO: the same runs against updates (a), the axis of the paper, and against every rollout

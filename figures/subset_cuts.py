@@ -12,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 from cures.checks import fail
 from cures.comparison import paired_difference
 from figures.ablation import forest, look
-from figures.sim_folders import REFERENCE, Comparison, difference, read
+from figures.sim_folders import Comparison, difference, read
 from figures.style import COLUMN, page_figure, styled
 from sim.picture import arm_styles
+from sim.settings import REFERENCE
 
 NAMES = {
     "cures@T1": "T = 1",

@@ -18,13 +18,15 @@ from figures.demo import run_folder
 from figures.results import provenance, stamp
 from figures.run_folders import by_arm
 from figures.training_runs import run_quietly, training_command
-from figures.training_table import MARGIN, REFERENCE, rows
+from figures.training_table import MARGIN, rows
 from sim.picture import save
+from sim.settings import REFERENCE
 from sim.wording import difference_text
 
 ARMS = ("uniform", "cures", "cures-released", "gvm", "speed", "dapo", "band")
 SEEDS = 6
 CONFIG = "configs/tiny_cpu.toml"
+COMMAND = "python -m figures tiny_lm"
 HEADER = """\
 # Tiny language model: schedulers at equal generated rollouts
 
@@ -46,8 +48,11 @@ def measure(
     *,
     arms: Sequence[str] = ARMS,
     seeds: int = SEEDS,
+    command: str = COMMAND,
 ) -> None:
     """Train every arm on every seed under ``root``, then write the page and its picture.
+
+    ``command`` is what the page says that it was made by.
 
     Raises
     ------
@@ -68,9 +73,7 @@ def measure(
     folders = [run_folder(root, arm, seed) for arm in arms for seed in range(seeds)]
     save(learning_curves.draw(learning_curves.compute(folders)), picture)
     page.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(
-        [header(folders), provenance("python -m figures tiny_lm", root), table(folders)]
-    )
+    text = "\n".join([header(folders), provenance(command, root), table(folders)])
     atomic_write(page, text.encode())
 
 

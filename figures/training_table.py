@@ -11,8 +11,8 @@ import numpy as np
 from cures.comparison import PairedDifference, harm_verdict, paired_difference
 from cures.ledger import shares
 from figures.run_folders import by_arm
+from sim.settings import REFERENCE
 
-REFERENCE = "uniform"
 MARGIN = 0.01  # largest loss of held-out success that counts as no harm on a real model
 
 

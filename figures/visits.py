@@ -116,6 +116,7 @@ def replay(
     tuple of int and Response
         Number of updates, from 1, and what is believed then: one object that goes on.
     """
+    # choose_memory would change neither the prior, which keeps to `forgetting`, nor the ages
     posterior = PoolPosterior(
         num_prompts, visits_per_step=batch_size, forgetting=forgotten(num_prompts, batch_size)
     )

@@ -23,9 +23,9 @@ from cures.comparison import (
 )
 from cures.ledger import shares
 from cures.storage import load_state, read_json
-from sim.arm import ArmTask
 from sim.diagnosis import diagnose, load_columns
 from sim.settings import REFERENCE, Settings, is_told_true_rates
+from sim.task import ArmTask
 
 
 def load_curves(root: Path, arm: str, seeds: int, *, is_development: bool = False) -> FloatArray:
@@ -82,7 +82,7 @@ def compare_arms(settings: Settings, root: Path) -> dict[str, Any]:
 def _difference(settings: Settings, curve: FloatArray, reference: FloatArray) -> dict[str, Any]:
     result = paired_difference(curve[:, -1], reference[:, -1])
     verdict = harm_verdict(result, settings.margin)
-    return {**_closed(asdict(result)), "margin": settings.margin, "verdict": verdict}
+    return {**closed(asdict(result)), "margin": settings.margin, "verdict": verdict}
 
 
 def _target(
@@ -107,7 +107,7 @@ def _target(
         arm_out_S,
         generator=_generator(settings, arm, fraction),
     )
-    return {**common, **_closed(asdict(result))}
+    return {**common, **closed(asdict(result))}
 
 
 def _generator(settings: Settings, arm: str, fraction: int) -> np.random.Generator:
@@ -116,8 +116,14 @@ def _generator(settings: Settings, arm: str, fraction: int) -> np.random.Generat
     return np.random.default_rng(np.random.SeedSequence(settings.root_seed, spawn_key=key))
 
 
-def _closed(values: dict[str, Any]) -> dict[str, Any]:
-    """Infinite ends as ``None``: JSON has no infinity."""
+def closed(values: dict[str, Any]) -> dict[str, Any]:
+    """Open ends, and what is not known, as ``None``: JSON has neither infinity nor NaN.
+
+    Examples
+    --------
+    >>> closed({"low": 1.2, "high": np.inf, "bound": "exact"})
+    {'low': 1.2, 'high': None, 'bound': 'exact'}
+    """
     return {
         k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()
     }

@@ -34,8 +34,6 @@ from sim.settings import Settings
 from sim.task import ArmTask, build
 from sim.watch import Watch
 
-__all__ = ["TOTALS", "WATCHED", "ArmTask", "StoppedError", "Trace", "build", "run_arm"]
-
 WATCHED = "watch/"  # prefix in curve.npz
 TOTALS = ("trained", "zero_advantage", "empty_groups")
 

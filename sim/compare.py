@@ -9,9 +9,9 @@ from typing import Any
 from cures.checks import as_float, as_int
 from cures.storage import read_json, write_json
 from sim.analysis import compare_arms
-from sim.arm import ArmTask, build
 from sim.run_folder import refuse_foreign
 from sim.settings import REFERENCE, Settings, check_same
+from sim.task import ArmTask, check_arms
 from sim.workers import run_arms
 
 
@@ -33,8 +33,7 @@ def prepare(settings: Settings, root: Path) -> None:
         seeds but otherwise equal settings grows).
     """
     check_folder(settings, root)
-    for arm in settings.arms:
-        build(settings, ArmTask(arm, 0, False))
+    check_arms(settings)
     root.mkdir(parents=True, exist_ok=True)
     path = root / "config.json"
     if not path.exists() or read_json(path)["seeds"] != settings.seeds:

@@ -14,7 +14,9 @@ import numpy as np
 from cures.checks import FloatArray
 from cures.forecast import LEVELS
 from cures.storage import load_state
-from sim.arm import WATCHED, ArmTask
+from sim.arm import WATCHED
+from sim.ratio import ratio
+from sim.task import ArmTask
 from sim.watch import COLUMNS, COVERAGE
 
 Columns = dict[str, FloatArray]  # each of shape (S, E)
@@ -38,14 +40,14 @@ def courses(columns: Columns) -> dict[str, FloatArray]:
         last two per rollout and in excess of the truth's; the others are as recorded.
     """
     excess = {
-        name: _ratio(
+        name: ratio(
             _since(columns[name]) - _since(columns[f"{name}_truth"]), _since(columns["scored"])
         )
         for name in ("log_loss", "brier")
     }
     as_recorded = ("effective_prompts", "never_visited", *COVERAGE.values())
     return {
-        "wasted": _ratio(_since(columns["zero_advantage"]), _since(columns["trained"])),
+        "wasted": ratio(_since(columns["zero_advantage"]), _since(columns["trained"])),
         **{name: columns[name] for name in as_recorded},
         **excess,
     }
@@ -71,7 +73,7 @@ def diagnose(columns: Columns, generated_S: FloatArray) -> dict[str, Any]:
     """
     edge = np.round(np.linspace(0, columns["trained"].shape[1] - 1, 5)).astype(np.int64)
     zero, trained = (np.diff(columns[k][:, edge], axis=1) for k in ("zero_advantage", "trained"))
-    quarter_S_4 = _ratio(zero, trained)
+    quarter_S_4 = ratio(zero, trained)
     result: dict[str, Any] = {
         "effective_prompts": _mean(columns["effective_prompts"][:, -1]),
         "never_visited": _mean(columns["never_visited"][:, -1]),
@@ -85,7 +87,7 @@ def diagnose(columns: Columns, generated_S: FloatArray) -> dict[str, Any]:
             "coverage": {str(level): _mean_of_means(columns[COVERAGE[level]]) for level in LEVELS},
             "scored": _mean(scored_S / generated_S),
             **{
-                name: _mean(_ratio(columns[name][:, -1], scored_S))
+                name: _mean(ratio(columns[name][:, -1], scored_S))
                 for name in ("log_loss", "log_loss_truth", "brier", "brier_truth")
             },
         }
@@ -95,12 +97,6 @@ def diagnose(columns: Columns, generated_S: FloatArray) -> dict[str, Any]:
 def _since(cumulative_S_E: FloatArray) -> FloatArray:
     """Increments from point to point; the first point has none."""
     return np.diff(cumulative_S_E, axis=1, prepend=cumulative_S_E[:, :1])
-
-
-def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    share = np.full(above.shape, np.nan)
-    np.divide(above, below, out=share, where=below > 0.0)
-    return share
 
 
 def _mean(values: FloatArray) -> float | None:

@@ -18,10 +18,10 @@ from typing import Any
 
 from cures.checks import fail
 from cures.storage import read_json, write_json
-from sim.arm import ArmTask, build
 from sim.compare import check_folder
 from sim.run_folder import refuse_foreign
 from sim.settings import REFERENCE, Settings
+from sim.task import check_arms
 
 Cells = dict[str, Settings]
 
@@ -60,10 +60,8 @@ def prepare_grid(cells: Cells, root: Path) -> None:
     refuse_foreign("compare", "out", root, marker="grid.json", what="a folder of cells")
     for name, settings in cells.items():
         check_folder(settings, root / name)
-    first_of = {settings.population: settings for settings in reversed(cells.values())}
-    for settings in first_of.values():  # what a scheduler refuses does not hang on the estimator
-        for arm in settings.arms:
-            build(settings, ArmTask(arm, 0, False))
+    for settings in cells.values():
+        check_arms(settings)
     path = root / "grid.json"
     stored: Any = []
     if path.is_file():

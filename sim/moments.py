@@ -7,6 +7,7 @@ import numpy as np
 from cures.checks import BoolArray, FloatArray, IntArray
 from cures.records import Moments
 from sim.policy import FloatMatrix
+from sim.ratio import ratio
 
 
 def score_moments(
@@ -46,26 +47,19 @@ def score_moments(
         norms.append(_sum(index, np.sqrt(kind_square), num_groups))
         counts.append(np.bincount(index, minlength=num_groups))
     own = [
-        _ratio((total**2).sum(axis=1) - sq, n * (n - 1))
+        ratio((total**2).sum(axis=1) - sq, n * (n - 1))
         for total, sq, n in zip(totals, sums, counts, strict=True)
     ]
-    cross = _ratio((totals[0] * totals[1]).sum(axis=1), counts[0] * counts[1])
+    cross = ratio((totals[0] * totals[1]).sum(axis=1), counts[0] * counts[1])
     return Moments(
-        sq_norm_correct=_ratio(sums[0], counts[0]),
-        sq_norm_wrong=_ratio(sums[1], counts[1]),
+        sq_norm_correct=ratio(sums[0], counts[0]),
+        sq_norm_wrong=ratio(sums[1], counts[1]),
         sq_norm_difference=own[0] + own[1] - 2.0 * cross,
-        norm_correct=_ratio(norms[0], counts[0]),
-        norm_wrong=_ratio(norms[1], counts[1]),
+        norm_correct=ratio(norms[0], counts[0]),
+        norm_wrong=ratio(norms[1], counts[1]),
     )
 
 
 def _sum(index_R: IntArray, value_R: FloatArray, num_groups: int) -> FloatArray:
     """Of each group, added one after the other."""
     return np.asarray(np.bincount(index_R, value_R, num_groups), dtype=np.float64)
-
-
-def _ratio(numerator: FloatArray, count: IntArray) -> FloatArray:
-    """NaN, which means "not measured", where the count is 0."""
-    result = np.full(numerator.shape, np.nan)
-    np.divide(numerator, count, out=result, where=count > 0)
-    return result

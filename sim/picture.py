@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Okabe and Ito's, and a grey for what stands behind
+BLUE, SKY, GREEN, YELLOW = "#0072B2", "#56B4E9", "#009E73", "#F0E442"
+ORANGE, VERMILION, PINK, GREY = "#E69F00", "#D55E00", "#CC79A7", "#7F7F7F"
 LOOKS = {
     "uniform": ("black", "o"),
-    "cures": ("#0072B2", "s"),
-    "cures-released": ("#D55E00", "D"),
-    "gvm": ("#009E73", "^"),
-    "speed": ("#CC79A7", "v"),
-    "dapo": ("#56B4E9", "P"),
-    "band": ("#E69F00", "X"),
+    "cures": (BLUE, "s"),
+    "cures-released": (VERMILION, "D"),
+    "gvm": (GREEN, "^"),
+    "speed": (PINK, "v"),
+    "dapo": (SKY, "P"),
+    "band": (ORANGE, "X"),
     "mopps": ("#882255", "*"),
-    "lilo": ("#F0E442", "H"),
+    "lilo": (YELLOW, "H"),
     "knapsack": ("#332288", "d"),
     "greso": ("#44AA99", "p"),
     "vip": ("#117733", "h"),

@@ -22,16 +22,16 @@ defaults (``never``: 0.0, ``source``: {}).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from cures.checks import FloatArray, as_choice, as_float, as_float_array, fail, frozen
 from cures.storage import write_json
+from sim import strict_json
 
 FORMAT = "cures-population-1"
 POLICIES = ("skills", "item_response", "tabular")
@@ -181,25 +181,12 @@ def read_population(path: str | PathLike[str]) -> EmpiricalLaw:
     where = f"population file {Path(path)}"
     if not Path(path).is_file():
         raise ValueError(f"{where}: path must be an existing file, got {str(path)!r}")
-
-    def refuse(text: str) -> NoReturn:
-        raise ValueError(f"{where}: numbers must be finite, got {text}")
-
-    def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) != len(pairs):
-            names = [name for name, _ in pairs]
-            double = next(name for name in names if names.count(name) > 1)
-            fail(where, "fields", "given once each", double)
-        return content
-
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        content = json.loads(text, parse_constant=refuse, object_pairs_hook=without_doubles)
+        content = strict_json.parse(Path(path).read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: text must be UTF-8, got {error}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: content must be JSON, got {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: content must be JSON ({error})") from error
     return law_from_json(content, where)
 
 

@@ -9,13 +9,13 @@ its own category more than the others.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import logit, logsumexp
+from scipy.special import logit
 
 from cures.checks import FloatArray, IntArray
 from sim.item_response import ItemResponse
 from sim.policy import FloatMatrix, Policy
 from sim.skills import Skills, threshold_for_success_rate
-from sim.tabular import Tabular
+from sim.tabular import Tabular, logits_for_success_rate
 
 # Share of the structure's variance that is a category's own; the rest is the prompt's, or everyone's.
 CATEGORY_SHARE = 0.5
@@ -120,10 +120,7 @@ def _tabular(
     rank = np.argsort(np.argsort(-merit, axis=1), axis=1)
     right = rank < generator.integers(1, 3, size)[:, None]
     offset = generator.normal(0.0, 0.5, (size, answers))
-    odds = logsumexp(np.where(right, offset, -np.inf), axis=1) - logsumexp(
-        np.where(right, -np.inf, offset), axis=1
-    )
-    offset = offset + right * (logit(rate) - odds)[:, None]
+    offset = logits_for_success_rate(offset, right, rate)
     return Tabular(right, features, offset), np.zeros(width * answers)
 
 

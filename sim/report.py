@@ -79,7 +79,7 @@ def show(settings: Settings, comparison: dict[str, Any], root: Path, console: Co
 def show_summary(summary: dict[str, Any], root: Path, console: Console) -> None:
     """Print the table over all cells of a grid."""
     headings = ("final", "minus uniform [95 %]", "won-tied-lost", "verdict")
-    table = _table("Held-out success at equal rollouts, cell by cell", *headings, gap=1)
+    table = arm_table("Held-out success at equal rollouts, cell by cell", *headings, gap=1)
     last = None
     for row in summary["rows"]:
         if row["cell"] != last:
@@ -113,7 +113,7 @@ def _success_cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
 
 def _success_table(arms: dict[str, Any]) -> Table:
     headings = ("final", "minus uniform [95 %]", "won-tied-lost", "verdict")
-    table = _table("Held-out success at equal rollouts", *headings, gap=1)
+    table = arm_table("Held-out success at equal rollouts", *headings, gap=1)
     for arm, row in arms.items():
         table.add_row(arm, *_success_cells(row))
     return table
@@ -121,7 +121,7 @@ def _success_table(arms: dict[str, Any]) -> Table:
 
 def _speed_table(arms: dict[str, Any], fractions: list[float]) -> Table:
     headings = [f"{fraction:.0%} of the gain" for fraction in fractions]
-    table = _table("Rollouts to the level: uniform's median over the arm's [95 %]", *headings)
+    table = arm_table("Rollouts to the level: uniform's median over the arm's [95 %]", *headings)
     for arm, row in arms.items():
         cells = [speed_up_text(target) for target in row["targets"]]
         table.add_row(arm, *[cell.replace(" (", "\n(") for cell in cells])
@@ -129,7 +129,7 @@ def _speed_table(arms: dict[str, Any], fractions: list[float]) -> Table:
 
 
 def _cost_table(arms: dict[str, Any]) -> Table:
-    table = _table("Where the rollouts went", *SHARES, "wasted", "used", "steps", gap=1)
+    table = arm_table("Where the rollouts went", *SHARES, "wasted", "used", "steps", gap=1)
     for arm, row in arms.items():
         shares = [f"{row['shares'][key]:.0%}" for key in SHARES]
         table.add_row(
@@ -140,7 +140,7 @@ def _cost_table(arms: dict[str, Any]) -> Table:
 
 def _knowledge_table(arms: dict[str, Any]) -> Table:
     headings = ("spread over", "unseen", "wasted", "cover", "log-loss", "Brier")
-    table = _table("What was sampled, and how well the posterior knows it", *headings, gap=1)
+    table = arm_table("What was sampled, and how well the posterior knows it", *headings, gap=1)
     for arm, row in arms.items():
         known = row.get("diagnostics")
         if known is None:
@@ -160,7 +160,7 @@ def _knowledge_table(arms: dict[str, Any]) -> Table:
     return table
 
 
-def _table(title: str, *headings: str, gap: int = 2) -> Table:
+def arm_table(title: str, *headings: str, gap: int = 2) -> Table:
     """Right-aligned numbers, no rules: tables fit into 80 columns; a long name is folded, not cut."""
     table = Table(
         title=title,

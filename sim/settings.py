@@ -35,6 +35,7 @@ HOST_TELLS = {
     "staged": ("prior_success_rate_N", "total_rollouts"),
 }
 HOST_DESCRIBES = ("category_N",)  # to any scheduler that has such a keyword; no success rates in it
+HOST_GIVES = (*(key for keys in HOST_TELLS.values() for key in keys), *HOST_DESCRIBES)
 CATEGORY = "category"  # value of subset_N: cut the subsets by category
 HOST = "host"  # value of features_N_D: what each prompt asks for, as far as the policy says
 ARM = re.compile(r"([a-z0-9-]+)(?:@([A-Za-z0-9_-]+))?")
@@ -115,7 +116,7 @@ class Settings:
         object.__setattr__(self, "options", deepcopy(self.options))
         for arm, options in self.options.items():
             as_choice(where, "set", arm, self.arms)
-            _check_options(arm, options)
+            check_options(where, arm, options)
         law = self._resolve_population(where)
         for name in ("pool", "held_out", "batch_size", "seeds", "dev_seeds"):
             as_int(where, name, getattr(self, name), 1)
@@ -204,8 +205,8 @@ class Seeds:
         )
 
 
-def split_arm(arm: str) -> tuple[str, str | None]:
-    """``name@label`` into its parts.
+def split_arm(arm: str, where: str = "compare") -> tuple[str, str | None]:
+    """``name@label`` into its parts; an error sentence begins with ``where``, the command.
 
     Examples
     --------
@@ -216,7 +217,7 @@ def split_arm(arm: str) -> tuple[str, str | None]:
     """
     match = ARM.fullmatch(arm)
     if match is None:
-        fail("compare", "schedulers", "NAME or NAME@LABEL (letters, digits, - and _)", arm)
+        fail(where, "schedulers", "NAME or NAME@LABEL (letters, digits, - and _)", arm)
     return match[1], match[2]
 
 
@@ -231,21 +232,40 @@ def is_told_true_rates(arm: str) -> bool:
     return split_arm(arm)[0] in HOST_TELLS
 
 
-def _check_options(arm: str, options: object) -> None:
-    """Refuse options that would give one arm another protocol, or knowledge that is not its own."""
+def check_options(where: str, arm: str, options: object) -> None:
+    """Refuse options that would give one arm another protocol, or knowledge that is not its own.
+
+    Parameters
+    ----------
+    where : str
+        The command, with which an error sentence begins.
+    arm : str
+    options : object
+        Should be a dict of keyword arguments, none of :data:`PROTOCOL` or :data:`HOST_GIVES`.
+
+    Raises
+    ------
+    ValueError
+        Naming the option.
+    """
     if not isinstance(options, dict):
-        fail("compare", f"set {arm}", "a dict of keyword arguments", options)
-    told = (*(key for keys in HOST_TELLS.values() for key in keys), *HOST_DESCRIBES)
+        fail(where, f"set {arm}", "a dict of keyword arguments", options)
     for key, value in options.items():
         if key in PROTOCOL:
             legal = f"left out: {list(PROTOCOL)} are the same for all arms"
-            fail("compare", f"set {arm}.{key}", legal, value)
-        if key in told:
-            fail("compare", f"set {arm}.{key}", f"left out: the host gives {list(told)}", value)
+            fail(where, f"set {arm}.{key}", legal, value)
+        if key in HOST_GIVES:
+            fail(where, f"set {arm}.{key}", f"left out: the host gives {list(HOST_GIVES)}", value)
 
 
-def parse_options(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
+def parse_options(entries: Sequence[str], where: str = "compare") -> dict[str, dict[str, Any]]:
     """Turn ``arm.key=value`` entries into keyword arguments; values are JSON, else strings.
+
+    Parameters
+    ----------
+    entries : sequence of str
+    where : str
+        The command, with which an error sentence begins.
 
     Examples
     --------
@@ -257,13 +277,13 @@ def parse_options(entries: Sequence[str]) -> dict[str, dict[str, Any]]:
         key, equals, text = entry.partition("=")
         arm, dot, name = key.partition(".")
         if not (equals and dot and arm and name):
-            fail("compare", "set", "ARM.KEY=VALUE, e.g. cures.temperature=0.05", entry)
+            fail(where, "set", "ARM.KEY=VALUE, e.g. cures.temperature=0.05", entry)
         try:
             value = json.loads(text)
         except json.JSONDecodeError:
             value = text
         if name in options.setdefault(arm, {}):
-            fail("compare", "set", "given once per key", entry)
+            fail(where, "set", "given once per key", entry)
         options[arm][name] = value
     return options
 

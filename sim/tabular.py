@@ -2,7 +2,7 @@
 
 Without features every prompt has K logits of its own and nothing transfers: the policy for which
 Eq. (11) holds with equality. With features the logits are ``offset_i + features_i . W`` with
-shared W. Gradient, Fisher matrix and KL divergence are exact.
+shared W. Gradients are exact.
 """
 
 from __future__ import annotations
@@ -10,10 +10,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import logit, logsumexp, softmax
 
 from cures.checks import BoolArray, FloatArray, IntArray, fail
 from sim.policy import FloatMatrix
+
+
+def logits_for_success_rate(
+    logit_N_K: FloatMatrix, is_right_N_K: BoolArray, rate_N: FloatArray
+) -> FloatMatrix:
+    """Logits with the wanted success rates; within a kind, answers keep their relative chances.
+
+    Parameters
+    ----------
+    logit_N_K : ndarray of float64, shape (N, K)
+    is_right_N_K : ndarray of bool, shape (N, K)
+        Of every prompt some answers, not all.
+    rate_N : ndarray of float64, shape (N,)
+        In (0, 1).
+    """
+    odds_N = logsumexp(np.where(is_right_N_K, logit_N_K, -np.inf), axis=1) - logsumexp(
+        np.where(is_right_N_K, -np.inf, logit_N_K), axis=1
+    )
+    return np.asarray(logit_N_K + is_right_N_K * (logit(rate_N) - odds_N)[:, None])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,19 +120,6 @@ class Tabular:
         right = self.is_right_N_K[prompt_B]
         p = (pi * right).sum(axis=1, keepdims=True)
         return np.asarray(pi * (right - p))
-
-    def fisher(self, theta_D: FloatArray, prompt: int) -> FloatMatrix:
-        """Fisher matrix of one prompt in its own K logits: ``diag(pi) - pi pi^T`` (singular)."""
-        pi = self.probability(theta_D, np.array([prompt]))[0]
-        return np.asarray(np.diag(pi) - np.outer(pi, pi))
-
-    def kl_divergence(
-        self, theta_D: FloatArray, other_D: FloatArray, prompt_B: IntArray
-    ) -> FloatArray:
-        """``KL(pi_theta || pi_other)`` of each prompt, the trust region of Eq. (1)."""
-        log_pi = log_softmax(self.logits(theta_D, prompt_B), axis=1)
-        log_other = log_softmax(self.logits(other_D, prompt_B), axis=1)
-        return np.asarray((np.exp(log_pi) * (log_pi - log_other)).sum(axis=1))
 
     def success_gradient(
         self, theta_D: FloatArray, prompt_B: IntArray, weight_B: FloatArray

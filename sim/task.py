@@ -81,6 +81,18 @@ def build(settings: Settings, task: ArmTask) -> tuple[Scheduler, SimHost]:
     return make_scheduler(name, **arguments), host
 
 
+def check_arms(settings: Settings) -> None:
+    """Build every arm once, so that what a scheduler refuses is refused before any run.
+
+    Raises
+    ------
+    ValueError
+        See :func:`build`.
+    """
+    for arm in settings.arms:
+        build(settings, ArmTask(arm, 0, False))
+
+
 def _step_counts(arm: str, population: Population) -> FloatMatrix:
     """How often every pool prompt needs each skill, shape (N, K): what it asks, not how hard it is.
 

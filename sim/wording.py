@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 from cures.comparison import seeds_needed
@@ -24,7 +25,7 @@ def verdict_text(row: dict[str, Any]) -> str:
 
 
 def difference_text(difference: dict[str, Any] | None, *, digits: int = 4) -> str:
-    """Mean with its interval, without one where too few seeds leave it open.
+    """Mean with its interval, without one where too few seeds leave it open: ends None or not finite.
 
     Examples
     --------
@@ -36,7 +37,7 @@ def difference_text(difference: dict[str, Any] | None, *, digits: int = 4) -> st
     if difference is None:
         return ""
     mean, low, high = difference["mean"], difference["low"], difference["high"]
-    if low is None or high is None:
+    if any(end is None or not isfinite(end) for end in (low, high)):
         return f"{mean:+.{digits}f}"
     return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
@@ -79,8 +80,22 @@ def sign_text(difference: dict[str, Any] | None) -> str:
     if difference is None:
         return ""
     counts = "-".join(str(difference[key]) for key in ("wins", "ties", "losses"))
-    p = difference["sign_p_value"]
-    return f"{counts} p<0.001" if p < 0.001 else f"{counts} p={p:.3f}"
+    return f"{counts} {p_text(difference['sign_p_value'], name='p')}"
+
+
+def p_text(p_value: float | None, *, name: str = "") -> str:
+    """A p-value to three digits, with a name or for a column that has it; empty without one.
+
+    Examples
+    --------
+    >>> p_text(0.031), p_text(0.031, name="p"), p_text(0.0004), p_text(0.0004, name="p"), p_text(None)
+    ('0.031', 'p=0.031', '<0.001', 'p<0.001', '')
+    """
+    if p_value is None:
+        return ""
+    if p_value < 0.001:
+        return f"{name}<0.001"
+    return f"{name}={p_value:.3f}" if name else f"{p_value:.3f}"
 
 
 def coverage_text(posterior: dict[str, Any] | None) -> str:

@@ -18,8 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sim.arm import ArmTask, StoppedError, run_arm
+from sim.arm import StoppedError, run_arm
 from sim.settings import Settings
+from sim.task import ArmTask
 
 _shared: dict[str, Any] = {}
 

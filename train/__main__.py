@@ -1,4 +1,4 @@
-"""Command line: ``python -m train run CONFIG`` and ``python -m train eval RUN``."""
+"""Command line: ``python -m train``, with ``run CONFIG``, ``eval RUN`` and ``bench MODEL``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from cures.checks import as_int, fail
+from train.benchmarks import command as bench
 from train.config import Config
 from train.config_file import describe, load
 from train.errors import TrainError
+
+if TYPE_CHECKING:
+    from train.host import LanguageModelHost
+    from train.tasks.protocol import Task
 
 EXAMPLES = """\
 examples:
@@ -21,7 +27,9 @@ examples:
   python -m train run configs/tiny_cpu.toml --scheduler cures --set run.seed=1
   python -m train run configs/bench_cpu.toml --set task.dead_never=0.6 --set task.dead_always=0.25
   python -m train run configs/tiny_cpu.toml --scheduler tuned.toml
+  torchrun --nproc-per-node 8 -m train run configs/qwen2.5-math-7b-cures-grpo.toml
   python -m train eval runs/tiny_cpu-cures-seed1 --samples 32 --show 5
+  python -m train bench Qwen/Qwen2.5-Math-1.5B --engine vllm
 
 A run that was stopped, or killed, goes on where it was if the same command is given again.
 Exit status: 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C.
@@ -30,16 +38,11 @@ Exit status: 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    is_benchmarks = words[:1] == ["eval"] and "--benchmarks" in words
-    options = _benchmark_parser().parse_args(words[1:]) if is_benchmarks else None
-    options = options or _parser().parse_args(words)
+    options = _parser().parse_args(arguments)
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:
-        if is_benchmarks:
-            return _benchmarks(options)
-        return _run(options) if options.command == "run" else _evaluate(options)
-    except (ValueError, TypeError) as error:
+        return int(options.does(options))
+    except ValueError as error:
         errors.print(f"error: {error}")
         return 2
     except (OSError, TrainError) as error:
@@ -53,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train",
-        description="Train a small language model by GRPO with a scheduler of cures, on a CPU.",
+        description="Train a causal language model by policy gradients on verified 0/1 rewards, with a\n"
+        "scheduler of cures: a toy on one CPU core, or Qwen2.5-Math-7B by torchrun, FSDP2 and vLLM.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -62,10 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         help="train, or go on training",
         description=(
-            "Train as CONFIG says. The run folder gets config.json, metrics.jsonl (one line per\n"
-            "update), outcomes.jsonl (one per plan and group), evaluation.jsonl, timing.jsonl\n"
-            "(CPU seconds since the process began), environment.json, checkpoint/, curve.png and\n"
-            "summary.json."
+            "Train as CONFIG says. docs/training.md has what the run folder then holds, file by file."
         ),
         epilog=f"what CONFIG may hold:\n\n{describe()}\n\n"
         "Further keys of [scheduler] go to the scheduler; a table [scheduler.NAME] holds options\n"
@@ -73,9 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         "asks for the trainer's own array (category_N, features_N_D, ...).\n\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("config", type=Path, help="TOML file")
+    run.set_defaults(does=_run)
+    run.add_argument("config", type=Path, metavar="CONFIG", help="TOML file")
     run.add_argument(
-        "--out", type=Path, help="run folder (default: runs/<config>-<scheduler>-seed<seed>)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="run folder (default: runs/<config>-<scheduler>-seed<seed>)",
     )
     run.add_argument(
         "--scheduler",
@@ -97,36 +102,35 @@ def _parser() -> argparse.ArgumentParser:
         help="load no weights: print memory and rollouts that the run would need, and stop",
     )
     run.add_argument(
-        "--prompts", type=int, help="prompts of the pool, for --dry-run where only the data tell"
+        "--prompts",
+        type=int,
+        metavar="N",
+        help="prompts of the pool, for --dry-run where only the data tell",
     )
     run.add_argument(
-        "--processes", type=int, default=1, help="of torchrun, for --dry-run (default 1)"
+        "--processes", type=int, metavar="N", help="of torchrun, for --dry-run (default 1)"
     )
     evaluate = commands.add_parser(
         "eval",
-        help="held-out success of a run's latest checkpoint; with --benchmarks, of any model on them",
-        description=(
-            "Held-out success of a run's latest checkpoint, per kind of problem. With --benchmarks,\n"
-            "any model or run on the paper's benchmarks: python -m train eval --benchmarks --help"
-        ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="held-out success of a run's latest checkpoint",
+        description="Held-out success of a run's latest checkpoint, per kind of problem. On the "
+        "paper's benchmarks: python -m train bench --help",
     )
-    evaluate.add_argument("run", type=Path, help="run folder")
-    evaluate.add_argument("--samples", type=int, default=8, help="answers per problem (default 8)")
-    evaluate.add_argument("--show", type=int, default=0, help="print so many answers (default 0)")
+    evaluate.set_defaults(does=_evaluate)
+    evaluate.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    evaluate.add_argument(
+        "--samples", type=int, default=8, metavar="N", help="answers per problem (default 8)"
+    )
+    evaluate.add_argument(
+        "--show", type=int, default=0, metavar="N", help="print so many answers (default 0)"
+    )
+    benchmarks = commands.add_parser("bench", help=bench.SUMMARY)
+    benchmarks.set_defaults(does=_bench)
+    bench.add_arguments(benchmarks)
     return parser
 
 
-def _benchmark_parser() -> argparse.ArgumentParser:
-    from train.benchmarks.command import add_arguments
-
-    parser = argparse.ArgumentParser(prog="python -m train eval")
-    add_arguments(parser)
-    return parser
-
-
-def _benchmarks(options: argparse.Namespace) -> int:
-    from train.benchmarks.command import run
+def _bench(options: argparse.Namespace) -> int:
     from train.checkpoint import latest_position, model_folder
     from train.verifiers.pool import VerifierPool
 
@@ -134,11 +138,18 @@ def _benchmarks(options: argparse.Namespace) -> int:
     if root.is_dir() and latest_position(root) is not None:  # a run folder
         options.out = options.out or Path(options.model) / "benchmarks"
         options.model = str(model_folder(root))
-    with VerifierPool("math", workers=2, on_failure="missing") as verify:
-        return run(options, Console(markup=False), verify)
+    console = Console(markup=False)
+    try:
+        with VerifierPool("math", workers=2, on_failure="missing") as verify:
+            return bench.run(options, console, verify)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped. {bench.STOPPED}", highlight=False, soft_wrap=True)
+        return 130
 
 
 def _run(options: argparse.Namespace) -> int:
+    if not options.dry_run:
+        _refuse_dry_options(options)
     overrides = list(options.overrides)
     tuned = None
     if options.scheduler is not None and options.scheduler.endswith(".toml"):
@@ -157,9 +168,10 @@ def _run(options: argparse.Namespace) -> int:
     from train.stopping import EXIT_STATUS, TerminatedError
     from train.world import joined_world
 
-    console = Console(markup=False)
+    console, processes = Console(markup=False), 1
     try:
         with joined_world() as world:
+            processes = world.size
             console = Console(markup=False, quiet=not world.is_first)
             with TrainingProgress(console) as progress:
                 summary = train(config, folder, progress, world)
@@ -167,7 +179,10 @@ def _run(options: argparse.Namespace) -> int:
         console.print(f"{error}; the same command goes on", highlight=False, soft_wrap=True)
         return EXIT_STATUS
     except KeyboardInterrupt:
-        command = shlex.join(["python", "-m", "train", "run", *_again(options, folder)])
+        launcher = ["python"]
+        if processes > 1:
+            launcher = ["torchrun", "--nproc-per-node", str(processes)]
+        command = shlex.join([*launcher, "-m", "train", "run", *_again(options, folder)])
         console.print(f"\nstopped; {_where_it_stopped(folder)}", highlight=False, soft_wrap=True)
         console.print(f"to go on: {command}", highlight=False, soft_wrap=True, markup=False)
         return 130
@@ -181,10 +196,20 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_dry_options(options: argparse.Namespace) -> None:
+    if options.prompts is not None:
+        fail("run", "--prompts", "left out without --dry-run", options.prompts)
+    if options.processes is not None:
+        legal = (
+            "left out without --dry-run (to train on several: torchrun --nproc-per-node N -m train)"
+        )
+        fail("run", "--processes", legal, options.processes)
+
+
 def _dry_run(config: Config, options: argparse.Namespace) -> int:
     from train.dry_run.show import show
 
-    prompts = options.prompts
+    prompts, processes = options.prompts, options.processes
     if prompts is None:
         prompts = getattr(config.task, "pool_size", None)
     if prompts is None:
@@ -192,7 +217,7 @@ def _dry_run(config: Config, options: argparse.Namespace) -> int:
     show(
         config,
         prompts=as_int("--dry-run", "--prompts", prompts, 1),
-        processes=as_int("--dry-run", "--processes", options.processes, 1),
+        processes=1 if processes is None else as_int("--dry-run", "--processes", processes, 1),
         console=Console(markup=False),
     )
     return 0
@@ -217,15 +242,8 @@ def _again(options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    import numpy as np
-
     from train.building import load_run
-    from train.evaluation import (
-        by_category,
-        held_out_success,
-        sampled_answers,
-        standard_error,
-    )
+    from train.evaluation import by_category, held_out_success, mean_and_error
 
     as_int("eval", "--samples", options.samples, 1)
     as_int("eval", "--show", options.show, 0)
@@ -242,16 +260,28 @@ def _evaluate(options: argparse.Namespace) -> int:
     console.print(f"after {host.updates} updates, {host.generated} rollouts")
     for name, rate in by_category(rate_N, task).items():
         console.print(f"  {name}  {rate:.3f}")
-    console.print(f"held-out success {np.nanmean(rate_N):.3f} +- {standard_error(rate_N):.3f}")
+    mean, error = mean_and_error(rate_N)
+    console.print(f"held-out success {mean:.3f} +- {error:.3f}")
     if options.show:
-        console.print("one sampled answer each, least significant digit first:")
-    shown = sampled_answers(
-        host.engine, task, config.evaluation, options.show, version=host.updates
-    )
-    for line in shown:
-        judged = "right" if line.reward else f"wrong, {line.right} is right"
-        console.print(f"  {line.prompt}{line.answer}  reward {line.reward:.0f}  ({judged})")
+        _show(config, task, host, options.show, console)
     return 0
+
+
+def _show(
+    config: Config, task: Task, host: LanguageModelHost, problems: int, console: Console
+) -> None:
+    from train.evaluation import sampled_answers
+
+    order = ", least significant digit first" if config.task.kind == "arithmetic" else ""
+    console.print(f"one sampled answer each{order}:")
+    shown = sampled_answers(host.engine, task, config.evaluation, problems, version=host.updates)
+    for line in shown:
+        if line.reward is None:
+            verdict = "no reward  (lost by engine or verifier)"
+        else:
+            judged = "right" if line.reward else f"wrong, {line.right} is right"
+            verdict = f"reward {line.reward:.0f}  ({judged})"
+        console.print(f"  {line.prompt}{line.answer}  {verdict}")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ A checkpoint is a numbered folder, filled under another name, put on disk and re
 is then replaced in one step. Until the pointer changes, the previous checkpoint is the one that counts.
 It also holds the lengths of the logs, so that lines written after it are cut off on resume::
 
-    checkpoint/latest.json          {"folder": "00000012"}
-    checkpoint/00000012/model/              weights and configuration: transformers' from_pretrained
-    checkpoint/00000012/host-0.safetensors  optimiser and waiting rollouts (of each rank, if sharded)
-    checkpoint/00000012/scheduler.npz       state of the scheduler
-    checkpoint/00000012/position.json       counts and log lengths
+    checkpoint/latest.json              {"folder": NAME}; NAME is UPDATES-GENERATED, such as
+                                        00000012-000000003072
+    checkpoint/NAME/model/              weights and configuration: transformers' from_pretrained
+    checkpoint/NAME/host-0.safetensors  optimiser and waiting rollouts (of each rank, if sharded)
+    checkpoint/NAME/scheduler.npz       state of the scheduler
+    checkpoint/NAME/position.json       counts and log lengths
 
 Under several processes all of them call :func:`save`; the first writes, sharded ranks add their part.
 """

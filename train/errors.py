@@ -19,6 +19,10 @@ class TargetNotReachedError(TrainError):
     """The supervised steps ended below ``target_success``."""
 
 
+class NothingJudgedError(TrainError):
+    """Engine or verifier lost the answers to nearly all held-out questions."""
+
+
 class FolderInUseError(TrainError):
     """Another process trains in the run folder."""
 

@@ -13,6 +13,7 @@ from cures.checks import FloatArray
 from train.answers import Answers, answers
 from train.config import EvaluationConfig
 from train.engines.protocol import Decoding, Engine
+from train.errors import NothingJudgedError
 from train.seeds import Stream, prompt_seeds
 from train.tasks.protocol import Questions, Task
 from train.world import World
@@ -89,9 +90,21 @@ def held_out_success(
     )
 
 
-def standard_error(rate_N: FloatArray) -> float:
-    """Standard error of the mean over problems; those without a judged answer are left out."""
-    return float(np.nanstd(rate_N, ddof=1) / np.sqrt(np.isfinite(rate_N).sum()))
+def mean_and_error(rate_N: FloatArray) -> tuple[float, float]:
+    """Mean over problems and its standard error; problems without a judged answer are left out.
+
+    Raises
+    ------
+    NothingJudgedError
+        If fewer than two are left: there is no success rate then, and no error.
+    """
+    judged = int(np.isfinite(rate_N).sum())
+    if judged < 2:
+        raise NothingJudgedError(
+            f"no held-out success: engine or verifier lost all answers to {rate_N.size - judged} of "
+            f"{rate_N.size} questions"
+        )
+    return float(np.nanmean(rate_N)), float(np.nanstd(rate_N, ddof=1) / np.sqrt(judged))
 
 
 def by_category(rate_N: FloatArray, task: Task) -> dict[str, float]:
@@ -113,7 +126,7 @@ class SampledAnswer:
     prompt: str
     answer: str
     right: str
-    reward: float
+    reward: float | None  # None: engine or verifier lost it
 
 
 def sampled_answers(
@@ -140,7 +153,7 @@ def sampled_answers(
                 completions.token_R_T[i, : int(completions.length_R[i])].tolist()
             ),
             held_out.answer(i),
-            float(found.reward_R[i]),
+            None if np.isnan(found.reward_R[i]) else float(found.reward_R[i]),
         )
         for i in index_P.tolist()
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import platform
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ from cures.storage import read_json, write_json
 from train import checkpoint
 from train.config import Config
 from train.config_file import differences
-from train.errors import FolderInUseError, reading
+from train.errors import reading
+from train.lock import folder_lock
 from train.tasks.protocol import Task
 
 FORMAT = "cures-train-1"  # what tells our config.json from everybody else's
@@ -122,14 +122,17 @@ def _is_ours(entry: Path) -> bool:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder and keep it for one process; the lock dies with the process."""
+    """Make the folder and keep it for one process.
+
+    Raises
+    ------
+    ValueError
+        As of :func:`check_ours`.
+    FolderInUseError
+        If another process has it.
+    """
     check_ours(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FolderInUseError(f"train: another process is training in {folder}") from error
+    with folder_lock(folder, "train: another process is training"):
         yield
 
 

@@ -7,6 +7,7 @@ rollout is one whose advantage is exactly 0.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -61,8 +62,6 @@ class LanguageModelHost:
         Rollouts generated so far, for any purpose.
     updates : int
         Policy updates so far.
-    missing : int
-        Rollouts lost since the start of this process.
     cpu_time_s : dict of str to float
         CPU seconds spent in ``rollout`` and ``update`` since the start of this process.
     """
@@ -97,7 +96,7 @@ class LanguageModelHost:
         self.pending = Rollouts.empty(task.decoding.max_new_tokens)
         self.generated = 0
         self.updates = 0
-        self.missing = 0
+        self._verdicts: Counter[str] = Counter()  # this rank's, since they were last taken
         self.cpu_time_s = {"rollout": 0.0, "update": 0.0}
         self._takes_hidden = False
         if config.rollout.gradient_moments:  # refused now rather than after the first pilots
@@ -136,10 +135,8 @@ class LanguageModelHost:
         """
         started = time.process_time()
         new, hidden_R_T_h = self._generate(plan)
-        planned = int(plan.quota_B.sum())
         self.pending = Rollouts.concatenate([self.pending, new])
-        self.generated += planned
-        self.missing += planned - len(new)
+        self.generated += int(plan.quota_B.sum())
         slot_R = slots(new.group_R.numpy(), plan.group_B)
         trial_B = np.bincount(slot_R, minlength=len(plan))
         success_B = np.bincount(slot_R, weights=new.reward_R.numpy(), minlength=len(plan))
@@ -160,6 +157,7 @@ class LanguageModelHost:
         rollout, seed = self.config.rollout, self.config.run.seed
         rows = int(plan.quota_B.sum())
         entries = rows * self.task.decoding.max_new_tokens * self.model.config.hidden_size
+        before = dict(self.task.pool.verifier_counters)
         found = answers(
             self.engine,
             self.task.pool,
@@ -175,6 +173,8 @@ class LanguageModelHost:
             and self._measures(plan)
             and entries <= self.config.moments.exact_entries,
         )
+        self._verdicts.update(self.task.pool.verifier_counters)
+        self._verdicts.subtract(before)
         completions = found.completions
         table = Rollouts(
             group_R=torch.from_numpy(np.repeat(plan.group_B, plan.quota_B)),
@@ -188,6 +188,19 @@ class LanguageModelHost:
         is_there = torch.from_numpy(np.isfinite(found.reward_R))
         hidden = completions.hidden_R_T_h
         return table.take(is_there), None if hidden is None else hidden[is_there]
+
+    def take_verdicts(self) -> dict[str, int] | None:
+        """Verdicts on rollouts since the last call, of all ranks together, reached and not.
+
+        None if nothing counts them. All ranks make this call.
+        """
+        kinds = list(self.task.pool.verifier_counters)
+        if not kinds:
+            return None
+        counts = torch.tensor([self._verdicts[kind] for kind in kinds])
+        self.world.add_up([counts])
+        self._verdicts.clear()
+        return dict(zip(kinds, counts.tolist(), strict=True))
 
     def _measures(self, plan: Plan) -> bool:
         return plan.wants_moments and self.config.rollout.gradient_moments

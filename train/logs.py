@@ -134,9 +134,22 @@ def read_log(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def metrics_row(
-    record: UpdateRecord, scheduler: Scheduler, held_out: float | None
+    record: UpdateRecord,
+    scheduler: Scheduler,
+    held_out: float | None,
+    verifier: Mapping[str, int] | None,
 ) -> dict[str, Any]:
-    """A line of ``metrics.jsonl``; null where there was nothing to measure."""
+    """A line of ``metrics.jsonl``; null where there was nothing to measure.
+
+    Parameters
+    ----------
+    record : UpdateRecord
+    scheduler : Scheduler
+    held_out : float, optional
+        Held-out success, if it was measured since the update before.
+    verifier : mapping of str to int, optional
+        Verdicts on the rollouts since the update before, reached and not.
+    """
     ledger = scheduler.ledger
     trials = sum(int(outcome.trial_B.sum()) for outcome in record.outcomes)
     successes = sum(int(outcome.success_B.sum()) for outcome in record.outcomes)
@@ -151,6 +164,7 @@ def metrics_row(
         "rollouts": trials,  # since the previous update, for any purpose
         "success": successes / trials if trials else None,
         "held_out": held_out,
+        "verifier": verifier,
         "effective_sample_size": _effective_sample_size(scheduler),
         **{name: record.metrics.get(name) for name in MEASURED},
     }

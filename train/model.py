@@ -154,7 +154,16 @@ def check_fits(model: PreTrainedModel, task: Task) -> None:
 
 
 def device_of(name: str, local_rank: int = 0) -> torch.device:
-    """The device meant by ``[model] device``."""
+    """The device meant by ``[model] device`` or ``--device``; 'auto' is this process's GPU, if any.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind of device.
+    """
     if name != "auto":
-        return torch.device(name)
+        try:
+            return torch.device(name)
+        except RuntimeError:
+            fail("train", "device", "auto, cpu, cuda or cuda:N", name)
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")

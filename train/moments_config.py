@@ -10,7 +10,7 @@ from train.section import MAX_COUNT, Section, option
 
 @dataclass(frozen=True, kw_only=True)
 class MomentsConfig(Section):
-    """Scores of pilot rollouts (train/gradient_moments.py), if [rollout] gradient_moments is true."""
+    """Scores of rollouts (train/gradient_moments.py), if [rollout] gradient_moments is true."""
 
     TITLE = "moments"
 

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import cures
 from cures.checks import FloatArray
 from cures.loop import UpdateRecord
@@ -31,8 +29,8 @@ from cures.storage import write_json
 from train import checkpoint
 from train.building import build_host, build_scheduler, fix_numerics, restore
 from train.config import Config
-from train.errors import TrainError
-from train.evaluation import by_category, held_out_success, standard_error
+from train.errors import NothingJudgedError, TrainError
+from train.evaluation import by_category, held_out_success, mean_and_error
 from train.folder import check_environment, check_questions, claim, locked
 from train.host import LanguageModelHost
 from train.logs import RunLogs, SilentLogs, metrics_row, read_log
@@ -41,7 +39,7 @@ from train.progress import TrainingProgress
 from train.stopping import StopRequest, TerminatedError, stop_request
 from train.tasks.making import make_task
 from train.tasks.protocol import Task
-from train.trackers import Tracker, numbers, trackers
+from train.trackers import Tracker, check_installed, numbers, trackers
 from train.tuned import TunedPopulation, size_note
 from train.world import World
 
@@ -100,8 +98,10 @@ def train(
     ValueError
         If the configuration contradicts itself, or ``folder`` belongs to another one.
     TrainError
-        If another process works in ``folder``; if training diverges; if the disk is full; after SIGTERM.
+        If another process works in ``folder``; if training diverges; if the disk is full; if the
+        held-out answers are lost; after SIGTERM.
     """
+    check_installed(config.run)  # before what takes long
     fix_numerics(config)
     task = make_task(config)
     probe = SuccessProbe(config, task)
@@ -109,7 +109,7 @@ def train(
     with (
         _claimed(config, task, folder, progress, world) as logs,
         stop_request() as stop,
-        _disk(folder),
+        _said(folder),
     ):
         world.barrier()  # the others read the folder only once it is claimed
         root = folder / "checkpoint"
@@ -217,10 +217,14 @@ def _claimed(
 
 
 @contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """A full disk ends a run with a sentence; what was saved before is whole."""
+def _said(folder: Path) -> Iterator[None]:
+    """A full disk or lost evaluation ends a run with a sentence; what was saved before is whole."""
     try:
         yield
+    except NothingJudgedError as error:
+        raise NothingJudgedError(
+            f"{error}; the same command goes on from the latest checkpoint in {folder}, if there is one"
+        ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -246,10 +250,14 @@ def _evaluate_passed(run: _Run, *, before: int) -> None:
 
 def _after_update(run: _Run, record: UpdateRecord) -> None:
     every = run.config.evaluation.every
+    lost: NothingJudgedError | None = None
     if record.generated % every == 0 and record.generated > run.grid.last:
-        _log_evaluation(run, _held_out(run), record.generated)
+        try:
+            _log_evaluation(run, _held_out(run), record.generated)
+        except NothingJudgedError as error:  # the update is saved; a resumed run evaluates it first
+            lost = error
     held_out, run.grid.held_out = run.grid.held_out, None
-    row = metrics_row(record, run.scheduler, held_out)
+    row = metrics_row(record, run.scheduler, held_out, run.host.take_verdicts())
     run.logs.append("metrics", row)
     timing = {f"{k}_cpu_time_s": v for k, v in run.host.cpu_time_s.items()}
     run.logs.append("timing", {"step": record.step, **timing, "unix_time_s": time.time()})
@@ -257,8 +265,10 @@ def _after_update(run: _Run, record: UpdateRecord) -> None:
     for tracker in run.trackers:
         tracker.log(record.step, numbers(row))
     is_asked_to_stop = run.world.any(run.stop.has_come)
-    if is_asked_to_stop or record.step % run.config.run.checkpoint_every == 0:
+    if is_asked_to_stop or lost or record.step % run.config.run.checkpoint_every == 0:
         _save(run)
+    if lost is not None:
+        raise lost
     if is_asked_to_stop:
         raise TerminatedError(f"stopped by SIGTERM after update {record.step}, which is saved")
 
@@ -271,12 +281,12 @@ def _held_out(run: _Run) -> FloatArray:
 
 
 def _log_evaluation(run: _Run, rate_N: FloatArray, generated: int) -> None:
-    success = float(np.nanmean(rate_N))
+    success, error = mean_and_error(rate_N)
     row = {
         "step": run.host.updates,
         "generated": generated,
         "held_out": success,
-        "standard_error": standard_error(rate_N),
+        "standard_error": error,
         "cells": by_category(rate_N, run.host.task),
     }
     run.logs.append("evaluation", row)
@@ -304,18 +314,34 @@ def _save(run: _Run) -> None:
     )
 
 
+def _save_the_end(run: _Run) -> None:
+    """The last checkpoint, if it is not there already."""
+    saved = checkpoint.latest_position(run.folder / "checkpoint")
+    run.world.barrier()  # all have looked before the first one writes
+    # an update may need no new rollout, and a plan may come after the last update
+    now = (run.scheduler.update_step, run.scheduler.ledger.generated)
+    if saved is None or (saved.updates, saved.generated) != now:
+        _save(run)
+
+
+def _verdicts(metrics: list[dict[str, Any]]) -> dict[str, int] | None:
+    """Verdicts on the rollouts of all updates; None without a verifier."""
+    rows = [row["verifier"] for row in metrics if row.get("verifier") is not None]
+    return {kind: sum(row[kind] for row in rows) for kind in rows[0]} if rows else None
+
+
 def _finish(run: _Run) -> dict[str, Any]:
     """Last checkpoint and evaluation, picture and summary."""
     scheduler, folder = run.scheduler, run.folder
     total = scheduler.ledger.generated
-    _evaluate_passed(run, before=total)
-    if run.grid.last < total:
-        _log_evaluation(run, _held_out(run), total)
-    saved = checkpoint.latest_position(folder / "checkpoint")
-    run.world.barrier()  # all have looked before the first one writes
-    # an update may need no new rollout, and a plan may come after the last update
-    if saved is None or (saved.updates, saved.generated) != (scheduler.update_step, total):
-        _save(run)
+    try:
+        _evaluate_passed(run, before=total)
+        if run.grid.last < total:
+            _log_evaluation(run, _held_out(run), total)
+    except NothingJudgedError:
+        _save_the_end(run)
+        raise
+    _save_the_end(run)
     run.logs.positions()  # puts every line on disk before it is read back
     run.world.barrier()
     evaluations = read_log(folder, "evaluation")
@@ -324,6 +350,7 @@ def _finish(run: _Run) -> dict[str, Any]:
         counts = ", ".join(f"{count} by {why}" for why, count in lost.items())
         text = f"missing rollouts of engine {run.config.rollout.engine} in this process: {counts}"
         run.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+    metrics = read_log(folder, "metrics")
     summary = {
         "scheduler": scheduler.name,
         "updates": scheduler.update_step,
@@ -333,6 +360,7 @@ def _finish(run: _Run) -> dict[str, Any]:
         "standard_error": evaluations[-1]["standard_error"],
         "ledger": scheduler.ledger.as_dict(),
         "counters": dict(sorted(scheduler.counters.items())),
+        "verifier": _verdicts(metrics),
     }
     if run.watch is not None:
         _warn(run, run.watch.finish())
@@ -341,6 +369,6 @@ def _finish(run: _Run) -> dict[str, Any]:
         from train.curve import draw_curve  # as does matplotlib; a run should begin at once
 
         title = f"{scheduler.name}, seed {run.config.run.seed}"
-        draw_curve(folder / "curve.png", evaluations, read_log(folder, "metrics"), title)
+        draw_curve(folder / "curve.png", evaluations, metrics, title)
         write_json(folder / "summary.json", summary)
     return summary

@@ -77,11 +77,6 @@ class Sequences:
         """The same on another device."""
         return Sequences(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
-    @property
-    def padded_tokens(self) -> int:
-        """Tokens that a forward pass computes."""
-        return self.ids_R_L.numel()
-
 
 def completion_tokens(values_R_T: Tensor, length_R: Tensor) -> Tensor:
     """Values of the real tokens of padded rows, in the order of ``Sequences.target_F``."""

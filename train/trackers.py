@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,10 +26,8 @@ class Tracker(Protocol):
 
 class _TensorBoard:
     def __init__(self, folder: Path, first_step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            fail("[run]", "tensorboard", "false, or: pip install tensorboard", True)
+        from torch.utils.tensorboard import SummaryWriter
+
         # hides what was written after the checkpoint that a run resumes from
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
 
@@ -41,15 +41,12 @@ class _TensorBoard:
 
 class _WeightsAndBiases:
     def __init__(self, project: str, folder: Path, config: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError:
-            fail("[run]", "wandb", "left out, or: pip install wandb", project)
-        name = folder.name
+        import wandb
+
         self._run = wandb.init(
             project=project,
-            name=name,
-            id=name,
+            name=folder.name,
+            id=run_id(folder),
             resume="allow",
             dir=str(folder),
             config=dict(config),
@@ -60,6 +57,29 @@ class _WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
+
+
+def run_id(folder: Path) -> str:
+    """What a run folder is called at Weights & Biases: the same for the same place alone.
+
+    Folders of one name in two places are two runs; one that is moved begins a new one.
+    """
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()
+    return f"{folder.name}-{place[:8]}"
+
+
+def check_installed(config: RunConfig) -> None:
+    """Refuse trackers that are not installed.
+
+    Raises
+    ------
+    ValueError
+        Naming the key of ``[run]``.
+    """
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        fail("[run]", "tensorboard", "false, or: pip install tensorboard", True)
+    if config.wandb is not None and importlib.util.find_spec("wandb") is None:
+        fail("[run]", "wandb", "left out, or: pip install wandb", config.wandb)
 
 
 def trackers(
@@ -76,11 +96,6 @@ def trackers(
         The whole configuration.
     first_step : int
         The next update.
-
-    Raises
-    ------
-    ValueError
-        If one is not installed.
     """
     found: list[Tracker] = []
     if config.tensorboard:
@@ -91,15 +106,19 @@ def trackers(
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
-    """The values of a row that can be drawn.
+    """The values of a row that can be drawn; those of a mapping inside it as ``name/key``.
 
     Examples
     --------
     >>> numbers({"step": 3, "reward": 0.5, "held_out": None, "is_final": True})
     {'step': 3.0, 'reward': 0.5}
+    >>> numbers({"verifier": {"judged": 8, "timeout": 0}})
+    {'verifier/judged': 8.0, 'verifier/timeout': 0.0}
     """
-    return {
-        key: float(value)
-        for key, value in row.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    found: dict[str, float] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}/{name}": number for name, number in numbers(value).items()}
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[key] = float(value)
+    return found

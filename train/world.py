@@ -106,7 +106,7 @@ def joined_world() -> Iterator[World]:
     Raises
     ------
     ValueError
-        If the environment says half of what ``torchrun`` says.
+        If the environment says half of what ``torchrun`` says, or something else.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     given = [name for name in names if name in os.environ]
@@ -115,7 +115,7 @@ def joined_world() -> Iterator[World]:
         return
     if len(given) != len(names):
         fail("train", "environment", f"with all of {list(names)}, as torchrun sets", given)
-    rank, size, local_rank = (int(os.environ[name]) for name in names)
+    rank, size, local_rank = (_number(name) for name in names)
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -124,3 +124,11 @@ def joined_world() -> Iterator[World]:
         yield World(rank, size, local_rank)
     finally:
         distributed.destroy_process_group()
+
+
+def _number(name: str) -> int:
+    """A variable of the environment."""
+    text = os.environ[name]
+    if not text.isdecimal():
+        fail("train", f"${name}", "a whole number >= 0, as torchrun sets", text)
+    return int(text)

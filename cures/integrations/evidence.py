@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,14 +33,24 @@ class RunFiles:
         self._names = tuple(names)
         self._is_writer = is_writer
         self._logs: dict[str, JsonlLog] = {}
+        self._is_begun = False
 
-    def open(self, positions: Mapping[str, int]) -> None:
-        """Go on after so many bytes of each file; 0 starts it anew."""
+    def open(self, positions: Mapping[str, int] | None = None) -> None:
+        """Go on after so many bytes of each file.
+
+        None: at the end. The first time this is a run of its own; what an earlier one has left is kept
+        beside, under a name that is logged.
+        """
         if self._is_writer:
             self._folder.mkdir(parents=True, exist_ok=True)
             for name in self._names:
-                self._logs[name] = log = JsonlLog(self._folder / f"{name}.jsonl")
-                log.truncate(positions[name])
+                path = self._folder / f"{name}.jsonl"
+                if positions is None and not self._is_begun:
+                    _set_aside(path)
+                self._logs[name] = log = JsonlLog(path)
+                if positions is not None:
+                    log.truncate(positions[name])
+        self._is_begun = True
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add lines; they are on disk when this returns."""
@@ -56,6 +68,18 @@ class RunFiles:
         for log in self._logs.values():
             log.close()
         self._logs = {}
+
+
+def _set_aside(path: Path) -> None:
+    """Give a file that is not empty the first free name like ``outcomes.1.jsonl``."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    for number in itertools.count(1):
+        kept = path.with_suffix(f".{number}{path.suffix}")
+        if not kept.exists():
+            path.rename(kept)
+            logging.getLogger(__name__).warning("%s of an earlier run is kept as %s", path, kept)
+            return
 
 
 def plan_row(plan: Plan, step: int) -> dict[str, Any]:

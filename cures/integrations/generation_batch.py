@@ -16,6 +16,7 @@ from cures.checks import (
     BoolArray,
     FloatArray,
     IntArray,
+    InWords,
     as_choice,
     as_float_array,
     as_int,
@@ -26,9 +27,7 @@ from cures.checks import (
 from cures.records import Outcome, Plan, Selection
 
 FILLER = -1  # group of a row that no plan asked for
-AGGREGATIONS = ("prompt", "rollout")
-# One plan per update but for pilots, which are batches of their own and not trained on.
-PILOTED = ("cures", "gvm")
+ROW_AGGREGATIONS = ("prompt", "rollout")  # those of rollout_weights that need no tokens
 
 
 def single_precision(threshold: float) -> float:
@@ -98,7 +97,8 @@ class GenerationBatch:
         """
         as_int("GenerationBatch", "multiple", multiple, 1)
         if not len(plan):
-            fail("GenerationBatch", "plan", "of at least one rollout", f"empty plan {plan.plan_id}")
+            got = InWords(f"empty plan {plan.plan_id}")
+            fail("GenerationBatch", "plan", "of at least one rollout", got)
         fillers = -plan.num_rollouts % multiple
         prompt_R = np.repeat(plan.prompt_B, plan.quota_B)
         group_R = np.repeat(plan.group_B, plan.quota_B)
@@ -197,7 +197,7 @@ class GenerationBatch:
             If the selection has groups of other plans, or trains on some rollouts of a group only.
         """
         where = "GenerationBatch.lesson"
-        as_choice(where, "aggregation", aggregation, AGGREGATIONS)
+        as_choice(where, "aggregation", aggregation, ROW_AGGREGATIONS)
         if not np.isin(selection.group_G, self.plan.group_B).all():
             legal = f"of plan {self.plan.plan_id} alone"
             fail(where, "selection.group_G", legal, selection.group_G.tolist())

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
 from cures import loop
-from cures.checks import FloatArray, IntArray, as_float, as_int, as_int_array, fail
+from cures.checks import FloatArray, IntArray, as_float, as_int, as_int_array, fail, is_distinct
 from cures.pool_posterior import PoolPosterior
 from cures.potential import prob_mixed
 from cures.records import Outcome, Plan, Selection
@@ -67,18 +67,21 @@ class Shadow:
 
     def __init__(self, scheduler: Scheduler, *, groups_per_batch: int) -> None:
         groups = as_int("Shadow", "groups_per_batch", groups_per_batch, 1)
-        size = scheduler.num_prompts
         self.scheduler = scheduler
         self.plans: list[Plan] = []
-        self._posterior = PoolPosterior(
-            size, visits_per_step=groups, forgetting=min(MOST_FORGOTTEN, groups / size)
-        )
+        self._groups_per_batch = groups
+        self._posterior = self._new_posterior()
         self._pool = _ImaginedPool(scheduler, self._posterior)
         self._updates = self._loop()
         self._generated = 0  # by the training
         self._measured_mixed = 0
         self._expected_mixed = 0.0  # on the imagined pool
         self._seen = np.zeros(0, dtype=np.int64)
+
+    def _new_posterior(self) -> PoolPosterior:
+        size, groups = self.scheduler.num_prompts, self._groups_per_batch
+        forgetting = min(MOST_FORGOTTEN, groups / size)
+        return PoolPosterior(size, visits_per_step=groups, forgetting=forgetting)
 
     def _loop(self) -> Iterator[loop.UpdateRecord]:
         return loop.run(self.scheduler, self._pool, rollouts=ENDLESS, on_outcome=self._note)
@@ -99,10 +102,17 @@ class Shadow:
             Right answers and answers of each.
         rollouts : int
             What the batch cost, at least all the answers.
+
+        Raises
+        ------
+        ValueError
+            If a prompt is there twice or not in the pool, or a count is out of its range.
         """
         where = "Shadow.observe"
         high = self.scheduler.num_prompts - 1
         prompt = as_int_array(where, "prompt_B", prompt_B, low=0, high=high)
+        if not is_distinct(prompt):
+            fail(where, "prompt_B", "distinct prompts", prompt.tolist())
         trial = as_int_array(where, "trial_B", trial_B, length=prompt.size, low=0)
         cost = as_int(where, "rollouts", rollouts, int(trial.sum()))
         self._posterior.update(prompt, success_B, trial)
@@ -162,20 +172,24 @@ class Shadow:
         Raises
         ------
         ValueError
-            If it is of another scheduler, or damaged.
+            If it is of another scheduler, or damaged; nothing has changed then.
         """
         parts: dict[str, State] = {"pool": {}, "posterior": {}, "scheduler": {}}
         for key, value in state.items():
             section, _, name = key.partition("/")
             if name and section in parts:
                 parts[section][name] = value
-        self.scheduler.load_state_dict(parts["scheduler"])
-        self._posterior.load_state_dict(parts["posterior"])
-        self._pool.load_state_dict(parts["pool"])
         where = "Shadow.load_state_dict"
-        self._generated = as_int(where, "generated", state.get("generated"), 0)
-        self._measured_mixed = as_int(where, "measured_mixed", state.get("measured_mixed"), 0)
-        self._expected_mixed = as_float(where, "expected_mixed", state.get("expected_mixed"), 0.0)
+        generated = as_int(where, "generated", state.get("generated"), 0)
+        measured = as_int(where, "measured_mixed", state.get("measured_mixed"), 0)
+        expected = as_float(where, "expected_mixed", state.get("expected_mixed"), 0.0)
+        posterior = self._new_posterior()
+        posterior.load_state_dict(parts["posterior"])
+        pool = _ImaginedPool(self.scheduler, posterior)
+        pool.load_state_dict(parts["pool"])
+        self.scheduler.load_state_dict(parts["scheduler"])  # last: it may be refused
+        self._posterior, self._pool = posterior, pool
+        self._generated, self._measured_mixed, self._expected_mixed = generated, measured, expected
         self._updates = self._loop()
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import BoolArray, FloatArray, IntArray, as_int, fail
+from cures.checks import BoolArray, FloatArray, IntArray, InWords, as_int, fail
 from cures.gradient_std import gradient_std_released
 from cures.potential import potential
 from cures.schedulers.driver.checkpoint import SchedulerState
@@ -68,6 +68,7 @@ class CuresReleased(SubsetScheduler):
 
     name = "cures-released"
     needs_all_pilots = True
+    is_piloted = False  # its plans are of any size, and lose what a limit cuts
 
     def __init__(
         self,
@@ -176,7 +177,7 @@ class CuresReleased(SubsetScheduler):
         smallest = min(int(np.count_nonzero(~is_retired_N[part])) for part in parts)
         if smallest < self.batch_size:
             legal = f"such that every subset keeps batch_size = {self.batch_size} prompts"
-            fail(f"{self.name}.retire", "prompt", legal, f"{smallest} left in a subset")
+            fail(f"{self.name}.retire", "prompt", legal, InWords(f"{smallest} left in a subset"))
 
     def _extended(self, count: int) -> None:
         """Scores and copies are computed anew once the new pilots are in."""
@@ -201,5 +202,10 @@ class CuresReleased(SubsetScheduler):
 
     def _load_rule_state(self, state: SchedulerState) -> None:
         super()._load_rule_state(state)
-        self._prob_S = state.floats("prob_S", low=0.0)
-        self._copies_S = state.ints("copies_S", self._prob_S.size)
+        # empty until the pilots are in
+        size = self._size if state.floats("prob_S").size else 0
+        self._prob_S = state.floats("prob_S", size, low=0.0)
+        self._copies_S = state.ints("copies_S", size)
+        total = float(self._prob_S.sum()) if size else 1.0
+        if not abs(total - 1.0) < 1e-9:  # nor is NaN
+            fail("load_state_dict", "prob_S", "probabilities that sum to 1", total)

@@ -54,6 +54,7 @@ class SubsetScheduler(Scheduler):
         Ask the host for gradient moments of the pilots.
     """
 
+    is_piloted = True
     needs_all_pilots: ClassVar[bool] = False  # whether what pilots say is frozen when they are in
 
     def __init__(

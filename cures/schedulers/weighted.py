@@ -111,7 +111,10 @@ class WeightedDraw:
             slot_B, draw_B, prob_B = self.equal_law().draw(generator, size)
             sigma_B = np.ones(slot_B.size)
             counts["fallback_uniform"] = 1
-        highest = None if max_quota is None else draw_B * max_quota
+        # in floats, which do not wrap, and whose roundings are of counts beyond any budget
+        highest = None
+        if max_quota is not None:
+            highest = np.minimum(draw_B * float(max_quota), budget).astype(np.int64)
         quota_B = allocate(draw_B * sigma_B, budget, min_quota=min_quota, max_quota=highest)
         return Draft.of(
             self.prompt_at(slot_B), quota_B, draw_B=draw_B, prob_B=prob_B, counts=counts

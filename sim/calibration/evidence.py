@@ -11,14 +11,14 @@ not such an object is an error with file, line and field. Further fields are ign
 from __future__ import annotations
 
 import codecs
-import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from cures.checks import BoolArray, IntArray, fail
+from sim import strict_json
 
 WHERE = "calibrate"
 # Legal values: ids are exact in every JSON reader; counts are far above any run, and small enough for
@@ -129,8 +129,7 @@ def _lines(path: Path) -> list[str]:
 
 def _row(path: Path, number: int, text: str) -> tuple[int, int, int, int, bool]:
     try:
-        row = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
-    # JSONDecodeError is a ValueError; also NaN and repeated fields. Brackets may be nested too deeply.
+        row = strict_json.parse(text)
     except (ValueError, RecursionError) as error:
         fail(WHERE, f"{path}, line {number}", f"a JSON object ({error})", text)
     if not isinstance(row, dict):
@@ -147,17 +146,6 @@ def _row(path: Path, number: int, text: str) -> tuple[int, int, int, int, bool]:
     if row["success"] > row["trial"]:
         _refuse(path, number, "success", f"at most trial = {row['trial']}", row["success"])
     return row["prompt"], row["step"], row["success"], row["trial"], row["is_pilot"]
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number in JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        raise ValueError("a field is given twice")
-    return row
 
 
 def _refuse(path: Path, line: int, field: str, legal: str, value: object) -> NoReturn:

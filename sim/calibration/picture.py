@@ -9,13 +9,11 @@ from scipy.special import expit, logit
 
 from cures.checks import FloatArray
 from cures.storage import State
-from sim.picture import new_figure
+from sim.picture import BLUE, GREY, VERMILION, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 
 
 def draw(report: dict[str, Any], arrays: State) -> Figure:
@@ -41,7 +39,7 @@ def _distribution(axes: Axes, report: dict[str, Any], arrays: State) -> None:
     label = f"all that fit ({report['confidence']:.0%})"
     axes.fill_between(point, low, high, color=GREY, alpha=0.35, lw=0, label=label)
     axes.step(
-        rate, np.cumsum(arrays["best_K"]), where="post", color=ORANGE, lw=1.2, ls="--",
+        rate, np.cumsum(arrays["best_K"]), where="post", color=VERMILION, lw=1.2, ls="--",
         label="best fit",
     )  # fmt: skip
     axes.plot(rate, np.cumsum(arrays["simulated_K"]), color=BLUE, lw=1.8, label="simulated")
@@ -60,7 +58,7 @@ def _counts(axes: Axes, arrays: State) -> None:
     success = np.asarray(arrays["success_C"])[rows]
     total = prompts[rows].sum()
     axes.bar(success, prompts[rows] / total, color=GREY, alpha=0.6, label="observed")
-    looks = {"best": (ORANGE, "x"), "simulated": (BLUE, "o")}
+    looks = {"best": (VERMILION, "x"), "simulated": (BLUE, "o")}
     for key, (colour, marker) in looks.items():
         # of cells that somebody fell into
         fitted = np.asarray(arrays[f"fitted_{key}_C"])[rows]

@@ -10,6 +10,7 @@ from typing import Any
 from cures.checks import as_choice, as_float, as_int, fail
 from sim.calibration.evidence import WHERE
 from sim.population_file import NAME, POLICIES
+from sim.populations import POPULATIONS
 
 FEWEST_VISITED_TWICE = 100  # prompts; with fewer, movement is not told from chance
 
@@ -58,6 +59,8 @@ class CalibrationSettings:
     def __post_init__(self) -> None:
         if NAME.fullmatch(self.name) is None:
             fail(WHERE, "name", "1 to 64 letters, digits, '.', '_' or '-'", self.name)
+        if self.name in POPULATIONS:
+            fail(WHERE, "name", f"none of {list(POPULATIONS)}, which are built in", self.name)
         as_int(WHERE, "group_size", self.group_size, 2)
         as_choice(WHERE, "policy", self.policy, POLICIES)
         as_float(

@@ -237,7 +237,7 @@ def settings_of(arguments: argparse.Namespace) -> PlanSettings:
     )
     arms = tuple(arguments.schedulers or ARMS)
     options = {arm: dict(own) for arm, own in PRESET.items() if arm in arms}
-    for arm, own in parse_options(arguments.set).items():
+    for arm, own in parse_options(arguments.set, "plan").items():
         options[arm] = {**options.get(arm, {}), **own}
     own_fields = {f.name for f in fields(PlanSettings)} - {
         "arms",

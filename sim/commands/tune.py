@@ -152,7 +152,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     files.add_argument(
         "--folder", type=Path, metavar="DIR", help="run folder (runs/tune-SCHEDULER-POPULATION)"
     )
-    files.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (%(default)s)")
+    files.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="processes; -1: one per core (%(default)s)"
+    )
     files.add_argument(
         "--checkpoint-every", type=float, default=5.0, metavar="S",
         help="seconds between checkpoints of a run (%(default)s)",

@@ -7,19 +7,29 @@ from typing import Any
 
 import numpy as np
 
-from sim.picture import new_figure, save
+from sim.picture import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILION,
+    YELLOW,
+    new_figure,
+    save,
+)
 from sim.planning.cost import TERMS
 
 # Okabe and Ito's colours; generation in blues, the rest in warm ones; neighbours differ in lightness.
 COLOURS = {
-    "prefill": "#0072B2",
-    "decode": "#56B4E9",
+    "prefill": BLUE,
+    "decode": SKY,
     "wait": "#D9D9D9",
-    "norms": "#CC79A7",
-    "verify": "#F0E442",
-    "logprobs": "#009E73",
-    "train": "#E69F00",
-    "optimiser": "#D55E00",
+    "norms": PINK,
+    "verify": YELLOW,
+    "logprobs": GREEN,
+    "train": ORANGE,
+    "optimiser": VERMILION,
 }
 
 

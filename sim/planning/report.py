@@ -10,9 +10,9 @@ from rich.table import Table
 
 from sim.planning.cost import TERMS
 from sim.planning.settings import PlanSettings
+from sim.report import arm_table
+from sim.settings import REFERENCE
 from sim.wording import TOLD
-
-REFERENCE = "uniform"
 
 
 def show(settings: PlanSettings, plan: dict[str, Any], folder: Path, console: Console) -> None:
@@ -73,7 +73,7 @@ def _warnings(settings: PlanSettings, plan: dict[str, Any]) -> list[str]:
 
 def _totals(title: str, basis: str, arms: dict[str, Any]) -> Table:
     free = "rollouts" if basis == "updates" else "updates"
-    table = _table(title, free, "pilots", "mixed", "tokens", "GPU-hours", "ratio", gap=1)
+    table = arm_table(title, free, "pilots", "mixed", "tokens", "GPU-hours", "ratio", gap=1)
     for arm, entry in arms.items():
         row = entry[basis]
         hours = row["device_hours"]
@@ -98,7 +98,7 @@ def _ratio(arms: dict[str, Any], arm: str, basis: str) -> str:
 
 
 def _terms(arms: dict[str, Any]) -> Table:
-    table = _table("Where the GPU-hours go at equal updates (middle)", *TERMS, gap=1)
+    table = arm_table("Where the GPU-hours go at equal updates (middle)", *TERMS, gap=1)
     for arm, entry in arms.items():
         row = entry["updates"]
         total = row["device_hours"]["middle"]
@@ -132,18 +132,3 @@ def _digits(value: float, digits: int) -> str:
     """Digits before and after the point, ``digits`` in all."""
     before = len(str(int(value)))
     return f"{value:.{max(digits - before, 0)}f}"
-
-
-def _table(title: str, *headings: str, gap: int = 2) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=None,
-        padding=(0, 0, 0, gap),
-        pad_edge=False,
-        header_style="bold underline",
-    )
-    table.add_column("arm", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from cures.schedulers import SCHEDULERS, list_schedulers
 from cures.schedulers.subsets import SubsetScheduler
 from sim.planning.cost import Site
 from sim.planning.hardware import EFFICIENCIES, Efficiency
-from sim.settings import HOST_TELLS, PROTOCOL, split_arm
+from sim.settings import check_options, split_arm
 
 LARGEST_RUN = 10**12  # rollouts; sums stay exact far beyond
 
@@ -69,17 +69,17 @@ class PlanSettings:
         if not self.arms or len(set(self.arms)) != len(self.arms):
             fail(where, "schedulers", "at least one, named once each", list(self.arms))
         for arm in self.arms:
-            as_choice(where, "schedulers", split_arm(arm)[0], tuple(list_schedulers()))
+            as_choice(where, "schedulers", split_arm(arm, where)[0], tuple(list_schedulers()))
         for arm, options in self.options.items():
             as_choice(where, "set", arm, self.arms)
-            _check_options(arm, options)
-        as_int(where, "prompts", self.num_prompts, 1, 10**9)
+            check_options(where, arm, options)
+        as_int(where, "num_prompts", self.num_prompts, 1, 10**9)
         as_int(where, "batch_size", self.batch_size, 1)
         as_int(where, "group_size", self.group_size, 2)
         as_int(where, "updates", self.updates, 1, LARGEST_RUN // self.budget)
         if self.rollouts is not None:
             as_int(where, "rollouts", self.rollouts, self.budget, LARGEST_RUN)
-        as_int(where, "subsets", self.num_subsets, 1, self.num_prompts)
+        as_int(where, "num_subsets", self.num_subsets, 1, self.num_prompts)
         as_int(where, "pilots", self.pilots, 1)
         as_int(where, "steps_per_subset", self.steps_per_subset, 1)
         as_int(where, "measured_updates", self.measured_updates, 2, 100_000)
@@ -109,11 +109,3 @@ class PlanSettings:
     def as_json(self) -> dict[str, Any]:
         """What ``plan.json`` says was asked."""
         return {**asdict(self), "arms": list(self.arms)}
-
-
-def _check_options(arm: str, options: Mapping[str, Any]) -> None:
-    """Refuse what is fixed for all arms and what only the host may tell."""
-    told: Sequence[str] = [key for keys in HOST_TELLS.values() for key in keys]
-    for key, value in options.items():
-        if key in PROTOCOL or key in told:
-            fail("plan", f"set {arm}.{key}", "left out: it is the same for all arms", value)

@@ -28,6 +28,7 @@ from cures.comparison import (
     speed_up,
     target_gains,
 )
+from sim.analysis import closed
 from sim.settings import REFERENCE, is_told_true_rates
 from sim.tuning.objective import Objective
 from sim.tuning.protocol import Study
@@ -84,12 +85,13 @@ def choose(study: Study, objective: Objective, trials: Sequence[Trial]) -> Choic
     Raises
     ------
     FloatingPointError
-        If every candidate diverged.
+        If training diverged in every trial, or now with every candidate.
     """
-    defaults = study.defaults
-    named = {
-        t.setting.key: (f"trial {t.number}", t.setting) for t in best_first(trials)[: study.top]
-    }
+    defaults, best = study.defaults, best_first(trials)[: study.top]
+    if not best:
+        remedy = "give a smaller --learning-rate or other ranges (--range)"
+        raise FloatingPointError(f"tune: training diverged in every trial; {remedy}")
+    named = {t.setting.key: (f"trial {t.number}", t.setting) for t in best}
     named[defaults.key] = ("defaults", defaults)
     runs = [Run(s, i) for _, s in named.values() for i in study.select_indices]
     objective.laboratory.run(runs)
@@ -190,8 +192,7 @@ def _speed_ups(study: Study, laboratory: Laboratory, setting: Setting) -> list[d
             *rollouts_to_target(grid_E, curve, level_S),
             generator=np.random.default_rng(seed),
         )
-        row = {k: None if v == np.inf else v for k, v in asdict(found).items()}
-        rows.append({"fraction": FRACTIONS[target], **row})
+        rows.append({"fraction": FRACTIONS[target], **closed(asdict(found))})
     return rows
 
 

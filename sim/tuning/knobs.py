@@ -75,7 +75,10 @@ TABLE = (
          times="batch_size", default=4.0),
     Knob("refill_size", 1.0, 6.0, True, False, "prompts per generation batch, in batches",
          times="batch_size", default=3.0),
-    Knob("memory_passes", 0.25, 16.0, True, False, "passes over the pool until evidence fades"),
+    Knob("memory_passes", 0.25, 16.0, True, False, "passes over the pool until evidence fades, to "
+         "begin with where the memory is chosen along the way (choose_memory)"),
+    Knob("threshold", 0.03, 1.0, True, False, "chance of a mixed group at which a prompt has half of "
+         "the largest share"),
     Knob("rest", 1, 16, True, True, "least updates between visits of a prompt, on average"),
     Knob("candidates_per_prompt", 1, 32, True, True, "candidates per prompt of the batch"),
     Knob("low", 0.0, 0.45, False, False, "least success share of a group that is kept"),

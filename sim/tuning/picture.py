@@ -11,12 +11,11 @@ from scipy.interpolate import RBFInterpolator
 
 from cures.checks import FloatArray
 from cures.storage import read_json, read_jsonl
-from sim.picture import new_figure, save
+from sim.picture import BLUE, GREY, VERMILION, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7F7F7F"
 UNIT = np.linspace(0.0, 1.0, 41)
 SLICES = 3  # pairs among the three knobs that matter most
 NAMES = {
@@ -69,7 +68,7 @@ def _profiles(
                       label="single seeds" if s == 0 else None)  # fmt: skip
         axes.plot(value_V, seeds_V_S.mean(axis=1), "o-", lw=1.8, ms=4.5, color=BLUE,
                   label=f"mean of {seeds_V_S.shape[1]} confirming seeds")  # fmt: skip
-        axes.axvline(row["centre"], color=ORANGE, lw=1.4, ls="--", label="best of the search")
+        axes.axvline(row["centre"], color=VERMILION, lw=1.4, ls="--", label="best of the search")
         axes.axhline(0.0, color="black", lw=0.8, ls=":")
         axes.grid(alpha=0.2)
     for axes in panels[len(rows) :]:
@@ -118,7 +117,7 @@ def _slices(
         at = [t for t in trials if t["options"] == chosen["options"]
               and t["group_size"] == chosen["group_size"]]  # fmt: skip
         if at:
-            axes.plot(coordinate(at[0], across), coordinate(at[0], up), "*", ms=15, mfc=ORANGE,
+            axes.plot(coordinate(at[0], across), coordinate(at[0], up), "*", ms=15, mfc=VERMILION,
                       mec="white", clip_on=False, zorder=4)  # fmt: skip
     bar = figure.colorbar(shown, ax=panels.tolist(), extend="min")
     bar.set_label(report["objective"], fontsize=9)
@@ -153,7 +152,7 @@ def _confirmation(folder: Path, report: dict[str, Any], config: dict[str, Any]) 
             label = report["chosen"] if name == "chosen" else "defaults"
             height = len(rows) - 1 - [row["label"] for row in rows].index(label)
             ends = [[interval["mean"] - interval["low"]], [interval["high"] - interval["mean"]]]
-            axes.errorbar(interval["mean"], height - 0.28, xerr=ends, fmt="D", color=ORANGE, ms=6,
+            axes.errorbar(interval["mean"], height - 0.28, xerr=ends, fmt="D", color=VERMILION, ms=6,
                           capsize=3, label=f"{interval['seeds']} confirming seeds, 95 %"
                           if name == "chosen" else None)  # fmt: skip
     axes.axvline(0.0, color="black", lw=0.8, ls=":")

@@ -12,7 +12,7 @@ import numpy as np
 
 from cures.checks import fail
 from cures.schedulers import scheduler_settings
-from sim.settings import HOST_TELLS, PROTOCOL
+from sim.settings import HOST_GIVES, PROTOCOL
 from sim.tuning.knobs import GROUP_SIZE, GROUP_SIZES, TABLE, WHOLE_BATCHES, Knob
 from sim.tuning.space import Space
 
@@ -47,9 +47,8 @@ def make_space(
     """
     where = f"tune {scheduler}"
     own = scheduler_settings(scheduler)
-    told = {key for keys in HOST_TELLS.values() for key in keys}
-    of_prompts = {"subset_N"}  # a cut of this pool means nothing on the trainer's
-    legal = sorted((set(own) | {GROUP_SIZE}) - set(PROTOCOL) - told - of_prompts)
+    of_prompts = ("subset_N",)  # a cut of this pool means nothing on the trainer's
+    legal = sorted({*own, GROUP_SIZE}.difference(PROTOCOL, HOST_GIVES, of_prompts))
     for key in (*fixed, *ranges):
         if key not in legal:
             fail(where, "keyword", f"one of {legal}", key)
@@ -66,7 +65,7 @@ def make_space(
         fail(where, "batch_size", f"{legal_batch}{min(group_sizes)} draws more", largest_batch)
     knobs = []
     for key in own:
-        if key in fixed or key in PROTOCOL or key in told:
+        if key in fixed or key in PROTOCOL or key in HOST_GIVES:
             continue
         if key == "temperature" and fixed.get("sampling") is False:
             continue  # nothing is sampled by it

@@ -78,6 +78,8 @@ def tune(
     ValueError
         If the folder holds something else, or another study (one with fewer trials but otherwise
         equal grows).
+    FloatingPointError
+        If training diverged in every trial.
     RuntimeError
         If another process is tuning in the folder.
     """

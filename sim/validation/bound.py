@@ -17,6 +17,7 @@ from sim.validation.check import (
     Setting,
     decay,
     largest_ratio,
+    rate_in_words,
     rate_of_decay,
     relative_error,
 )
@@ -66,8 +67,8 @@ def formula(number: str, name: str, radius_R: FloatArray) -> FloatArray:
 
 
 def at_rate(index: int) -> str:
-    """Words for a position in the flattened grid of prompts."""
-    return f"p = {np.resize(RATE_P, index + 1)[index]:.2f}"
+    """Words for a position in the grid, or in several of them end to end."""
+    return rate_in_words(RATE_P, index)
 
 
 # -- the natural norm ------------------------------------------------------------------------------

@@ -301,6 +301,17 @@ def decay(radius_R: FloatArray, rest_P_R: FloatArray) -> float:
     return float(np.polyfit(np.log(radius_R), np.log(size_R), 1)[0])
 
 
+def rate_in_words(rate_P: FloatArray, index: int) -> str:
+    """Success rate at a position in a grid, or in several such grids end to end.
+
+    Examples
+    --------
+    >>> rate_in_words(np.array([0.1, 0.5]), 3)
+    'p = 0.50'
+    """
+    return f"p = {rate_P[index % rate_P.size]:.2f}"
+
+
 def largest_ratio(
     gain: ArrayLike,
     bound: ArrayLike,

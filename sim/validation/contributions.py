@@ -10,7 +10,7 @@ import sympy as sp
 from cures.checks import FloatArray
 from sim.policy import Policy
 from sim.validation.answers import AnswerLaw, answer_law
-from sim.validation.check import Arrays
+from sim.validation.check import Arrays, rate_in_words
 from theory.score_law import G_0, G_1, N_0, N_1, D
 from theory.symbols import p
 
@@ -84,8 +84,8 @@ def standard_error(law: AnswerLaw, size: int) -> float:
 
 
 def at_rate(index: int) -> str:
-    """Words for a position in the grid."""
-    return f"p = {np.resize(RATE_P, index + 1)[index]:.2f}"
+    """Words for a position in the grid, or in several of them end to end."""
+    return rate_in_words(RATE_P, index)
 
 
 def curves(

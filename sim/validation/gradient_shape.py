@@ -21,7 +21,7 @@ from sim.validation.contributions import (
     variance,
 )
 from sim.validation.expected import expected
-from sim.validation.feature_policy import constant_norms, with_fillers
+from sim.validation.feature_laws import constant_norms, with_fillers
 from sim.validation.small_policies import even_table, item_response, random_table
 from theory.few_answers import K_0, K_1
 from theory.gradient_shape import G

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cures.storage import write_json
-from sim.picture import new_figure, save
+from sim.picture import BLUE, GREEN, ORANGE, PINK, VERMILION, new_figure, save
 from sim.validation.run import arrays_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED, PINK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 RULES = {"eq20": "Eq. (20)", "uniform": "equal", "gvm": "GVM", "random": "random"}
 
 
@@ -76,7 +75,7 @@ def _bound(root: Path) -> Figure:
     figure, axes = _panels(1, 3, 12.0, 4.4)
     small, large = (arrays_of(root, "bound", name) for name in ("leading", "optimum"))
     rate_P, radius_R = small["rate_P"], small["radius_R"]
-    for i, colour in ((radius_R.size - 1, RED), (radius_R.size - 3, ORANGE), (0, BLUE)):
+    for i, colour in ((radius_R.size - 1, VERMILION), (radius_R.size - 3, ORANGE), (0, BLUE)):
         label = rf"$\delta$ = {radius_R[i]:.0e}"
         axes[0, 0].plot(rate_P, small["next_order_P_R"][:, i], color=colour, lw=1.2, label=label)
         axes[0, 0].plot(rate_P, small["table_P_R"][:, i], "o", ms=3.5, color=colour)
@@ -96,7 +95,7 @@ def _bound(root: Path) -> Figure:
         )
     _legend(axes[0, 1])
     _name(axes[0, 1], "How fast it gets there", r"radius $\delta$", "distance, r.m.s. over p")
-    for i, colour in ((1, BLUE), (2, ORANGE), (4, RED)):
+    for i, colour in ((1, BLUE), (2, ORANGE), (4, VERMILION)):
         label = rf"$\delta$ = {large['radius_R'][i]:g}"
         axes[0, 2].plot(rate_P, large["exact_P_R"][:, i], color=colour, lw=1.2, label=label)
         axes[0, 2].plot(rate_P, large["stated_P_R"][:, i], "--", color=colour, lw=1.0)
@@ -116,7 +115,7 @@ def _dataset(root: Path) -> Figure:
     small = arrays_of(root, "dataset", "leading")
     kinds = {"corrected_P_R": ("average region, over the corrected bound", BLUE, "o"),
              "own_P_R": ("own regions, over Eq. (12)", GREEN, "s"),
-             "stated_P_R": ("average region, over Eq. (12)", RED, "x")}  # fmt: skip
+             "stated_P_R": ("average region, over Eq. (12)", VERMILION, "x")}  # fmt: skip
     for key, (label, colour, marker) in kinds.items():
         for i, ratio_R in enumerate(small[key]):
             axes[0, 0].semilogx(small["radius_R"], ratio_R, marker=marker, color=colour, ms=3.5,
@@ -130,7 +129,7 @@ def _dataset(root: Path) -> Figure:
     lines = {"table, stretched step": (large["gain_R"] / large["best_R"], "o-", BLUE),
              "chains, stretched step": (large["chain_R"] / large["chain_best_R"], "x-", PINK),
              "corrected bound, table": (large["corrected_R"] / large["best_R"], ":", "black"),
-             "Eq. (12), table": (large["stated_R"] / large["best_R"], "--", RED)}  # fmt: skip
+             "Eq. (12), table": (large["stated_R"] / large["best_R"], "--", VERMILION)}  # fmt: skip
     for label, (ratio_R, style, colour) in lines.items():
         axes[0, 1].semilogx(large["radius_R"], ratio_R, style, color=colour, ms=4, label=label)
     axes[0, 1].axhline(1.0, color="black", lw=0.8)
@@ -158,7 +157,7 @@ def _sampling(root: Path) -> Figure:
             first.plot(found["rate_N"][order_N], found["expected_N"][order_N] / total, "k-", lw=1,
                        label="Eq. (14)", zorder=0)  # fmt: skip
             first.plot(found["rate_N"][order_N], found["control_N"][order_N] / total, "--",
-                       color=RED, lw=1, label="1.5 times as warm", zorder=0)  # fmt: skip
+                       color=VERMILION, lw=1, label="1.5 times as warm", zorder=0)  # fmt: skip
     first.set_ylim(0.0, None)
     _legend(first)
     _name(first, "Drawn with replacement", "success rate p", "share of the draws (4 s.e.)")
@@ -168,7 +167,7 @@ def _sampling(root: Path) -> Figure:
     axes[0, 1].axhspan(1 - 4 / even**0.5, 1 + 4 / even**0.5, color="grey", alpha=0.15, lw=0,
                        label="4 s.e.")  # fmt: skip
     axes[0, 1].plot(place_B, plans["count_B"] / even, "o", color=BLUE, ms=4, label="Eq. (14)")
-    axes[0, 1].plot(place_B, plans["control_B"] / even, "x--", color=RED, ms=4, lw=0.8,
+    axes[0, 1].plot(place_B, plans["control_B"] / even, "x--", color=VERMILION, ms=4, lw=0.8,
                     label="1.5 times as warm")  # fmt: skip
     _legend(axes[0, 1])
     _name(axes[0, 1], "Plans of the cures scheduler", "place in the cumulative shares",
@@ -177,7 +176,7 @@ def _sampling(root: Path) -> Figure:
     order_N = np.argsort(batch["rate_N"])
     rate_N = batch["rate_N"][order_N]
     axes[0, 2].plot(rate_N, batch["expected_N"][order_N], "k-", lw=1, label="min(1, c share)")
-    axes[0, 2].plot(rate_N, batch["uncapped_N"][order_N], "--", color=RED, lw=1,
+    axes[0, 2].plot(rate_N, batch["uncapped_N"][order_N], "--", color=VERMILION, lw=1,
                     label="batch size x share")  # fmt: skip
     axes[0, 2].plot(rate_N, batch["measured_N"][order_N], "o", color=BLUE, ms=4, label="measured")
     _legend(axes[0, 2])
@@ -198,25 +197,25 @@ def _gradient_std(root: Path) -> Figure:
     _bell(flat[0], found["rate_P"], found["expected_P"])
     _name(flat[0], "Table of 5 unequal answers", "success rate p", r"$\sigma^2$")
     found = arrays_of(root, "gradient_std", "chains")
-    for steps, colour in ((2, RED), (4, ORANGE), (8, BLUE)):
+    for steps, colour in ((2, VERMILION), (4, ORANGE), (8, BLUE)):
         _curve(flat[1], found[f"{steps}_rate_P"], found, f"{steps}_", colour, f"{steps} skills")
     _bell(flat[1], found["8_rate_P"], found["8_expected_P"])
     _name(flat[1], "Chains of skills", "success rate p", r"$\sigma^2$")
     found = arrays_of(root, "gradient_std", "few-answers")
-    for key, colour in (("1_1", RED), ("2_2", ORANGE), ("3_3", GREEN), ("1_30", BLUE)):
+    for key, colour in (("1_1", VERMILION), ("2_2", ORANGE), ("3_3", GREEN), ("1_30", BLUE)):
         label = key.replace("_", " right, ") + " wrong"
         _curve(flat[2], found["rate_P"], found, f"{key}_", colour, label)
     _name(flat[2], "Tables, answers of a kind alike", "success rate p", r"$\sigma^2$")
     found = arrays_of(root, "gradient_std", "two-answers")
-    _curve(flat[3], found["rate_P"], found, "", RED, "two answers: 0 at p = 1/2")
+    _curve(flat[3], found["rate_P"], found, "", VERMILION, "two answers: 0 at p = 1/2")
     _bell(flat[3], found["rate_P"], found["expected_P"])
     _name(flat[3], "Table of 2 answers", "success rate p", r"$\sigma^2$")
     found = arrays_of(root, "gradient_std", "norm-ratio")
-    for key, colour in (("1", BLUE), ("2", GREEN), ("2.2", RED)):
+    for key, colour in (("1", BLUE), ("2", GREEN), ("2.2", VERMILION)):
         _curve(flat[4], found[f"{key}_rate_P"], found, f"{key}_", colour, rf"$D^2 = {key}\,G^2$")
     _name(flat[4], r"Norms and distance constant in p", "success rate p", r"$\sigma^2 / G^2$")
     found = arrays_of(root, "gradient_std", "fillers")
-    for tokens, colour in ((0, RED), (1, ORANGE), (4, GREEN), (8, BLUE)):
+    for tokens, colour in ((0, VERMILION), (1, ORANGE), (4, GREEN), (8, BLUE)):
         top = found[f"{tokens}_expected_P"].max()
         scaled = {k: found[f"{tokens}_{k}"] / top for k in ("expected_P", "measured_P", "error_P")}
         _curve(flat[5], found["rate_P"], scaled, "", colour, f"{tokens} fillers")
@@ -257,7 +256,9 @@ def _estimator_variance(root: Path) -> Figure:
         one.bar(place, right, 0.6, color="#BBD7EA", label=r"predicted: $\Sigma\sigma^2/(m^2 n)$")
         one.errorbar(place, mean, 4.0 * error, fmt="o", ms=4, color=BLUE, label="measured (4 s.e.)")
         one.axhline(1.0, color="black", lw=1, ls="--", label=r"$(\Sigma\sigma)^2/(m^2 N)$")
-        one.axhline(between[0], color=RED, lw=1, ls=":", label="between prompts, if drawn evenly")
+        one.axhline(
+            between[0], color=VERMILION, lw=1, ls=":", label="between prompts, if drawn evenly"
+        )
         one.set_xticks(place, list(RULES.values()))
         _legend(one, loc="upper left")
         one.set_ylim(0.0, 1.45 * max(right.max(), mean.max(), between[0]))

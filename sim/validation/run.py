@@ -31,7 +31,8 @@ from sim.validation.check import FALSE_ALARM, Check, Result, Setting
 FORMAT = "cures-validation-1"
 DRAWS, QUICK, FEWEST = 500_000, 50_000, 20_000
 MOST = 10**9
-SIMULATOR = ("item_response", "moments", "policy", "skills", "tabular")  # what is measured of sim
+# what is measured of sim
+SIMULATOR = ("item_response", "moments", "policy", "ratio", "skills", "tabular")
 Row = dict[str, Any]
 NUMBERS = ("value", "low", "high", "control", "measured", "expected")
 ROW: dict[str, type | tuple[type, ...]] = {

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import logit, logsumexp
+from scipy.special import logit
 
-from cures.checks import BoolArray, FloatArray, IntArray
+from cures.checks import FloatArray, IntArray
 from sim.item_response import ItemResponse
 from sim.policy import FloatMatrix, IntMatrix
 from sim.skills import Skills, threshold_for_success_rate
-from sim.tabular import Tabular
-
-
-def with_rates(logit_N_K: FloatMatrix, is_right_N_K: BoolArray, rate_N: FloatArray) -> FloatMatrix:
-    """Logits with the wanted success rates; within a kind, answers keep their relative chances."""
-    odds_N = logsumexp(np.where(is_right_N_K, logit_N_K, -np.inf), axis=1) - logsumexp(
-        np.where(is_right_N_K, -np.inf, logit_N_K), axis=1
-    )
-    return np.asarray(logit_N_K + is_right_N_K * (logit(rate_N) - odds_N)[:, None])
+from sim.tabular import Tabular, logits_for_success_rate
 
 
 def random_table(
@@ -26,7 +18,9 @@ def random_table(
     """A logit for every answer of every prompt; the first ``right`` answers are right."""
     size = rate_N.size
     is_right_N_K = np.tile(np.arange(answers) < right, (size, 1))
-    logit_N_K = with_rates(generator.standard_normal((size, answers)), is_right_N_K, rate_N)
+    logit_N_K = logits_for_success_rate(
+        generator.standard_normal((size, answers)), is_right_N_K, rate_N
+    )
     return Tabular(is_right_N_K), logit_N_K.ravel()
 
 
@@ -36,14 +30,14 @@ def one_table(
     """The same table for all prompts, but for the success rate."""
     is_right_N_K = np.tile(np.arange(answers) < right, (rate_N.size, 1))
     logit_N_K = np.tile(generator.standard_normal(answers), (rate_N.size, 1))
-    return Tabular(is_right_N_K), with_rates(logit_N_K, is_right_N_K, rate_N).ravel()
+    return Tabular(is_right_N_K), logits_for_success_rate(logit_N_K, is_right_N_K, rate_N).ravel()
 
 
 def even_table(rate_N: FloatArray, right: int, wrong: int) -> tuple[Tabular, FloatArray]:
     """Right answers share the success rate evenly, wrong ones the rest."""
     shape = rate_N.size, right + wrong
     is_right_N_K = np.tile(np.arange(right + wrong) < right, (rate_N.size, 1))
-    logit_N_K = with_rates(np.zeros(shape), is_right_N_K, rate_N)
+    logit_N_K = logits_for_success_rate(np.zeros(shape), is_right_N_K, rate_N)
     return Tabular(is_right_N_K), logit_N_K.ravel()
 
 
@@ -52,7 +46,9 @@ def shared_table(
 ) -> tuple[Tabular, FloatArray]:
     """Six answers, two of them right, logits that share weights through features."""
     is_right_N_K = np.tile(np.arange(6) < 2, (rate_N.size, 1))
-    offset_N_K = with_rates(generator.standard_normal((rate_N.size, 6)), is_right_N_K, rate_N)
+    offset_N_K = logits_for_success_rate(
+        generator.standard_normal((rate_N.size, 6)), is_right_N_K, rate_N
+    )
     return Tabular(is_right_N_K, feature_N_F, offset_N_K), np.zeros(feature_N_F.shape[1] * 6)
 
 

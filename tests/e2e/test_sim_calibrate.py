@@ -166,3 +166,12 @@ def test_killed_it_leaves_whole_files_and_starts_again_to_the_same_bytes(log, fo
     assert main([*arguments(log), "--out", str(out)]) == 0
     for name in FILES:
         assert (out / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_the_name_of_a_built_in_population_is_refused(log, tmp_path, capsys):
+    # compare and tune would refuse the file that came of it
+    assert main([*arguments(log), "--name", "dead", "--out", str(tmp_path / "out")]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "calibrate: name must be none of ['skills'," in error
+    assert "got 'dead'" in error
+    assert not (tmp_path / "out").exists()

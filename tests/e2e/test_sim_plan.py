@@ -60,6 +60,16 @@ def test_plan_takes_a_population_file_and_another_machine(tmp_path):
         (["--efficiency", "train"], "plan: efficiency must be NAME=X"),
         (["--schedulers", "cures", "--set", "cures.warmth=3"], "keyword of 'cures' must be one of"),
         (["--devices", "1", "--model", "Qwen2.5-32B"], "for the weights and one sequence"),
+        (["--set", "foo"], "plan: set must be ARM.KEY=VALUE"),
+        (["--set", "cures.draws=1", "cures.draws=2"], "plan: set must be given once per key"),
+        (
+            ["--set", "cures.category_N=[0]"],
+            "plan: set cures.category_N must be left out: the host",
+        ),
+        (["--set", "cures.seed=1"], "plan: set cures.seed must be left out: ['num_prompts',"),
+        (["--schedulers", "uniform@"], "plan: schedulers must be NAME or NAME@LABEL"),
+        (["--num-subsets", "0"], "plan: num_subsets must be an int in [1, 600], got 0"),
+        (["--prompts", "0"], "plan: num_prompts must be an int in [1,"),
     ],
 )
 def test_bad_input_leaves_nothing_behind(tmp_path, capsys, arguments, sentence):

@@ -13,13 +13,14 @@ import pytest
 import cures
 from cures.comparison import rollouts_to_target
 from cures.storage import load_state, read_json, read_jsonl, save_state
-from sim.arm import ArmTask, StoppedError, build, run_arm
+from sim.arm import StoppedError, run_arm
 from sim.cli import main
 from sim.compare import compare
 from sim.item_response import ItemResponse
 from sim.populations import make_population
 from sim.run_folder import refuse_unwritable
 from sim.settings import Settings
+from sim.task import ArmTask, build
 
 SMALL = {
     "pool": 300,

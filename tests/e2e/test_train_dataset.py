@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from cures.storage import read_jsonl
+from cures.storage import read_json, read_jsonl
 from tests.text_cases import save_tokenizer, write_rows
 from tests.train_cases import assert_same_results, latest_checkpoint
 
@@ -96,6 +96,13 @@ def test_two_updates_resumed_and_loaded(files, tmp_path):
     rows = read_jsonl(tmp_path / "whole" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2]
     assert rows[-1]["generated"] == 32
+    # a verdict on each of 16 rollouts, but for those cut off: they are wrong without one
+    for row in rows:
+        cut = round(16 * row["truncated"])
+        assert row["verifier"] == {"judged": 16 - cut, "timeout": 0, "crash": 0, "exception": 0}
+    assert any(row["verifier"]["judged"] for row in rows)
+    summary = read_json(tmp_path / "whole" / "summary.json")
+    assert summary["verifier"]["judged"] == sum(row["verifier"]["judged"] for row in rows)
     # stopped after the first update, then gone on: the same run, bit for bit
     pieces = tmp_path / "pieces"
     program = """
@@ -118,6 +125,7 @@ except Stopped:
     resumed = command(tmp_path / "whole.toml", pieces)
     assert resumed.returncode == 0, resumed.stderr
     assert_same_results(tmp_path / "whole", pieces)
+    assert read_json(pieces / "summary.json") == summary
 
     folder = latest_checkpoint(pieces) / "model"
     model = AutoModelForCausalLM.from_pretrained(folder)

@@ -38,7 +38,6 @@ from figures import (
 )
 from figures.making import produce
 from figures.paper_runs import Size
-from figures.sim_folders import flatten
 from figures.style import COLUMN, PAGE, RC, save_both
 
 GOLDEN = Path(__file__).parent / "figures"
@@ -85,6 +84,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arrays_of(name: str, root: Path) -> dict[str, Any]:
     module, runs = CASES[name]
     return dict(module.compute([root / run for run in runs]))
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> State:
+    """Nested arrays as one flat mapping, as a file holds them."""
+    flat: State = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}/"))
+        else:
+            flat[f"{prefix}{key}"] = np.asarray(value)
+    return flat
 
 
 def differences(found: State, expected: State) -> list[str]:

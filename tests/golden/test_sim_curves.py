@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from cures.storage import load_state
-from sim.arm import ArmTask, run_arm
+from sim.arm import run_arm
 from sim.settings import Settings
+from sim.task import ArmTask
 
 FILE = Path(__file__).with_name("sim_curves.json")
 CASES = [

@@ -162,9 +162,9 @@ def test_bad_changes_are_refused_and_change_nothing(name):
     scheduler.retire([5])
     before = scheduler.state_dict()
     for bad, sentence in (
-        ([48], r"prompt must be in \[0, 47\], got '48 at index 0'"),
-        ([3, 3], "prompt must be distinct prompts of the pool, none retired"),
-        ([5], "prompt must be distinct prompts of the pool, none retired"),
+        ([48], r"prompt must be in \[0, 47\], got 48 at index 0"),
+        ([7, 2, 9, 2, 7], "prompt must be distinct prompts of the pool, none retired, got 2"),
+        ([3, 5], "prompt must be distinct prompts of the pool, none retired, got 5"),
         ([0.5], "prompt must be a one-dimensional integer array"),
     ):
         with pytest.raises(ValueError, match=sentence):

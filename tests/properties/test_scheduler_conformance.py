@@ -42,6 +42,11 @@ def test_exact_budget_is_what_the_design_says():
     assert EXACT == ["cures", "uniform", "staged", "mopps", "knapsack", "vip", "adaptive", "oracle"]
 
 
+def test_pilots_apart_every_plan_is_an_update_of_these():
+    kinds = cures.schedulers.SCHEDULERS.items()
+    assert [name for name, kind in kinds if kind.is_piloted] == ["cures", "gvm"]
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_every_training_plan_sums_to_the_budget(name):
     scheduler, host = small_scheduler(name), ScriptedHost(spread_rates())
@@ -246,7 +251,7 @@ def test_bad_outcomes_are_refused_and_change_nothing(name):
     stranger = Outcome(plan.plan_id, [10_000], [0], [1])
     too_many = Outcome(plan.plan_id, plan.group_B[:1], [0], [plan.quota_B[0] + 1])
     for bad, sentence in (
-        (stranger, "group_B must be groups of plan 0, got 10000"),
+        (stranger, "group_B must be a group of plan 0, got 10000"),
         (too_many, "trial_B must be at most the quota"),
     ):
         with pytest.raises(ValueError, match=sentence):

@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 
 from cures import potential
 from sim.tabular import Tabular
+from tests.tabular_cases import fisher_of, kl_of
 from theory import bound, cramer_rao, exact_problem, finite_radius, policies
 from theory.claims import numeric
 from theory.symbols import delta, p, q
@@ -58,7 +59,7 @@ def test_scores_of_a_table_are_the_derivatives_of_its_log_probabilities():
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_table_of_any_size_attains_the_ceiling(size: int, seed: int):
     policy, theta = random_table(size, seed)
-    g, fisher = policy.logit_gradient(theta, FIRST)[0], policy.fisher(theta, 0)
+    g, fisher = policy.logit_gradient(theta, FIRST)[0], fisher_of(policy, theta, 0)
     rate = policy.success_rate(theta, FIRST)[0]
     step = solve_singular(fisher, g)
     ceiling = numeric(cramer_rao.ceiling, p)(rate)
@@ -78,10 +79,10 @@ def test_the_ceiling_holds_for_every_right_set_and_not_for_another_fisher_matrix
         if len(set(right)) == 1:
             continue
         policy = table(np.array(right))
-        g, fisher = policy.logit_gradient(theta, FIRST)[0], policy.fisher(theta, 0)
+        g, fisher = policy.logit_gradient(theta, FIRST)[0], fisher_of(policy, theta, 0)
         rate = policy.success_rate(theta, FIRST)[0]
         assert g @ solve_singular(fisher, g) == pytest.approx(ceiling(rate), rel=1e-12)
-        other = policy.fisher(np.zeros(5), 0)  # control: the Fisher matrix of the uniform policy
+        other = fisher_of(policy, np.zeros(5), 0)  # control: that of the uniform policy
         assert g @ solve_singular(other, g) != pytest.approx(ceiling(rate), rel=1e-3)
 
 
@@ -146,7 +147,7 @@ def test_several_parameters_stay_below_by_the_formula():
 @pytest.mark.parametrize("radius", RADII)
 def test_the_natural_step_gains_the_potential_times_the_radius(radius: float):
     policy, theta = random_table(9, 5)
-    g, fisher = policy.logit_gradient(theta, FIRST)[0], policy.fisher(theta, 0)
+    g, fisher = policy.logit_gradient(theta, FIRST)[0], fisher_of(policy, theta, 0)
     natural = g @ solve_singular(fisher, g)
     step = solve_singular(fisher, g) / numeric(bound.multiplier, (bound.natural, delta))(
         natural, radius
@@ -172,12 +173,12 @@ def test_the_divergence_is_that_of_a_table_that_keeps_its_shares():
     for lift in (-1.5, -0.1, 0.3, 2.0):
         other = theta + lift * right
         new = policy.success_rate(other, FIRST)
-        spent = policy.kl_divergence(theta, other, FIRST)
+        spent = kl_of(policy, theta, other, FIRST)
         np.testing.assert_allclose(spent, kl(old, new), rtol=1e-12)
         np.testing.assert_allclose(spent, divergence(old, new - old), rtol=1e-11)
         uneven = other + 0.3 * right * np.arange(8)  # control: shares change among the right
         new = policy.success_rate(uneven, FIRST)
-        assert policy.kl_divergence(theta, uneven, FIRST) > 1.001 * kl(old, new)
+        assert kl_of(policy, theta, uneven, FIRST) > 1.001 * kl(old, new)
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -220,7 +221,7 @@ def test_the_first_order_bound_is_violated_at_a_small_rate_and_a_large_radius():
     policy = table(np.array([True, False]))
     theta = np.array([logit(rate), 0.0])
     moved = np.array([logit(rate + best), 0.0])
-    assert policy.kl_divergence(theta, moved, FIRST)[0] == pytest.approx(radius, rel=1e-12)
+    assert kl_of(policy, theta, moved, FIRST)[0] == pytest.approx(radius, rel=1e-12)
     gain = policy.success_rate(moved, FIRST)[0] - policy.success_rate(theta, FIRST)[0]
     assert gain > stated(rate, radius)
     assert gain <= corrected(rate, radius)

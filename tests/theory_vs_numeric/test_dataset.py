@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 
 from cures import potential, sampling_distribution
 from sim.tabular import Tabular
+from tests.tabular_cases import fisher_of, kl_of
 from tests.theory_vs_numeric.formulas import formula
 from theory import average_bound, average_radius, average_sampling, own_objective
 from theory.average_bound import alive, mean_variance, variation
@@ -121,7 +122,7 @@ def test_the_counterexample_to_the_dataset_bound():
         np.stack([np.log(r / (1 - r)), np.zeros(2)], axis=1).ravel()
         for r in (rate_N, rate_N + each)
     )
-    spent = prob_N @ table.kl_divergence(old, new, np.arange(2))
+    spent = prob_N @ kl_of(table, old, new, np.arange(2))
     assert spent == pytest.approx(radius, rel=1e-9)
     gain = prob_N @ (table.success_rate(new, np.arange(2)) - rate_N)
     assert gain == pytest.approx(best, rel=1e-12)
@@ -393,13 +394,15 @@ def test_the_natural_step_of_a_sample_and_what_the_dataset_gains(weight: float):
     both, prob_N, own_N = np.arange(2), np.array([weight, 1 - weight]), np.array([0.7, 0.3])
     rate_N = table.success_rate(theta, both)
     radius = 1e-12
-    blocks = [w * (table.fisher(theta, i) + np.full((3, 3), 1 / 3)) for i, w in enumerate(prob_N)]
+    blocks = [
+        w * (fisher_of(table, theta, i) + np.full((3, 3), 1 / 3)) for i, w in enumerate(prob_N)
+    ]
     g = table.success_gradient(theta, both, prob_N)
     d = np.concatenate(
         [np.linalg.solve(f, x) for f, x in zip(blocks, g.reshape(2, 3), strict=True)]
     )
     d *= np.sqrt(2 * radius / (g @ d))
-    spent = prob_N @ table.kl_divergence(theta, theta + 1e3 * d, both)  # 1e3: above rounding
+    spent = prob_N @ kl_of(table, theta, theta + 1e3 * d, both)  # 1e3: above rounding
     assert spent == pytest.approx(1e6 * radius, rel=1e-2)
     expected = natural_gain(variance_under(rate_N, own_N), variance_under(rate_N, prob_N), radius)
     assert table.success_gradient(theta, both, own_N) @ d == pytest.approx(expected, rel=1e-9)

@@ -11,6 +11,8 @@ from torch.utils.data import IterableDataset
 import cures
 from cures.integrations.trl import CuresGRPOTrainer
 from cures.integrations.trl.agreement import check
+from cures.schedulers.dapo import Dapo
+from cures.schedulers.gvm import Gvm
 from tests.scripted import small_scheduler
 from tests.trl.tiny import (
     GROUP,
@@ -78,6 +80,19 @@ def test_schedulers_of_several_plans_are_refused_but_as_shadows(name, tmp_path):
     assert sorted(listed) == sorted(WORKS)
     assert str(error.value).endswith(f"or any with shadow=True, got {name!r}")
     assert make(tmp_path, scheduler=made(name), shadow=True).shadow is not None
+
+
+def test_what_fits_is_asked_of_the_class_and_not_of_its_name(tmp_path):
+    class Mine(Gvm):
+        name = "mine"
+
+    class Other(Dapo):
+        name = "gvm"
+
+    sizes = (POOL, ROWS // GROUP, ROWS)
+    assert make(tmp_path, scheduler=Mine(*sizes))
+    with pytest.raises(ValueError, match="scheduler must be one of"):
+        make(tmp_path, scheduler=Other(*sizes))
 
 
 def test_sizes_must_agree(tmp_path):

@@ -202,18 +202,21 @@ def test_pilots_move_nothing(name, tmp_path):
     trainer.train()
     trainer.weights.append(weights_of(trainer))
     is_pilot = [bool(plan.is_pilot_B.all()) for plan in trainer.plans]
-    assert is_pilot == [True, False, False, True, False, False]
+    # what the limit cuts from gvm's two training plans is a third one
+    trained = [False] * (3 if name == "gvm" else 2)
+    assert is_pilot == [True, *trained, True, False, False][:6]
+    pilot = is_pilot.index(True, 1)
     moved = [
         largest_difference(a, b) > 0.0
         for a, b in zip(trainer.weights[:-1], trainer.weights[1:], strict=True)
     ]
     assert moved == [not pilot for pilot in is_pilot]
-    # plan 3 is a pilot's: the moments before step 4 are those before step 3
-    assert trainer.moments[3]
-    assert all(map(torch.equal, trainer.moments[3], trainer.moments[4]))
+    # the moments before the next step are those before the pilots'
+    assert trainer.moments[pilot]
+    assert all(map(torch.equal, trainer.moments[pilot], trainer.moments[pilot + 1]))
     # a pilot batch costs its rollouts: one row alone goes through the model for the loss
     assert [len(output["advantages"]) for output in trainer.outputs] == [
-        1 if pilot else ROWS for pilot in is_pilot
+        1 if is_pilots else ROWS for is_pilots in is_pilot
     ]
 
     class Stepping(Weighing):  # the control: without the hook a pilot step moves
@@ -222,7 +225,7 @@ def test_pilots_move_nothing(name, tmp_path):
 
     control = trainer_of(Stepping, tmp_path, Told(), args=args, **options)
     control.train()
-    assert largest_difference(control.weights[3], control.weights[4]) > 0.0
+    assert largest_difference(control.weights[pilot], control.weights[pilot + 1]) > 0.0
 
 
 def test_a_small_plan_is_filled_by_copies_that_share_its_weight(tmp_path):

@@ -67,6 +67,18 @@ def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(name, tmp_path):
     assert not same_plan(scheduler_of(name).propose(), resumed.plans[0])
 
 
+def test_a_second_run_adds_to_the_evidence_and_another_one_keeps_it(tmp_path):
+    trainer = trainer_of(Recording, tmp_path, Told(), scheduler=uneven(), args={"max_steps": 2})
+    trainer.train()
+    trainer.train()
+    first = read_jsonl(tmp_path / "outcomes.jsonl")
+    assert sum(row["trial"] for row in first) == trainer.scheduler.ledger.generated == 4 * ROWS
+    assert {row["step"] for row in first} == {0, 1, 2, 3}
+    trainer_of(Recording, tmp_path, Told(), scheduler=uneven(), args={"max_steps": 1}).train()
+    assert read_jsonl(tmp_path / "outcomes.1.jsonl") == first
+    assert sum(row["trial"] for row in read_jsonl(tmp_path / "outcomes.jsonl")) == ROWS
+
+
 def test_a_checkpoint_without_a_state_is_refused(tmp_path):
     plain = trainer_of(GRPOTrainer, tmp_path, Told(), args=SAVING)
     plain.train()

@@ -18,6 +18,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from cures.storage import read_json, read_jsonl
 from tests.unit.test_benchmarks_answering import free_port
 from tests.unit.test_benchmarks_problems import ROWS, byte_tokenizer, write
+from train.__main__ import _parser
+from train.__main__ import main as command_line
 from train.benchmarks.command import add_arguments, questions_of, run
 from train.benchmarks.definitions import BENCHMARKS
 from train.benchmarks.loading import Problem
@@ -202,7 +204,7 @@ def test_other_settings_are_refused_in_the_same_folder(words, model, tmp_path):
     ],
 )  # fmt: skip
 def test_bad_options_are_refused_by_name(words, tmp_path, more, message):
-    with pytest.raises(ValueError, match="eval: --") as error:
+    with pytest.raises(ValueError, match="bench: --") as error:
         run(options_of(*words, *more), quiet(), verify)
     assert message in str(error.value)
     assert not (tmp_path / "out" / "config.json").exists()
@@ -249,6 +251,27 @@ def test_what_is_asked():
     ]
     options = options_of("m", "--samples", "8", "aime24=64", "--benchmarks", "gsm8k", "aime24")
     assert [q.samples for q in questions_of(options)] == [8, 64]
+
+
+def test_the_command_line_asks_for_all_eight_unless_some_are_named():
+    for words, names in (
+        (["m"], list(BENCHMARKS)),
+        (["m", "--benchmarks"], list(BENCHMARKS)),
+        (["m", "--benchmarks=math500"], ["math500"]),
+        (["m", "--benchmarks", "gsm8k", "aime24"], ["gsm8k", "aime24"]),
+    ):
+        options = _parser().parse_args(["bench", *words])
+        assert [q.benchmark.name for q in questions_of(options)] == names
+
+
+def test_ctrl_c_says_that_finished_batches_are_kept(monkeypatch, capsys):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.benchmarks.command.run", stopped)
+    assert command_line(["bench", "m"]) == 130
+    kept = "stopped. Finished batches are kept; the same command goes on from here."
+    assert kept in capsys.readouterr().out
 
 
 def test_parsing_and_refusing_load_no_torch():

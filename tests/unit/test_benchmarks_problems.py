@@ -158,7 +158,7 @@ def test_paths_that_are_refused(tmp_path):
 def test_benchmarks_by_name():
     assert [b.name for b in benchmarks_named(["amc23", "gsm8k"])] == ["gsm8k", "amc23"]
     for names in (["gsm8k", "mmlu"], ["gsm8k", "gsm8k"], []):
-        with pytest.raises(ValueError, match="eval: --benchmarks") as error:
+        with pytest.raises(ValueError, match="bench: --benchmarks") as error:
             benchmarks_named(names)
         assert all(name in str(error.value) for name in BENCHMARKS)  # the legal ones
 

@@ -59,7 +59,7 @@ def test_pass_at_k_where_too_few_were_judged():
         ([3], [2], 1, "right_N must be <= judged_N, which is 2 at index 0, got 3"),
         ([0], [2], 0, "k must be an int in [1, inf)"),
         ([-1], [2], 1, "right_N must be in [0, inf)"),
-        ([0, 0], [2], 1, "right_N must be of shape (1,), got 'shape (2,)'"),
+        ([0, 0], [2], 1, "right_N must be of shape (1,), got shape (2,)"),
     ],
 )
 def test_pass_at_k_refuses(right, judged, k, message):

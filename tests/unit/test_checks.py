@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 import cures
-from cures.checks import as_float, as_float_array, as_int, as_int_array, is_distinct
+from cures.checks import (
+    InWords,
+    as_float,
+    as_float_array,
+    as_int,
+    as_int_array,
+    fail,
+    is_distinct,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +46,12 @@ def test_sentences():
         as_float_array("f", "x", [0.5, 1.5], low=0, high=1)
     with pytest.raises(ValueError, match="x must be representable as int64"):
         as_int_array("f", "x", np.array([2**63], dtype=np.uint64))
+    with pytest.raises(ValueError, match=r"f: x must be small, got 3$"):
+        fail("f", "x", "small", np.int64(3))
+    with pytest.raises(ValueError, match=r"f: x must be small, got 3 of them$"):
+        fail("f", "x", "small", InWords("3 of them"))
+    with pytest.raises(ValueError, match=r"f: x must be small, got '3'$"):
+        fail("f", "x", "small", "3")
 
 
 def test_the_doors_use_them():
@@ -121,7 +135,8 @@ def test_is_distinct_is_what_a_set_says():
     seen = {True: 0, False: 0}
     for size in [0, 1, *generator.integers(2, 9, 300).tolist()]:
         ids = generator.integers(0, 20, size)
-        for array in (ids, np.sort(ids), np.sort(ids)[::-1]):
+        # differences of unsigned numbers wrap
+        for array in (ids, np.sort(ids), np.sort(ids)[::-1], ids.astype(np.uint8)):
             expected = len(set(array.tolist())) == size  # brute force
             assert is_distinct(array) == expected
             seen[expected] += 1

@@ -182,6 +182,23 @@ def test_a_subset_without_mixed_pilots_falls_back_and_is_counted():
     assert scheduler.counters["fallback_uniform"] == 1
 
 
+@pytest.mark.parametrize(
+    ("prob_S", "sentence"),
+    [
+        (np.full(16, np.nan), "prob_S must be probabilities that sum to 1, got nan"),
+        (np.full(16, 1 / 8), "prob_S must be probabilities that sum to 1, got 2.0"),
+        (np.full(3, 1 / 3), r"prob_S must be of shape \(16,\), got shape \(3,\)"),
+    ],
+)
+def test_damaged_scores_are_refused(prob_S, sentence):
+    scheduler, _ = piloted(PILOTS)
+    state = scheduler.state_dict()
+    make(16).load_state_dict(state)  # undamaged it is fine
+    copies_S = np.ones(prob_S.size, dtype=np.int64)
+    with pytest.raises(ValueError, match=sentence):
+        make(16).load_state_dict({**state, "rule/prob_S": prob_S, "rule/copies_S": copies_S})
+
+
 def test_cost_of_a_step_is_what_the_docstring_says():
     # without rounding and padding the copies of a shard sum to the budget, so a step's expectation is
     # rollouts_per_copy x num_workers x batch / S x budget = 4 x 2 x 4 / 16 x 32 = 64 rollouts

@@ -7,9 +7,10 @@ import pytest
 
 import cures
 from cures.records import Outcome, Selection
+from cures.schedulers.driver.pool import Pool
 from cures.schedulers.subsets import MOMENTS
 from cures.schedulers.uniform import Uniform
-from tests.scripted import ScriptedHost, same_state, small_scheduler
+from tests.scripted import ScriptedHost, same_plan, same_state, small_scheduler
 
 
 def test_every_plan_has_its_own_randomness_also_between_updates():
@@ -126,6 +127,12 @@ DAMAGE = {
     "ledger/train/generated": lambda v: v + 1,
     "rule/position": lambda v: -1,
     "stream/count": lambda v: 0.5,
+    "pool/sizes": lambda v: np.append(v, 2**50),
+    "live/is_pilot": lambda v: v + 7,
+    "open/is_pilot_B": lambda v: v + 7,
+    "open/is_reported_B": lambda v: v * 8,
+    "open/is_streamed": lambda v: v + 7,
+    "open/wants_moments": lambda v: v + 7,
     "config/seed": lambda v: np.zeros(3),
     "format": lambda v: 99,
 }
@@ -170,6 +177,53 @@ def test_damaged_states_of_rules_are_refused(name, key, damage):
         small_scheduler(name).load_state_dict({**state, key: damage(state[key])})
 
 
+def test_two_open_plans_of_one_id_are_refused():
+    scheduler = small_scheduler("uniform")
+    scheduler.propose()
+    scheduler.propose()
+    state = scheduler.state_dict()
+    small_scheduler("uniform").load_state_dict(state)  # undamaged it is fine
+    with pytest.raises(ValueError, match=r"open/plan_id must be strictly increasing, got \[1, 1\]"):
+        small_scheduler("uniform").load_state_dict({**state, "open/plan_id": np.array([1, 1])})
+
+
+def test_what_is_interrupted_changes_nothing():
+    class Interrupted(Uniform):
+        def _extended(self, count):
+            super()._extended(count)
+            raise KeyboardInterrupt  # Ctrl-C in the middle of a slow one
+
+    scheduler = Interrupted(8, 4, 16)
+    scheduler.propose()
+    before = scheduler.state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.extend(3)
+    assert same_state(before, scheduler.state_dict())
+    assert scheduler.num_prompts == 8
+
+
+def test_the_largest_max_quota_is_none_at_all():
+    def plans(max_quota):
+        scheduler = cures.make_scheduler(
+            "cures", num_prompts=3, batch_size=8, budget=64, num_subsets=1, max_quota=max_quota
+        )
+        host = ScriptedHost([0.2, 0.5, 0.9])
+        for _ in range(5):
+            plan = scheduler.propose()
+            yield plan
+            scheduler.observe(host.outcome(plan))
+
+    bounded, free = list(plans(2**52)), list(plans(None))
+    assert max(plan.draw_B.max() for plan in bounded) > 1  # k draws have k times the bound
+    assert all(map(same_plan, bounded, free))
+
+
+def test_pools_are_compared_by_identity_like_all_that_has_arrays():
+    pool, same = (Pool((4,)).without(np.array([1]), "test") for _ in range(2))
+    assert pool != same  # of arrays, == is no truth value
+    assert pool.num_retired == pool.extended(3).num_retired == 1
+
+
 def test_what_is_no_state_is_refused():
     with pytest.raises(ValueError, match="state must be a dict, got 'NoneType'"):
         small_scheduler("uniform").load_state_dict(None)
@@ -191,6 +245,10 @@ def test_what_is_no_state_is_refused():
         ({"name": "uniform", "batch_size": True}, "batch_size must be an int"),
         ({"name": "cures", "temperature": 10**400}, "temperature must be a float"),
         ({"name": "gvm", "beta": 400.0}, r"beta must be a float in \[-10.0, 10.0\]"),
+        (
+            {"name": "cures", "max_quota": 2**60},
+            rf"max_quota must be an int in \[4, {2**52}\], got {2**60}",
+        ),
         ({"name": "staged"}, "keyword 'prior_success_rate_N' of 'staged' must be given"),
         ({"name": "dapo", "budget": 9}, "budget must be a multiple of batch_size = 2, got 9"),
         (

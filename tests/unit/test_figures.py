@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import figures
+from figures import __main__ as command_line
 from figures import demo, learning_curves, quota_by_success_rate, results, tiny_lm
 from figures.__main__ import main
 from sim.picture import save
@@ -193,6 +194,26 @@ def test_a_comparison_that_makes_no_sense_is_refused_before_it_starts(tmp_path, 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("tiny_lm --jobs 4 --page x.md --picture x.png", "tiny_lm"),
+        ("tiny_lm --arms uniform cures --seeds 2", "tiny_lm --arms uniform cures --seeds 2"),
+        ("results --runs elsewhere", "results --runs elsewhere"),
+        ("results --runs runs/results", "results"),  # its default
+        ("calibration --quick", "calibration --quick"),
+        ("league --page-only --simulator-picture x.png", "league"),
+        (
+            "league --pools dead --entries e --simulator-seeds 4",
+            "league --entries e --pools dead --simulator-seeds 4",
+        ),
+    ],
+)
+def test_a_page_says_what_changes_its_numbers(words, said):
+    options = command_line._parser().parse_args(words.split())
+    assert command_line._said(options) == f"python -m figures {said}"
+
+
 def test_runs_of_another_commit_are_not_mixed_in(tmp_path):
     results.stamp(tmp_path)
     results.stamp(tmp_path)  # the same code may go on
@@ -204,9 +225,9 @@ def test_runs_of_another_commit_are_not_mixed_in(tmp_path):
 def test_figures_take_words_and_looks_from_the_simulator_and_nothing_that_runs():
     reads = {"sim.picture", "sim.wording", "sim.settings", "sim.diagnosis", "sim.run_folder"}
     may_run = {  # these draw nothing
-        "paper_runs.py": {"sim.arm", "sim.population_file"},
+        "paper_runs.py": {"sim.population_file", "sim.task"},
         "making.py": {"sim.compare"},
-        "simulator_league.py": {"sim.arm", "sim.compare", "sim.workers"},
+        "simulator_league.py": {"sim.compare", "sim.task", "sim.workers"},
     }
     found = set()
     for path in sorted(Path(figures.__file__).parent.glob("*.py")):

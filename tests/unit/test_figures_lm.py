@@ -9,6 +9,8 @@ from cures.storage import write_json
 from figures import language_model, lm_runs
 from figures.__main__ import main
 from figures.lm_folders import LABEL, read_lm
+from figures.run_folders import scheduler_options
+from train.scheduler_config import SchedulerConfig
 
 BATCH = 4
 
@@ -74,6 +76,17 @@ def test_arms_are_ordered_by_their_numbers(tmp_path):
     found = read_lm(tmp_path)
     assert found.arms == ["uniform", "cures@pilots4", "cures@pilots8", "cures@pilots16"]
     assert [found.options(arm).get("pilots") for arm in found.arms] == [None, 4, 8, 16]
+
+
+def test_options_are_what_the_trainer_makes_of_them(tmp_path):
+    options = {"draws": "with", "pilots": 2, "cures": {"pilots": 4}, "gvm": {"pilots": 8}}
+    config = SchedulerConfig(name="cures", batch_size=4, budget=32, options=options)
+    written = {"scheduler": {"name": "cures", "options": options}}
+    assert scheduler_options(written) == config.resolved_options() == {"draws": "with", "pilots": 4}
+    write_run(tmp_path / "cures-seed0", scheduler="cures", options={"pilots": 4}, evaluation=RISING)
+    path = tmp_path / "cures-seed0" / "config.json"
+    path.write_text(path.read_text().replace('"options": {', '"options": {"draws": "with",'))
+    assert read_lm(tmp_path).options("cures") == {"draws": "with", "pilots": 4}
 
 
 def test_other_warm_starts_or_settings_are_refused(tmp_path):

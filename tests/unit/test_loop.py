@@ -47,6 +47,15 @@ def test_bad_budget():
         )
 
 
+def test_a_bad_call_is_refused_when_it_is_made():
+    scheduler, host = small_scheduler("uniform"), ScriptedHost(np.full(48, 0.5))
+    with pytest.raises(ValueError, match=r"rollouts must be an int in \[0, inf\), got -5"):
+        cures.loop.run(scheduler, host, rollouts=-5)
+    list(cures.loop.run(scheduler, host, rollouts=64))
+    with pytest.raises(ValueError, match="rollouts must be at least 64, what is generated or"):
+        cures.loop.run(scheduler, host, rollouts=63)
+
+
 def test_two_empty_plans_in_a_row_are_an_error_of_the_scheduler():
     class Broken(Uniform):
         name = "broken"

@@ -11,6 +11,8 @@ from cures import Moments, Outcome, Selection
 from cures.records import outcome_rows
 from tests.scripted import small_scheduler
 
+ARRAYS = ("group_B", "prompt_B", "quota_B", "is_pilot_B", "draw_B", "prob_B")
+
 
 @pytest.fixture
 def plan():
@@ -53,9 +55,9 @@ def test_rewards_of_strangers(plan):
 @pytest.mark.parametrize(
     ("success", "trial", "sentence"),
     [
-        ([1, 1, 1], None, r"success_B must be of shape \(4,\), got 'shape \(3,\)'"),
+        ([1, 1, 1], None, r"success_B must be of shape \(4,\), got shape \(3,\)"),
         ([1.0, 1.0, 1.0, 1.0], None, "success_B must be a one-dimensional integer array"),
-        ([-1, 0, 0, 0], None, r"success_B must be in \[0, inf\), got '-1 at index 0'"),
+        ([-1, 0, 0, 0], None, r"success_B must be in \[0, inf\), got -1 at index 0"),
         ([5, 0, 0, 0], [4, 8, 8, 8], "success_B must be at most trial_B, which is 4 for group 0"),
         ([True, True, True, True], None, "integer array"),
     ],
@@ -92,6 +94,24 @@ def test_records_are_values(plan):
         plan.plan_id = 3
     with pytest.raises(dataclasses.FrozenInstanceError):
         outcome.success_B = success
+    told = Outcome(0, [1], [1], [2], token_B=[30])
+    chosen = Selection([1], [1.0], keep_G2=[[1, 1]], baseline_G=[0.5])
+    for array in (told.token_B, chosen.keep_G2, chosen.baseline_G):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 9
+
+
+def test_rows_of_a_plan_are_found_in_any_order(plan):
+    group = plan.group_B[[2, 0, 2]]
+    assert plan.rows(group, "here", "group").tolist() == [2, 0, 2]
+    beyond = int(plan.group_B[-1]) + 1
+    with pytest.raises(ValueError, match=f"here: group must be a group of plan 0, got {beyond}"):
+        plan.rows(np.append(group, beyond), "here", "group")
+    empty = dataclasses.replace(plan, **{f: getattr(plan, f)[:0] for f in ARRAYS})
+    assert Outcome.from_rewards(empty, [], []).trial_B.size == 0
+    for stranger in (0, -1):
+        with pytest.raises(ValueError, match=f"group_R must be .*, got {stranger}"):
+            Outcome.from_rewards(empty, [1], [stranger])
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,15 @@ def test_the_replay_is_what_the_scheduler_believes():
     assert (found.log_odds_N != 0.0).sum() > 20  # of something
 
 
+def test_options_of_any_scheduler_are_settings_of_the_one_that_ran():
+    options = {"quota": False, "cures": {"pilots": 4}, "gvm": {"pilots": 2}}
+    config = {"scheduler": {"name": "cures", "options": options}, "run": {"rollouts": 64}}
+    page = Page("".join(report._settings(config)))
+    assert [row for row in page.rows if row[0].startswith("scheduler.cures")] == [
+        ["scheduler.cures.pilots", "4"], ["scheduler.cures.quota", "False"],
+    ]  # fmt: skip
+
+
 def test_the_page_stands_alone_and_runs_nothing(written):
     text = (written / "report.html").read_text()
     page = Page(text)

@@ -132,12 +132,29 @@ def test_state_survives_a_file(tmp_path):
     assert same_state(shadow.state_dict(), other.state_dict())
 
 
+@pytest.mark.parametrize(
+    "key", ["pool/mixed", "posterior/step", "expected_mixed", "scheduler/next_plan_id"]
+)
+def test_a_damaged_state_changes_nothing(key):
+    saved, other = (Shadow(small_scheduler("uniform"), groups_per_batch=8) for _ in range(2))
+    saved.observe([1, 2], [1, 0], [4, 4], rollouts=8)
+    other.observe([7], [1], [4], rollouts=4)
+    before = other.state_dict()
+    with pytest.raises(ValueError, match="must be"):
+        other.load_state_dict({**saved.state_dict(), key: -1})
+    assert same_state(before, other.state_dict())
+    other.load_state_dict(saved.state_dict())  # undamaged it is fine
+    assert same_state(saved.state_dict(), other.state_dict())
+
+
 def test_refusals():
     shadow = Shadow(small_scheduler("uniform"), groups_per_batch=8)
     with pytest.raises(ValueError, match="groups_per_batch must be an int"):
         Shadow(small_scheduler("uniform"), groups_per_batch=0)
     with pytest.raises(ValueError, match="prompt_B must be"):
         shadow.observe([48], [0], [1], rollouts=1)
+    with pytest.raises(ValueError, match=r"prompt_B must be distinct prompts, got \[4, 4\]"):
+        shadow.observe([4, 4], [0, 1], [1, 1], rollouts=2)
     with pytest.raises(ValueError, match="success_B must be"):
         shadow.observe([4], [2], [1], rollouts=1)
     with pytest.raises(ValueError, match=r"rollouts must be an int in \[8, inf\)"):

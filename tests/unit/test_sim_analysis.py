@@ -12,9 +12,9 @@ from rich.console import Console
 from cures.storage import save_state
 from figures.results import section
 from sim.analysis import compare_arms
-from sim.arm import ArmTask
 from sim.report import show
 from sim.settings import Settings
+from sim.task import ArmTask
 
 GRID = 11  # points at 0, 100, ..., 1000
 

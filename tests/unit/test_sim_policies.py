@@ -12,6 +12,7 @@ from scipy.stats import chisquare, ortho_group
 from sim.item_response import ItemResponse
 from sim.skills import Skills, threshold_for_success_rate
 from sim.tabular import Tabular
+from tests.tabular_cases import fisher_of, kl_of
 
 
 def item_response():
@@ -187,7 +188,7 @@ def test_fisher_matrix_is_the_covariance_of_the_scores():
         score = np.array([score_of(policy, theta, prompt, a) for a in range(3)])
         block = score[:, 3 * prompt : 3 * prompt + 3]
         expected = (chance[:, None] * block).T @ block
-        np.testing.assert_allclose(policy.fisher(theta, prompt), expected, atol=1e-15)
+        np.testing.assert_allclose(fisher_of(policy, theta, prompt), expected, atol=1e-15)
 
 
 def test_cramer_rao_holds_with_equality():
@@ -197,7 +198,7 @@ def test_cramer_rao_holds_with_equality():
     for prompt in range(3):
         g = policy.logit_gradient(theta, np.array([prompt]))[0]
         p = policy.success_rate(theta, np.array([prompt]))[0]
-        value = g @ np.linalg.pinv(policy.fisher(theta, prompt)) @ g
+        value = g @ np.linalg.pinv(fisher_of(policy, theta, prompt)) @ g
         assert value == pytest.approx(p * (1 - p), rel=1e-10)
 
 
@@ -237,15 +238,15 @@ def test_divergence_is_exact_and_fisher_to_second_order():
         pi = answer_probability(policy, theta, prompt)
         rho = answer_probability(policy, other, prompt)
         expected = np.sum(pi * np.log(pi / rho))
-        measured = policy.kl_divergence(theta, other, np.array([prompt]))[0]
+        measured = kl_of(policy, theta, other, np.array([prompt]))[0]
         assert measured == pytest.approx(expected, rel=1e-12)
     table = tabular()
     theta = theta_of(table)
     step = 1e-3 * np.arange(9.0)
     for prompt in range(3):
         d = step[3 * prompt : 3 * prompt + 3]
-        expected = 0.5 * d @ table.fisher(theta, prompt) @ d
-        measured = table.kl_divergence(theta, theta + step, np.array([prompt]))[0]
+        expected = 0.5 * d @ fisher_of(table, theta, prompt) @ d
+        measured = kl_of(table, theta, theta + step, np.array([prompt]))[0]
         # the next term is of relative size |d|: at most .01
         assert measured == pytest.approx(expected, rel=0.02)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -43,6 +45,9 @@ def test_speed_ups_in_words(target, text):
 def test_differences_and_verdicts_in_words():
     difference = {"mean": -0.01234, "low": -0.02, "high": -0.004, "verdict": "undecided"}
     assert difference_text(difference) == "-0.0123 [-0.0200, -0.0040]"
+    # what paired_difference gives below six seeds
+    open_ = {"mean": -0.01234, "low": -math.inf, "high": math.inf}
+    assert difference_text(open_) == "-0.0123"
     assert difference_text(difference | {"low": None, "high": None}, digits=2) == "-0.01"
     assert difference_text(None) == ""
     assert verdict_text({"told_true_rates": False, "difference": difference}) == "undecided"

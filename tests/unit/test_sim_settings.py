@@ -8,12 +8,14 @@ import pytest
 from cures import list_schedulers
 from cures.schedulers import SCHEDULERS
 from cures.schedulers.uniform import Uniform
-from sim.arm import ArmTask, build
+from cures.storage import read_json
 from sim.cli import main, parser
 from sim.commands.compare import settings_of
+from sim.grid import cells_of, prepare_grid
 from sim.population_file import EmpiricalLaw, write_population
 from sim.populations import LAWS, POLICIES, POPULATIONS, make_population
 from sim.settings import LEARNING_RATES, Seeds, Settings, check_same, parse_options
+from sim.task import ArmTask, build
 
 
 def test_the_reference_is_always_among_the_arms():
@@ -268,3 +270,29 @@ def test_categories_are_told_to_schedulers_that_ask(monkeypatch):
     # a population without categories has nothing to tell: the scheduler says what it misses
     with pytest.raises(ValueError, match="make_scheduler: keyword 'category_N' of 'uniform' must"):
         build(Settings(arms=(), population="uniform", **small), ArmTask("uniform", 0, False))
+
+
+def test_every_cell_of_a_grid_is_built_before_the_first_runs(tmp_path):
+    # what adaptive refuses under grpo it takes under rloo, the first estimator of the population
+    cells = cells_of(
+        [
+            Settings(
+                arms=("adaptive",),
+                options={"adaptive": {"baseline": "posterior"}},
+                population="uniform",
+                policy="item_response",
+                pool=20,
+                held_out=4,
+                rollouts=64,
+                batch_size=4,
+                estimator=estimator,
+            )
+            for estimator in ("rloo", "grpo")
+        ]
+    )
+    with pytest.raises(ValueError, match="baseline must be 'group' under estimator 'grpo'"):
+        prepare_grid(cells, tmp_path / "grid")
+    assert not (tmp_path / "grid").exists()
+    del cells["uniform-grpo"]
+    prepare_grid(cells, tmp_path / "grid")
+    assert read_json(tmp_path / "grid" / "grid.json") == {"cells": ["uniform-rloo"]}

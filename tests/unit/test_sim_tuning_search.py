@@ -249,6 +249,19 @@ def test_the_winner_of_many_noisy_trials_is_cursed_and_fresh_seeds_are_not():
     assert np.mean(search_mean) == pytest.approx(expected, rel=0.15)
 
 
+def test_a_search_in_which_every_trial_diverged_says_so():
+    # the defaults lie outside the space, so no trial is theirs; they are sound, and nothing was found
+    objective = Objective(STUDY, Formula(lambda s: None if s.options["pilots"] > 8 else 0.0), 0.0)
+    settings = [Setting("cures", 8, {"pilots": 9 + k}) for k in range(3)]
+    trials = [_trial(n, s, objective, STUDY) for n, s in enumerate(settings)]
+    assert [trial.value_S for trial in trials] == [None] * 3
+    with pytest.raises(FloatingPointError, match="tune: training diverged in every trial; give"):
+        choose(STUDY, objective, trials)
+    sound = Setting("cures", 8, {"pilots": 8})
+    chosen = choose(STUDY, objective, [*trials, _trial(3, sound, objective, STUDY)]).chosen
+    assert chosen.setting.options["pilots"] <= 8
+
+
 def _trial(number, setting, objective, study):
     return Trial(number, {}, setting, objective.value_S(setting, study.search_indices))
 

@@ -48,6 +48,14 @@ def test_knobs_are_those_of_the_scheduler():
     }  # fmt: skip
 
 
+def test_the_threshold_of_adaptive_is_searched_and_what_the_host_describes_is_not_fixed():
+    knob = next(knob for knob in space("adaptive").knobs if knob.key == "threshold")
+    assert knob.low < scheduler_settings("adaptive")["threshold"] < knob.high
+    with pytest.raises(ValueError, match="keyword must be one of") as error:
+        space("adaptive", fixed={"category_N": [0]})
+    assert "category_N" not in str(error.value).partition(", got ")[0]
+
+
 def test_group_size_keeps_the_rollouts_of_an_update():
     for n in space().group_sizes:
         setting = Setting("cures", n, {}).under(SMALL)

@@ -7,9 +7,9 @@ import pytest
 
 from cures.comparison import harm_verdict, paired_difference
 from cures.storage import save_state, write_json
-from sim.arm import ArmTask
 from sim.cli import main
 from sim.settings import Settings
+from sim.task import ArmTask
 from sim.until_decided import MOST_SEEDS, STEP, contenders, first_look, is_decided, next_look
 
 MARGIN = 0.005

@@ -15,9 +15,10 @@ from sim.validation import FAMILIES, check, small_policies
 from sim.validation.answers import answer_chances, answer_law, divergence
 from sim.validation.check import Result
 from sim.validation.expected import expected, formula
-from sim.validation.feature_policy import constant_norms, with_fillers
+from sim.validation.feature_laws import constant_norms, with_fillers
 from sim.validation.natural_step import Pool, alone
 from sim.validation.run import checks_of
+from tests.tabular_cases import kl_of
 from theory import finite_radius
 from theory.symbols import delta, p
 from theory.trust_region import exact_improvement
@@ -79,7 +80,7 @@ def test_policies_generate_what_their_laws_say(name):
 def test_divergence_equals_that_of_the_tabular_policy():
     policy, theta_D = policies()["table"]
     other_D = theta_D + np.random.default_rng(0).normal(0, 0.3, theta_D.size)
-    by_policy = policy.kl_divergence(theta_D, other_D, np.arange(4))
+    by_policy = kl_of(policy, theta_D, other_D, np.arange(4))
     laws = [[answer_chances(policy, t, i) for t in (theta_D, other_D)] for i in range(4)]
     np.testing.assert_allclose([divergence(*pair) for pair in laws], by_policy, rtol=1e-12)
     # a step so small that log p - log q cancels: p x^2 / 2 to leading order, by hand

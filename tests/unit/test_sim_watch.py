@@ -10,10 +10,10 @@ import cures
 from cures import loop
 from cures.records import Plan
 from cures.storage import save_state
-from sim.arm import ArmTask
 from sim.diagnosis import courses, diagnose, load_columns
 from sim.host import SimHost
 from sim.populations import make_population
+from sim.task import ArmTask
 from sim.watch import COLUMNS, SCORES, Watch
 
 POOL = 40

@@ -40,8 +40,9 @@ from figures.simulator_league_table import (
     section,
 )
 from sim.analysis import compare_arms
-from sim.arm import ArmTask, Clock, StoppedError, build, run_arm
+from sim.arm import Clock, StoppedError, run_arm
 from sim.settings import Seeds, Settings, is_told_true_rates, split_arm
+from sim.task import ArmTask, build
 
 # -- what is run ------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import pytest
 
 from cures.storage import (
     JsonlLog,
+    _replacing,
     atomic_write,
     load_state,
     read_json,
@@ -107,6 +108,29 @@ def test_a_killed_writer_leaves_old_or_new_content(tmp_path):
         content = target.read_bytes()
         assert len(content) == 1_000_000
         assert len(set(content)) == 1
+
+
+def test_what_killed_writers_left_is_removed_in_time(tmp_path):
+    old, fresh, other = (
+        tmp_path / name
+        for name in (".a.json.7-0.partial", ".a.json.8-0.partial", ".b.json.7-0.partial")
+    )
+    for path in (old, fresh, other):
+        path.write_text("torn")
+    for path in (old, other):
+        os.utime(path, times=(time.time() - 2 * 86_400,) * 2)  # a live writer's is younger
+    write_json(tmp_path / "a.json", 1)
+    assert sorted(tmp_path.iterdir()) == sorted([fresh, other, tmp_path / "a.json"])
+
+
+def test_two_threads_may_write_one_file(tmp_path):
+    # the second begins while the first is at it, and ends before: the last one stands, whole
+    with _replacing(tmp_path / "f") as first:
+        first.write(b"1" * 100_000)
+        atomic_write(tmp_path / "f", b"2" * 1000)
+        first.write(b"1" * 100_000)
+    assert (tmp_path / "f").read_bytes() == b"1" * 200_000
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
 
 @pytest.mark.parametrize("read", [read_json, read_jsonl])

@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from tests.train_cases import small_config
+from tests.train_cases import small_config, trained
 from train.__main__ import main
 from train.config import KINDS, SECTIONS, from_dict
 from train.config_file import describe, differences, load
 from train.errors import TrainError
+from train.model import device_of
+from train.trackers import check_installed, run_id
+from train.world import World
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*_cpu.toml"))
 
@@ -345,3 +350,54 @@ def test_exit_status_is_that_of_argparse_on_bad_input(tmp_path, monkeypatch, cap
         monkeypatch.setattr("train.run.train", fails)
         assert main([*run, "--out", str(tmp_path / "run")]) == status
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_error_of_the_program_is_no_error_of_the_input(tmp_path, monkeypatch):
+    def fails(*arguments):
+        return None + 1
+
+    monkeypatch.setattr("train.run.train", fails)
+    with pytest.raises(TypeError):
+        main(["run", str(CONFIGS[0]), "--out", str(tmp_path / "run")])
+
+
+@pytest.mark.parametrize(
+    ("size", "launcher"), [(1, "python -m train"), (4, "torchrun --nproc-per-node 4 -m train")]
+)
+def test_what_to_say_to_go_on_after_ctrl_c(size, launcher, tmp_path, monkeypatch, capsys):
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.run.train", stopped)
+    monkeypatch.setattr("train.world.joined_world", lambda: nullcontext(World(0, size, 0)))
+    command = ["run", str(CONFIGS[0]), "--out", str(tmp_path / "a run"), "--set", "run.seed=1"]
+    assert main(command) == 130
+    said = capsys.readouterr().out
+    assert (
+        f"to go on: {launcher} run {CONFIGS[0]} --out '{tmp_path}/a run' --set run.seed=1" in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("package", "values"), [("wandb", {"wandb": "project"}), ("tensorboard", {"tensorboard": True})]
+)
+def test_a_tracker_that_is_not_installed_is_found_first(package, values, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == package else 1)
+    monkeypatch.setattr("train.run.make_task", None)  # nothing has been made before
+    sentence = rf"\[run\]: {package} must be .*, or: pip install {package}, got"
+    with pytest.raises(ValueError, match=sentence):
+        trained(small_config(run=values), tmp_path / "run")
+    check_installed(small_config().run)  # who asks for none needs none
+
+
+def test_folders_of_one_name_are_two_runs_of_a_tracker(tmp_path, monkeypatch):
+    names = {run_id(tmp_path / place / "run") for place in ("a", "b")}
+    assert len(names) == 2
+    assert all(re.fullmatch("run-[0-9a-f]{8}", name) for name in names)
+    monkeypatch.chdir(tmp_path)
+    assert run_id(Path("a/../b/run")) in names, "a place has one name, however it is written"
+
+
+def test_a_device_that_is_none_is_refused_by_name():
+    with pytest.raises(ValueError, match="device must be auto, cpu, cuda or cuda:N, got 'gpu'"):
+        device_of("gpu")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 import cures
+from tests.engine_conformance import tiny_model
 from tests.train_cases import small_config
 from train.__main__ import main
+from train.dry_run import memory as memory_module
 from train.dry_run.memory import memory, meta_model
 from train.dry_run.schedule import schedule, stand_in_scheduler
+from train.dry_run.show import show
+from train.engines.engine_config import VllmConfig
 from train.engines.protocol import Decoding
-from train.model import new_model
+from train.model import architecture_of, new_model
 from train.model_config import PretrainedConfig
 from train.policy import Policy
 
@@ -51,6 +58,40 @@ def test_parameters_and_cache_of_the_papers_models(name, vocabulary, width, kv_w
     assert sharded.optimizer == count
     assert sharded.reference == count / 2
     assert sharded.engine == 4 * count
+
+
+def test_weights_and_cache_of_vllm_are_its_own(monkeypatch):
+    monkeypatch.setattr(memory_module, "_kept_for_backward", lambda *_: 7.0)  # not asked here
+    with torch.device("meta"):
+        model = tiny_model(0, tie_word_embeddings=True)
+    count = sum(p.numel() for p in model.parameters())
+    embedding = model.get_input_embeddings().weight.numel()
+
+    def found(engine, processes=1, **options):
+        config = learner(pass_tokens=64, sharding="fsdp")
+        config = dataclasses.replace(
+            config,
+            rollout=dataclasses.replace(config.rollout, engine=engine),
+            vllm=VllmConfig(**options),
+        )
+        return memory(config, model, DECODING, processes)
+
+    # bfloat16, and nothing tied: the embedding twice; not sharded whatever the trainer's weights are
+    awake, asleep = found("vllm"), found("vllm", sleep=True)
+    assert awake.engine == asleep.engine_asleep == 2 * (count + embedding)
+    assert awake.engine_asleep == asleep.engine == 0.0
+    assert awake.training - asleep.training == awake.engine
+    assert found("vllm", 8, dtype="float32").engine == 2 * awake.engine
+    # a server has devices of its own; native samples from the trainer's weights unless they are sharded
+    assert found("vllm-server", 8).engine == found("native").engine == 0.0
+    assert found("native", 8).engine == 4 * count
+    assert found("native").kv_cache_token == 2 * awake.kv_cache_token
+
+
+def test_architectures_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = PretrainedConfig(path="Qwen/Qwen2.5-Math-7B")
+    assert architecture_of(config, memory_module.ARCHITECTURES) == ARCHITECTURES / "Qwen2.5-Math-7B"
 
 
 def bytes_kept(model, rows, length):
@@ -131,6 +172,26 @@ def test_on_the_screen(capsys):
     said = capsys.readouterr().out
     assert "225,696 parameters" in said
     assert "61,440" in said
+
+
+@pytest.mark.parametrize(("sleep", "when"), [(True, "while it generates"), (False, "at all times")])
+def test_the_share_of_vllm_is_on_the_screen(sleep, when):
+    config = small_config(rollout={"engine": "vllm"}, vllm={"sleep": sleep})
+    console = Console(file=io.StringIO(), width=200)
+    show(config, prompts=20, processes=1, console=console)
+    said = console.file.getvalue()
+    assert re.search(rf"engine vllm {when}, weights and cache +│ +40% of the GPU", said)
+    assert ("in main memory meanwhile: weights of engine vllm" in said) == sleep
+
+
+@pytest.mark.parametrize("option", ["--prompts", "--processes"])
+def test_options_of_the_dry_run_alone_are_refused_without_it(option, tmp_path, capsys):
+    command = ["run", str(ROOT / "configs" / "tiny_cpu.toml"), "--out", str(tmp_path / "run")]
+    assert main([*command, option, "8"]) == 2
+    said = capsys.readouterr().err
+    assert f"run: {option} must be left out without --dry-run" in said
+    assert ("torchrun --nproc-per-node" in said) == (option == "--processes")
+    assert not (tmp_path / "run").exists()
 
 
 def test_unknown_architecture_names_the_known_ones():

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 import cures
 from tests.reference_update import log_prob
 from tests.train_cases import often_right_host
-from train.evaluation import held_out_success
+from train.__main__ import _show
+from train.errors import NothingJudgedError
+from train.evaluation import held_out_success, mean_and_error
 from train.oracle import SuccessProbe
 from train.tasks.characters import EOS, PAD
 from train.world import World
@@ -82,6 +86,42 @@ def test_numbers_depend_on_the_evaluation_seed_alone(host):
     assert success(other_run, samples=SAMPLES).tolist() == first.tolist()
     # fifty answers, each right with a chance near a third: ten equal counts are no accident
     assert success(host, seed=4).tolist() != first.tolist()
+
+
+def test_mean_and_error_are_of_the_questions_that_were_judged():
+    # of 0, 1/2, 1: mean 1/2, sample variance 1/4, so that the error is 1/2 / sqrt(3)
+    rate_N = np.array([0.0, np.nan, 0.5, 1.0, np.nan])
+    assert mean_and_error(rate_N) == pytest.approx((0.5, 0.5 / 3**0.5))
+
+
+@pytest.mark.parametrize("judged", [[], [0.5]])
+def test_an_evaluation_of_which_nearly_nothing_came_back_is_refused(judged):
+    rate_N = np.array([*judged, *[np.nan] * (5 - len(judged))])
+    with pytest.raises(
+        NothingJudgedError, match=f"all answers to {5 - len(judged)} of 5 questions"
+    ):
+        mean_and_error(rate_N)
+
+
+def shown(host, kind, problems, capsys):
+    config = SimpleNamespace(task=SimpleNamespace(kind=kind), evaluation=host.config.evaluation)
+    _show(config, host.task, host, problems, Console(width=200))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_sampled_answers_say_what_was_lost(host, capsys):
+    rewards = iter([np.array([1.0, 0.0, np.nan])])
+    host.task.held_out = replace(host.task.held_out)
+    object.__setattr__(host.task.held_out, "reward", lambda *_: next(rewards))
+    title, right, wrong, lost = shown(host, "arithmetic", 3, capsys)
+    assert title.endswith("least significant digit first:")
+    assert right.endswith("reward 1  (right)")
+    assert wrong.endswith(f"reward 0  (wrong, {host.task.held_out.answer(1)} is right)")
+    assert lost.endswith("no reward  (lost by engine or verifier)")
+
+
+def test_the_order_of_digits_is_said_of_arithmetic_alone(host, capsys):
+    assert shown(host, "dataset", 1, capsys)[0] == "one sampled answer each:"
 
 
 def recorded(host, monkeypatch, **options):

@@ -12,7 +12,7 @@ import cures
 from cures.records import Selection
 from tests.train_cases import plan_of, small_host, small_task
 from train.engines.scripted import Line, ScriptedEngine
-from train.evaluation import success_rate
+from train.evaluation import held_out_success, success_rate
 from train.oracle import SuccessProbe
 from train.seeds import Stream
 from train.tasks.characters import EOS
@@ -70,8 +70,7 @@ def test_what_the_engine_lost_is_no_trial():
     assert outcome.trial_B.tolist() == [len(row) for row in rows]
     assert outcome.success_B.tolist() == [row.count("right") for row in rows]
     assert outcome.token_B.tolist() == [sum(TOKENS[what] for what in row) for row in rows]
-    # paid for all the same
-    assert (host.generated, host.missing) == (14, 4)
+    assert host.generated == 14, "paid for all the same"
     stored = host.pending
     flat = [what for row in rows for what in row]
     assert stored.group_R.tolist() == [g for g, row in enumerate(rows) for _ in row]
@@ -129,8 +128,36 @@ def test_what_the_verifier_lost_is_no_trial():
     # right*, wrong, right, wrong* | right, wrong, right*: those with a star are lost
     assert outcome.trial_B.tolist() == [2, 2]
     assert outcome.success_B.tolist() == [1, 1]
-    assert (host.generated, host.missing) == (7, 3)
+    assert host.generated == 7
     assert host.pending.reward_R.tolist() == [0.0, 1.0, 1.0, 0.0]
+
+
+class Counting(Losing):
+    """The same, and it counts like a pool of verifiers; some verdicts were reached before."""
+
+    def __init__(self, questions):
+        super().__init__(questions)
+        self.verifier_counters = {"judged": 5, "timeout": 2}
+
+    def reward(self, index_R, completions, luck_R=None):
+        reward_R = super().reward(index_R, completions, luck_R)
+        lost = int(np.isnan(reward_R).sum())
+        self.verifier_counters["judged"] += reward_R.size - lost
+        self.verifier_counters["timeout"] += lost
+        return reward_R
+
+
+def test_verdicts_on_rollouts_are_counted_from_update_to_update():
+    host = scripted_host(("right", "wrong"))
+    host.task.held_out = host.task.pool = Counting(host.task.pool)
+    host.rollout(plan_of([4, 3]))
+    # of 7 rows every third is lost: 3; of 4 rows 2. What an evaluation asks is not counted
+    held_out_success(host.engine, host.task, host.config.evaluation, version=0, world=World())
+    host.rollout(plan_of([4], plan_id=1, first_group=2))
+    assert host.take_verdicts() == {"judged": 4 + 2, "timeout": 3 + 2}
+    assert host.take_verdicts() == {"judged": 0, "timeout": 0}
+    # answers that no verifier judges
+    assert scripted_host().take_verdicts() is None
 
 
 @pytest.mark.parametrize("name", ["uniform", "cures", "dapo", "speed"])
@@ -141,11 +168,17 @@ def test_the_ledger_has_every_rollout_that_was_lost(name):
     }.get(name, {})
     scheduler = cures.make_scheduler(name, num_prompts=20, batch_size=4, budget=16, **settings)
     host = scripted_host()
-    records = list(cures.loop.run(scheduler, host, rollouts=200))
+    trials = []
+    records = list(
+        cures.loop.run(
+            scheduler, host, rollouts=200,
+            on_outcome=lambda plan, outcome: trials.append(int(outcome.trial_B.sum())),
+        )
+    )  # fmt: skip
     ledger = scheduler.ledger
     assert records
     assert ledger.generated == host.generated
-    assert ledger.missing == host.missing > 0
+    assert ledger.missing == ledger.generated - sum(trials) > 0
     assert ledger.trained == sum(record.metrics["trained"] for record in records)
     assert ledger.pending == len(host.pending)
     assert ledger.missing + ledger.trained + ledger.discarded + ledger.pending == ledger.generated
@@ -156,7 +189,7 @@ def test_nothing_came_back():
     before = [p.clone() for p in host.model.parameters()]
     scheduler = cures.make_scheduler("uniform", num_prompts=20, batch_size=4, budget=16)
     records = list(cures.loop.run(scheduler, host, rollouts=64))
-    assert scheduler.ledger.missing == host.missing == 64
+    assert scheduler.ledger.missing == host.generated == 64
     for record in records:
         assert record.metrics["trained"] == record.metrics["learned_from"] == 0
         assert record.metrics["groups"] == record.metrics["empty_groups"] == 4

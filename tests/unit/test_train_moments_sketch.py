@@ -18,7 +18,7 @@ from train.gradient_moments import gradient_moments
 from train.moments import sketch as module
 from train.moments.factors import LayerFactors
 from train.moments.group_moments import group_moments
-from train.moments.sketch import CountSketch, score_sketch, standard_error
+from train.moments.sketch import CountSketch, score_sketch
 from train.moments_config import MomentsConfig
 
 DRAWS = 1500
@@ -46,6 +46,11 @@ def sketched(layers, size, seed):
         score_sketch(layer, size, np.random.default_rng([seed, i])).flatten(1).double()
         for i, layer in enumerate(layers)
     )
+
+
+def standard_error(size, concentration):
+    """The bound in the docstring of train/moments/sketch.py, on a sketched squared norm's error."""
+    return np.sqrt((4 / size + 2 / size**2) * concentration + 2 / size**2)
 
 
 def concentration(layers, row):

@@ -49,7 +49,7 @@ def test_rows_by_a_loop(pairs):
     assert found.predicts_R_L.tolist() == predicts
     assert found.target_F.tolist() == target
     assert found.row_F.tolist() == row
-    assert found.padded_tokens == len(pairs) * width
+    assert found.ids_R_L.numel() == len(pairs) * width
 
 
 @given(PAIRS)

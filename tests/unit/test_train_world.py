@@ -86,6 +86,14 @@ def test_half_of_what_torchrun_says_is_refused(environment, message, monkeypatch
         pass
 
 
+def test_a_variable_that_is_no_number_is_named(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "two", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    sentence = r"train: \$WORLD_SIZE must be a whole number >= 0, as torchrun sets, got 'two'"
+    with pytest.raises(ValueError, match=sentence), joined_world():
+        pass
+
+
 def test_one_process_of_torchrun_is_alone(monkeypatch):
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)

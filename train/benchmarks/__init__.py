@@ -7,7 +7,7 @@ Reading order, which is also the order of the data flow::
     answering     problems -> judged answers           answer_file: what survives a kill
     scores        answers -> numbers                   pass_at_k, interval: the formulas
     paper         Table 1 as printed                   table: ours beside it
-    command       python -m train eval: its options    examination: all of the above in turn
+    command       python -m train bench: its options   examination: all of the above in turn
                                                        model, folder, progress
 
 Nothing here trains, and nothing here decides how an answer is judged: a verifier is handed in.

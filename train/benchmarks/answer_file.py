@@ -153,7 +153,7 @@ def check_complete(where: Path, answers: list[Answer], problems: int, samples: i
         legal = (
             f"with {samples} answers to each of {problems} problems, once and in order; {REMEDY}"
         )
-        fail("eval", str(where), legal, f"{len(found)} answers, wrong from number {place} on")
+        fail("bench", str(where), legal, f"{len(found)} answers, wrong from number {place} on")
 
 
 def _lines(answers: Iterable[Answer]) -> bytes:

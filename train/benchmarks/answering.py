@@ -143,7 +143,7 @@ def answer_all(
     ValueError
         If a file in ``folder`` is damaged or the verifier returns anything but 0, 1 and NaN.
     """
-    batch = max(1, as_int("eval", "--batch", batch_answers, 1) // exam.samples)
+    batch = max(1, as_int("bench", "--batch", batch_answers, 1) // exam.samples)
     whole = answer_file.whole_path(folder, exam.name)
     if world.is_first:
         _tidy(folder, exam)
@@ -253,9 +253,9 @@ def judged(
         verify([texts[row] for row in there], [references[row] for row in there]), dtype=np.float64
     )
     if given.shape != (len(there),):
-        fail("eval", "the verifier's result", f"of shape ({len(there)},)", given.shape)
+        fail("bench", "the verifier's result", f"of shape ({len(there)},)", given.shape)
     strange = ~(np.isnan(given) | (given == 0.0) | (given == 1.0))
     if strange.any():
-        fail("eval", "a verdict", "0, 1 or NaN", float(given[strange][0]))
+        fail("bench", "a verdict", "0, 1 or NaN", float(given[strange][0]))
     verdict_R[there] = given
     return verdict_R

@@ -1,4 +1,4 @@
-"""``python -m train eval MODEL``: the paper's benchmarks, answered, judged and tabulated."""
+"""``python -m train bench MODEL``: the paper's benchmarks, answered, judged and tabulated."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from cures.checks import as_choice, as_float, as_int, fail
 from train.benchmarks.definitions import BENCHMARKS, Benchmark, benchmarks_named
 from train.benchmarks.instruction import STYLES
 from train.benchmarks.loading import load_problems
+from train.config import ENGINES
 
 if TYPE_CHECKING:
     from train.benchmarks.answering import Verify
 
 SUMMARY = "pass@1 and pass@k on the paper's benchmarks, beside its Table 1"
-ENGINES = ("native", "transformers", "vllm", "vllm-server")
 DTYPES = ("auto", "bfloat16", "float32")
 STOPPED = "Finished batches are kept; the same command goes on from here."
 DESCRIPTION = """\
-Put the paper's benchmarks to a model. Answers are sampled, judged and written down batch by batch: a run
-that was stopped or killed goes on if the same command is given again, and refuses other settings. Under
-torchrun the processes share the problems, and the result is the same.
+Put the paper's benchmarks to a model, all eight unless some are named. Answers are sampled, judged and
+written down batch by batch: a command that was stopped or killed goes on if it is given again, and
+refuses other settings. Under torchrun the processes share the problems, and the result is the same.
 
 The folder gets config.json, NAME.json (what was asked) and NAME.jsonl (one line per answer) of each
 benchmark, scores.json and table.md. See docs/evaluation.md.
@@ -46,9 +46,9 @@ prompts (--prompt):
 {styles}
 
 examples:
-  python -m train eval Qwen/Qwen2.5-Math-1.5B --engine vllm --benchmarks
-  python -m train eval MODEL_DIR --benchmarks math500 aime24 --samples aime24=64
-  python -m train eval MODEL_DIR --benchmarks gsm8k --data gsm8k=gsm8k_test.jsonl --limit 100
+  python -m train bench Qwen/Qwen2.5-Math-1.5B --engine vllm
+  python -m train bench MODEL_DIR --benchmarks math500 aime24 --samples aime24=64
+  python -m train bench MODEL_DIR --benchmarks gsm8k --data gsm8k=gsm8k_test.jsonl --limit 100
 """
 
 
@@ -57,7 +57,10 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.description, p.epilog = DESCRIPTION, _epilog()
     p.formatter_class = argparse.RawDescriptionHelpFormatter
     p.add_argument(
-        "model", help="folder of from_pretrained with its tokenizer, or a name on the Hub"
+        "model",
+        metavar="MODEL",
+        help="folder of from_pretrained with its tokenizer, a name on the Hub, or a run folder: "
+        "its latest checkpoint",
     )
     p.add_argument("--revision", default="main", help="of a model on the Hub (%(default)s)")
 
@@ -118,7 +121,8 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         "--batch", type=int, default=512, metavar="N",
         help="answers between two writes: what a kill can cost (%(default)s)",
     )  # fmt: skip
-    machine.add_argument("--out", type=Path, metavar="DIR", help="(runs/eval-MODEL)")
+    machine.add_argument("--out", type=Path, metavar="DIR",
+                         help="(runs/eval-MODEL; of a run: RUN/benchmarks)")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +166,13 @@ def questions_of(options: argparse.Namespace) -> list[Question]:
 def _named(flag: str, text: str, names: tuple[str, ...]) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign or not value:
-        fail("eval", flag, "of the form NAME=VALUE", text)
-    return as_choice("eval", flag, name, names), value
+        fail("bench", flag, "of the form NAME=VALUE", text)
+    return as_choice("bench", flag, name, names), value
 
 
 def _count(flag: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        fail("eval", flag, "a whole number >= 1", text)
+        fail("bench", flag, "a whole number >= 1", text)
     return int(text)
 
 
@@ -215,19 +219,19 @@ def check_options(options: argparse.Namespace, questions: Sequence[Question]) ->
     ValueError
         Naming the option.
     """
-    as_choice("eval", "--prompt", options.prompt, tuple(STYLES))
-    as_choice("eval", "--engine", options.engine, ENGINES)
-    as_choice("eval", "--dtype", options.dtype, DTYPES)
-    as_float("eval", "--temperature", options.temperature, 0.0)
-    as_float("eval", "--gpu-memory-share", options.gpu_memory_share, 0.0, 1.0, open_low=True)
+    as_choice("bench", "--prompt", options.prompt, tuple(STYLES))
+    as_choice("bench", "--engine", options.engine, ENGINES)
+    as_choice("bench", "--dtype", options.dtype, DTYPES)
+    as_float("bench", "--temperature", options.temperature, 0.0)
+    as_float("bench", "--gpu-memory-share", options.gpu_memory_share, 0.0, 1.0, open_low=True)
     for name in ("max_new_tokens", "max_rows", "batch"):
-        as_int("eval", f"--{name.replace('_', '-')}", getattr(options, name), 1)
-    as_int("eval", "--seed", options.seed, 0)
+        as_int("bench", f"--{name.replace('_', '-')}", getattr(options, name), 1)
+    as_int("bench", "--seed", options.seed, 0)
     if options.limit is not None:
-        as_int("eval", "--limit", options.limit, 1)
+        as_int("bench", "--limit", options.limit, 1)
     if options.time_limit is not None:
-        as_float("eval", "--time-limit", options.time_limit, 0.0, open_low=True)
+        as_float("bench", "--time-limit", options.time_limit, 0.0, open_low=True)
     several = [q.benchmark.name for q in questions if q.samples > 1]
     if options.temperature == 0.0 and several:
         legal = f"> 0 with several samples ({', '.join(several)}): they would all be the same"
-        fail("eval", "--temperature", legal, options.temperature)
+        fail("bench", "--temperature", legal, options.temperature)

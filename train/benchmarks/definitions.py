@@ -110,7 +110,7 @@ def benchmarks_named(names: Sequence[str]) -> tuple[Benchmark, ...]:
     legal = f"one or more of {list(BENCHMARKS)}, each once"
     for name in names:
         if name not in BENCHMARKS:
-            fail("eval", "--benchmarks", legal, name)
+            fail("bench", "--benchmarks", legal, name)
     if not names or len(set(names)) != len(names):
-        fail("eval", "--benchmarks", legal, list(names))
+        fail("bench", "--benchmarks", legal, list(names))
     return tuple(benchmark for name, benchmark in BENCHMARKS.items() if name in names)

@@ -17,12 +17,13 @@ from train.benchmarks.answering import Candidate, Exam, Verify, answer_all
 from train.benchmarks.command import Question
 from train.benchmarks.folder import CONFIG, claim, exam_hash, locked, weights_hash
 from train.benchmarks.loading import Problem
-from train.benchmarks.model import decoding_of, device_of, dtype_of, engine_of, load_model
+from train.benchmarks.model import decoding_of, dtype_of, engine_of, load_model
 from train.benchmarks.progress import ExamProgress
 from train.benchmarks.prompting import answer_limits, encode
 from train.benchmarks.scores import score
 from train.benchmarks.table import as_dict, markdown
 from train.engines.protocol import Decoding
+from train.model import device_of
 from train.verifiers.pool import VerifierPool
 from train.world import World
 
@@ -85,7 +86,7 @@ def _answered(
     console: Console,
     verify: Verify,
 ) -> tuple[list[Exam], dict[str, list[Answer]]]:
-    device = device_of(options.device, world)
+    device = device_of(options.device, world.local_rank)
     model, tokenizer = load_model(options.model, options.revision, dtype_of(options.dtype, device))
     decoding = decoding_of(
         model,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import zlib
@@ -17,7 +16,8 @@ from torch import Tensor
 from cures.checks import fail
 from cures.storage import read_json, write_json
 from train.benchmarks.answering import Exam
-from train.errors import FolderInUseError, reading
+from train.errors import reading
+from train.lock import folder_lock
 
 FORMAT = "cures-eval-1"  # what tells our files from everybody else's
 CONFIG = "config.json"
@@ -25,7 +25,7 @@ CONFIG = "config.json"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder and keep it for one command; the lock dies with the process.
+    """Make the folder and keep it for one command.
 
     Raises
     ------
@@ -36,16 +36,11 @@ def locked(folder: Path) -> Iterator[None]:
     """
     if folder.exists():
         if not folder.is_dir():
-            fail("eval", "--out", "a folder", f"the file {folder}")
+            fail("bench", "--out", "a folder", f"the file {folder}")
         names = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".")
         if names and CONFIG not in names:
-            fail("eval", "--out", f"empty, or with the {CONFIG} of an evaluation", str(folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FolderInUseError(f"eval: another process is evaluating in {folder}") from error
+            fail("bench", "--out", f"empty, or with the {CONFIG} of an evaluation", str(folder))
+    with folder_lock(folder, "bench: another process is evaluating"):
         yield
 
 
@@ -79,7 +74,7 @@ def _check_same(path: Path, wanted: Mapping[str, Any]) -> None:
     with reading(path, "restore it, or give another --out"):
         there = read_json(path)
     if not isinstance(there, dict) or there.get("format") != FORMAT:
-        fail("eval", str(path), f"of an evaluation (format {FORMAT!r})", "something else")
+        fail("bench", str(path), f"of an evaluation (format {FORMAT!r})", "something else")
     old, new = _flat(there), _flat(wanted)
     changed = [
         f"{name} {old.get(name)!r} there, {new.get(name)!r} now"
@@ -88,7 +83,7 @@ def _check_same(path: Path, wanted: Mapping[str, Any]) -> None:
     ]
     if changed:
         raise ValueError(  # not cures.checks.fail, which cuts what is long
-            f"eval: {path} has answers under other settings: {'; '.join(changed)}. "
+            f"bench: {path} has answers under other settings: {'; '.join(changed)}. "
             "Give another --out, or the old values"
         )
 

@@ -15,24 +15,33 @@ STYLES = {
 }
 
 
+def plain_text(question: str) -> str:
+    """Question and instruction as they stand, for a model that knows no chat."""
+    return f"{_with_instruction(question)}\n"
+
+
 def messages(question: str, style: str) -> list[dict[str, str]]:
     """The conversation that a model is to continue.
 
     Parameters
     ----------
     question : str
-    style : {'system', 'released', 'user', 'plain'}
+    style : {'system', 'released', 'user'}
 
     Raises
     ------
     ValueError
-        If there is no such style.
+        If there is no such style of conversation.
     """
-    as_choice("eval", "--prompt", style, tuple(STYLES))
-    if style in ("user", "plain"):
-        return [{"role": "user", "content": f"{question}\n{INSTRUCTION}"}]
+    as_choice("bench", "--prompt", style, tuple(name for name in STYLES if name != "plain"))
+    if style == "user":
+        return [{"role": "user", "content": _with_instruction(question)}]
     suffix = RELEASED_SUFFIX if style == "released" else ""
     return [
         {"role": "system", "content": INSTRUCTION},
         {"role": "user", "content": question + suffix},
     ]
+
+
+def _with_instruction(question: str) -> str:
+    return f"{question}\n{INSTRUCTION}"

@@ -11,8 +11,7 @@ from typing import Any
 from cures.checks import as_int, fail
 from train.benchmarks.definitions import Benchmark, Columns
 from train.errors import reading
-
-FILES = (".jsonl", ".parquet")
+from train.hub import FILES, data_set
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def load_problems(
         raise ValueError(f"{benchmark.name}: {source} holds no problem")
     columns = _columns_of(benchmark, rows[0], source)
     if limit is not None:
-        rows = rows[: as_int("eval", "--limit", limit, 1)]
+        rows = rows[: as_int("bench", "--limit", limit, 1)]
     left = benchmark.unanswered
     problems = []
     for place, row in enumerate(rows):
@@ -62,23 +61,21 @@ def load_problems(
 
 
 def _from_hub(benchmark: Benchmark) -> Sequence[Mapping[str, Any]]:
-    import datasets  # takes a second, and a file needs none of it
-
-    try:
-        found = datasets.load_dataset(benchmark.source, benchmark.subset, split=benchmark.split)
-    except Exception as error:  # of the network, the Hub, the data set, the disk: all kinds
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(
-            f"{benchmark.name}: {benchmark.source} cannot be loaded ({reason}); "
-            f"give a file: --data {benchmark.name}=PATH"
-        ) from error
+    found = data_set(
+        benchmark.name,
+        benchmark.source,
+        subset=benchmark.subset,
+        split=benchmark.split,
+        revision="main",
+        remedy=f"give a file: --data {benchmark.name}=PATH",
+    )
     return list(found)
 
 
 def _from_file(benchmark: Benchmark, file: Path) -> Sequence[Mapping[str, Any]]:
     if file.suffix not in FILES:
         fail(
-            "eval",
+            "bench",
             f"--data {benchmark.name}",
             f"a file that ends in {' or '.join(FILES)}",
             str(file),

@@ -19,18 +19,11 @@ from train.engines.protocol import Decoding, Engine
 from train.world import World
 
 
-def device_of(name: str, world: World) -> str:
-    """The device meant by ``--device``: 'auto' is this process's GPU, if there is one."""
-    if name != "auto":
-        return name
-    return f"cuda:{world.local_rank}" if torch.cuda.is_available() else "cpu"
-
-
-def dtype_of(name: str, device: str) -> str:
+def dtype_of(name: str, device: torch.device) -> str:
     """The type meant by ``--dtype``: 'auto' is bfloat16 on a GPU, float32 elsewhere."""
     if name != "auto":
         return name
-    return "bfloat16" if device.startswith("cuda") else "float32"
+    return "bfloat16" if device.type == "cuda" else "float32"
 
 
 def load_model(
@@ -50,7 +43,7 @@ def load_model(
         )
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"eval: model {name!r} cannot be loaded: {reason}") from error
+        raise ValueError(f"bench: model {name!r} cannot be loaded: {reason}") from error
     model.train(False)
     return model, tokenizer
 
@@ -83,7 +76,11 @@ def decoding_of(
 
 
 def engine_of(
-    options: argparse.Namespace, model: PreTrainedModel, device: str, folder: Path, world: World
+    options: argparse.Namespace,
+    model: PreTrainedModel,
+    device: torch.device,
+    folder: Path,
+    world: World,
 ) -> Engine:
     """The engine of ``--engine``, with the model's weights as version 0.
 
@@ -92,7 +89,7 @@ def engine_of(
     options : argparse.Namespace
         ``engine``, ``max_rows``, ``gpu_memory_share``.
     model : PreTrainedModel
-    device : str
+    device : torch.device
         Where the engines of this process compute.
     folder : Path
         For a server's log and weights.
@@ -104,7 +101,11 @@ def engine_of(
 
 
 def _empty_engine(
-    options: argparse.Namespace, model: PreTrainedModel, device: str, folder: Path, world: World
+    options: argparse.Namespace,
+    model: PreTrainedModel,
+    device: torch.device,
+    folder: Path,
+    world: World,
 ) -> Engine:
     if options.engine in ("native", "transformers"):
         torch.nn.Module.to(model, device)  # in place; the model's own `to` has lost its types

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from cures.checks import IntArray, fail
-from train.benchmarks.instruction import messages
+from cures.checks import IntArray, as_choice, fail
+from train.benchmarks.instruction import STYLES, messages, plain_text
 from train.benchmarks.loading import Problem
 from train.prompts import Prompts
 
@@ -36,19 +36,19 @@ def encode(
 
 
 def _encode_one(tokenizer: PreTrainedTokenizerBase, question: str, style: str) -> list[int]:
-    conversation = messages(question, style)
+    as_choice("bench", "--prompt", style, tuple(STYLES))
     if style == "plain":
-        ids: list[int] = tokenizer.encode(conversation[0]["content"] + "\n")
+        ids: list[int] = tokenizer.encode(plain_text(question))
         return ids
     if not tokenizer.chat_template:
-        fail("eval", "--prompt", "plain: the tokenizer has no chat template", style)
+        fail("bench", "--prompt", "plain: the tokenizer has no chat template", style)
     try:
         text: Any = tokenizer.apply_chat_template(
-            conversation, tokenize=False, add_generation_prompt=True
+            messages(question, style), tokenize=False, add_generation_prompt=True
         )
     except Exception as error:  # what a template raises is its author's choice
         raise ValueError(
-            f"eval: the tokenizer's chat template refuses --prompt {style} ({error}); try user"
+            f"bench: the tokenizer's chat template refuses --prompt {style} ({error}); try user"
         ) from error
     # the template writes whatever special tokens there are to be
     ids = tokenizer.encode(text, add_special_tokens=False)
@@ -81,11 +81,11 @@ def end_tokens(
     for text in extra:
         token = tokenizer.convert_tokens_to_ids(text)
         if token is None or token == tokenizer.unk_token_id:
-            fail("eval", "--end-token", "a token of the tokenizer", text)
+            fail("bench", "--end-token", "a token of the tokenizer", text)
         found.add(token)
     found.discard(None)
     if not found:
-        fail("eval", "--end-token", "given: neither tokenizer nor model has an end token", extra)
+        fail("bench", "--end-token", "given: neither tokenizer nor model has an end token", extra)
     return tuple(sorted(found))
 
 
@@ -114,6 +114,6 @@ def answer_limits(
     if (room_N < 1).any():
         place = int(room_N.argmin())
         legal = f"shorter than the model's {positions} positions"
-        fail("eval", f"the prompt of {name}, problem {place}", legal,
+        fail("bench", f"the prompt of {name}, problem {place}", legal,
              f"{int(prompts.length_N[place])} tokens")  # fmt: skip
     return np.minimum(room_N, max_new_tokens)

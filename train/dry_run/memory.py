@@ -21,7 +21,8 @@ from train.model import architecture_of, empty_model
 from train.model_config import PretrainedConfig
 from train.policy import MAX_LOGITS, Policy
 
-ARCHITECTURES = Path("configs/architectures")  # config.json of the models of the shipped files
+# config.json of the models of the shipped files
+ARCHITECTURES = Path(__file__).resolve().parents[2] / "configs" / "architectures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class Memory:
     gradients: float
     optimizer: float
     reference: float
-    engine: float
+    engine: float  # weights of its own, on the device while training
+    engine_asleep: float  # the same in main memory while training, with vllm.sleep
     activations: float
     logits: float
     kv_cache_token: float  # of one token of one rollout
@@ -63,6 +65,8 @@ def memory(config: Config, model: PreTrainedModel, decoding: Decoding, processes
     is_sharded = learner.sharding == "fsdp" and processes > 1
     share = processes if is_sharded else 1
     text = getattr(model.config, "text_config", model.config)
+    own = _engine_weights(config, model, is_sharded=is_sharded)
+    sleeps = config.rollout.engine == "vllm" and config.vllm.sleep
     heads = getattr(text, "num_key_value_heads", text.num_attention_heads)
     head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return Memory(
@@ -71,11 +75,35 @@ def memory(config: Config, model: PreTrainedModel, decoding: Decoding, processes
         gradients=count * width / share,
         optimizer=2 * count * width / share,
         reference=count * width / share if learner.kl != "none" else 0.0,
-        engine=float(count * width) if is_sharded else 0.0,
+        engine=0.0 if sleeps else own,
+        engine_asleep=own if sleeps else 0.0,
         activations=_kept_for_backward(config, model, decoding),
         logits=3.0 * 4.0 * min(MAX_LOGITS, learner.pass_tokens * model.config.vocab_size),
-        kv_cache_token=2.0 * text.num_hidden_layers * heads * head_width * width,
+        kv_cache_token=2.0
+        * text.num_hidden_layers
+        * heads
+        * head_width
+        * _cache_width(config, width),
     )
+
+
+def _engine_weights(config: Config, model: PreTrainedModel, *, is_sharded: bool) -> float:
+    """Bytes of the engine's own weights on this process's device (train/engines/making.py)."""
+    if config.rollout.engine == "vllm":  # which ties none (train/engines/vllm_sampling.py)
+        every_name = model.named_parameters(remove_duplicate=False)
+        return float(sum(p.numel() for _, p in every_name) * _bytes(config.vllm.dtype))
+    if config.rollout.engine == "vllm-server" or not is_sharded:
+        return 0.0  # on devices of its own; the trainer's
+    return float(sum(p.numel() * p.element_size() for p in model.parameters()))
+
+
+def _cache_width(config: Config, width: int) -> int:
+    """Bytes of a number of keys and values: vLLM has a dtype of its own, other engines the model's."""
+    return _bytes(config.vllm.dtype) if config.rollout.engine.startswith("vllm") else width
+
+
+def _bytes(dtype: str) -> int:
+    return int(getattr(torch, dtype).itemsize)
 
 
 def _kept_for_backward(config: Config, model: PreTrainedModel, decoding: Decoding) -> float:

@@ -67,18 +67,29 @@ def _memory_table(found: Memory, config: Config, processes: int) -> Table:
         "gradients": found.gradients,
         "AdamW": found.optimizer,
         "reference model (KL)": found.reference,
-        "engine's own copy of the weights": found.engine,
+        f"weights of engine {config.rollout.engine}": found.engine,
         f"activations of a pass of {learner.pass_tokens:,} tokens ({recomputed})": found.activations,
         "logits": found.logits,
         "sum while training": found.training,
+        "in main memory meanwhile: weights of engine vllm": found.engine_asleep,
     }
     for name, held in rows.items():
         if held:
             table.add_row(name, size_text(held))
+    if config.rollout.engine == "vllm":
+        when = "while it generates" if config.vllm.sleep else "at all times"
+        table.add_row(f"engine vllm {when}, weights and cache", _vllm_share(config))
     table.add_row(
         "keys and values, per token and rollout generated", size_text(found.kv_cache_token)
     )
     return table
+
+
+def _vllm_share(config: Config) -> str:
+    options = config.vllm
+    if options.cache_gib is not None:
+        return f"weights + {options.cache_gib:g} GiB"
+    return f"{options.gpu_memory_share:.0%} of the GPU"
 
 
 def _schedule_table(plan: Schedule, decoding: Decoding, prompts: int) -> Table:

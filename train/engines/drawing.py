@@ -54,10 +54,10 @@ def draw(logits: Tensor, uniform_R: Tensor, decoding: Decoding) -> tuple[Tensor,
     if decoding.temperature == 0.0:
         legal = logits.clone()
         legal[:, list(decoding.forbidden_tokens)] = -torch.inf
-        _require_finite(legal.amax(dim=-1))
+        require_finite(legal.amax(dim=-1))
         return legal.argmax(dim=-1), torch.zeros(len(logits), device=logits.device)
     log_policy_R_V = log_policy(logits, decoding)
-    _require_finite(log_policy_R_V)
+    require_finite(log_policy_R_V)
     cumulative_R_V = log_policy_R_V.double().exp().cumsum(dim=-1)
     total_R = cumulative_R_V[:, -1]
     # below the total even where the product is rounded up: the first token that exceeds it exists
@@ -65,15 +65,24 @@ def draw(logits: Tensor, uniform_R: Tensor, decoding: Decoding) -> tuple[Tensor,
     token_R = torch.searchsorted(cumulative_R_V, point_R.unsqueeze(1), right=True).squeeze(1)
     log_prob_R = log_policy_R_V.gather(-1, token_R.unsqueeze(-1)).squeeze(-1)
     # a GPU adds in another order at each place, so that a token of probability 0 may seem to have some
-    likeliest_log_prob_R, likeliest_R = log_policy_R_V.max(dim=-1)
     is_legal_R = log_prob_R.double().exp() > 0.0
+    if bool(is_legal_R.all()):  # nearly always: no further pass over the vocabulary
+        return token_R, log_prob_R
+    likeliest_log_prob_R, likeliest_R = log_policy_R_V.max(dim=-1)
     return (
         torch.where(is_legal_R, token_R, likeliest_R),
         torch.where(is_legal_R, log_prob_R, likeliest_log_prob_R),
     )
 
 
-def _require_finite(values: Tensor) -> None:
+def require_finite(values: Tensor) -> None:
+    """Refuse what a model that has diverged gives.
+
+    Raises
+    ------
+    TrainingDivergedError
+        If logits or log-probabilities are not finite.
+    """
     if not bool(values.isfinite().all()):
         raise TrainingDivergedError(
             "generate: the model's probabilities are not finite; try smaller learning rates"

@@ -4,10 +4,7 @@ A prompt with quota n is read once and its keys and values are repeated n times;
 leave the batch; keys and values live in buffers that are written in place. Works with any causal model
 of transformers whose layers attend to everything before them.
 
-A row's tokens are its own uniform numbers, one per token, put through the inverse of the cumulative
-distribution. The numbers come from the prompt's seed and the row's place among the prompt's rows, so
-they depend neither on the other prompts nor on how a batch is cut, and two models that are sampled with
-the same seeds are coupled.
+How numbers become tokens is in drawing.py.
 """
 
 from __future__ import annotations
@@ -22,11 +19,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
-from cures.checks import IntArray, as_int, fail
+from cures.checks import FloatArray, IntArray, as_int
+from train.engines.drawing import draw, uniforms
 from train.engines.protocol import Completions, Decoding, Finish, check_call
-from train.errors import TrainingDivergedError
+from train.engines.weights import WeightNames
 from train.hooks import inputs_of
-from train.policy import log_policy
 from train.prompts import Prompts
 
 
@@ -46,6 +43,7 @@ class NativeEngine:
         self.model = model
         self.max_rows = as_int("NativeEngine", "max_rows", max_rows, 1)
         self.lost: Counter[str] = Counter()
+        self._names = WeightNames(model)
         self._version: int | None = None
 
     @property
@@ -58,16 +56,9 @@ class NativeEngine:
         """See :class:`train.engines.protocol.Engine`; other names or shapes are refused."""
         self._version = None
         own = self.model.state_dict()
-        missing = set(own)
-        for name, tensor in named:
-            if name not in own or own[name].shape != tensor.shape:
-                legal = f"{tuple(own[name].shape)}" if name in own else "a weight of the model"
-                fail("load_weights", name, legal, tuple(tensor.shape))
-            if own[name].data_ptr() != tensor.data_ptr():
-                own[name].copy_(tensor)
-            missing.discard(name)
-        if missing:
-            fail("load_weights", "named", "all weights of the model", f"none of {sorted(missing)}")
+        for name, value in self._names.checked(named):
+            if own[name].data_ptr() != value.data_ptr():
+                own[name].copy_(value)
         self._version = version
 
     def generate(
@@ -84,7 +75,7 @@ class NativeEngine:
         """See :class:`train.engines.protocol.Engine`."""
         check_call(self, prompts, quota_P, seed_P, version)
         deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-        uniform_R_T = _uniforms(seed_P, quota_P, decoding.max_new_tokens)
+        uniform_R_T = uniforms(seed_P, quota_P, decoding.max_new_tokens)
         # prompts of like length together: little padding
         prompt_R = np.repeat(np.arange(quota_P.size), quota_P)
         order = np.argsort(prompts.length_N[prompt_R], kind="stable")
@@ -108,16 +99,6 @@ class NativeEngine:
 
     def close(self) -> None:
         """Nothing is held outside this process's objects."""
-
-
-def _uniforms(seed_P: IntArray, quota_P: IntArray, width: int) -> np.ndarray:
-    """One number in [0, 1) per row and step, shape (R, width): of float64, because a float32 has only
-    2^24 values, too coarse for tokens of probability 1e-7, whose log-probability enters the loss."""
-    parts = [
-        np.random.default_rng(seed).random((quota, width))
-        for seed, quota in zip(seed_P.tolist(), quota_P.tolist(), strict=True)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, width))
 
 
 class _Buffer(DynamicLayer):
@@ -162,7 +143,7 @@ def _generate_rows(
     model: PreTrainedModel,
     prompts: Prompts,
     prompt_R: IntArray,
-    uniform_R_T: np.ndarray,
+    uniform_R_T: FloatArray,
     decoding: Decoding,
     deadline: float | None,
     *,
@@ -185,7 +166,7 @@ def _generate_rows(
     uniform = torch.from_numpy(uniform_R_T).to(device)
     end = torch.tensor(decoding.end_tokens, dtype=torch.int64, device=device)
     for t in range(width):
-        token, log_prob = _draw(logits, uniform[live.to(device), t], decoding)
+        token, log_prob = draw(logits, uniform[live.to(device), t], decoding)
         completions.token_R_T[live, t] = token.cpu()
         completions.log_prob_R_T[live, t] = log_prob.cpu()
         if completions.hidden_R_T_h is not None:
@@ -255,26 +236,3 @@ class _Step:
             layer.select_rows(index)
         if self.mask is not None:
             self.mask = self.mask[index]
-
-
-def _draw(logits: Tensor, uniform_R: Tensor, decoding: Decoding) -> tuple[Tensor, Tensor]:
-    """A token per row and its log-probability."""
-    if decoding.temperature == 0.0:
-        logits[:, list(decoding.forbidden_tokens)] = -torch.inf
-        _require_finite(logits.amax(dim=-1))
-        return logits.argmax(dim=-1), torch.zeros(len(logits), device=logits.device)
-    log_policy_R_V = log_policy(logits, decoding)
-    _require_finite(log_policy_R_V)
-    cumulative_R_V = log_policy_R_V.double().exp().cumsum(dim=-1)
-    total_R = cumulative_R_V[:, -1]
-    # below the total even where the product is rounded up: the first token that exceeds it exists
-    point_R = torch.minimum(uniform_R * total_R, torch.nextafter(total_R, total_R.new_zeros(())))
-    token = torch.searchsorted(cumulative_R_V, point_R.unsqueeze(1), right=True).squeeze(1)
-    return token, log_policy_R_V.gather(-1, token.unsqueeze(-1)).squeeze(-1)
-
-
-def _require_finite(values: Tensor) -> None:
-    if not bool(values.isfinite().all()):
-        raise TrainingDivergedError(
-            "generate: the model's probabilities are not finite; try smaller learning rates"
-        )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 
 from cures.checks import fail
+from train.engines.drawing import require_finite
 from train.engines.protocol import Completions, Decoding, Finish
-from train.errors import TrainingDivergedError
 
 
 class Rows:
@@ -70,12 +69,10 @@ class Rows:
                 "one log_prob each"
             )
             fail("generate", "tokens", legal, (list(tokens), len(log_probs)))
-        if not all(math.isfinite(value) for value in log_probs):
-            raise TrainingDivergedError(
-                "generate: the model's probabilities are not finite; try smaller learning rates"
-            )
+        log_prob_T = torch.tensor(log_probs, dtype=torch.float32)
+        require_finite(log_prob_T)
         self.completions.token_R_T[row, :size] = torch.tensor(tokens)
         if decoding.temperature > 0.0:
-            self.completions.log_prob_R_T[row, :size] = torch.tensor(log_probs)
+            self.completions.log_prob_R_T[row, :size] = log_prob_T
         self.completions.length_R[row] = size
         self.completions.finish_R[row] = Finish.STOP if has_ended else Finish.LENGTH

@@ -22,14 +22,12 @@ relative variance: 0.2 % at k = 256 and C = 1.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cures.checks import as_float, as_int
 from train.moments import factors as bounds
 from train.moments.factors import Factors
 
@@ -94,23 +92,3 @@ def score_sketch(factors: Factors, size: int, generator: np.random.Generator) ->
         errors += block @ of_errors.matrix(first, last, inputs.device)
         first = last
     return (errors.mT @ (inputs @ of_inputs.matrix(0, width, inputs.device))).cpu()
-
-
-def standard_error(size: int, concentration: float = 1.0) -> float:
-    """Largest relative standard error of a sketched squared norm.
-
-    Parameters
-    ----------
-    size : int
-        k >= 1.
-    concentration : float
-        C in [0, 1].
-
-    Examples
-    --------
-    >>> round(standard_error(256), 4), round(standard_error(256, concentration=0.01), 4)
-    (0.1252, 0.0137)
-    """
-    as_int("standard_error", "size", size, 1)
-    as_float("standard_error", "concentration", concentration, low=0.0, high=1.0)
-    return math.sqrt((4.0 / size + 2.0 / size**2) * concentration + 2.0 / size**2)

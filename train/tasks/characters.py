@@ -43,7 +43,7 @@ def encode(text: str) -> list[int]:
     """
     unknown = [c for c in text if c not in _ID_OF]
     if unknown:
-        fail("tokenizer.encode", "text", f"made of {CHARACTERS!r}", unknown[0])
+        fail("characters.encode", "text", f"made of {CHARACTERS!r}", unknown[0])
     return [_ID_OF[c] for c in text]
 
 
@@ -91,5 +91,5 @@ def save_tokenizer(folder: Path) -> None:
 def _table(rows: list[list[int]]) -> IntArray:
     lengths = sorted({len(row) for row in rows})
     if len(lengths) != 1:
-        fail("tokenizer", "text_N", "non-empty, of texts of one length", f"lengths {lengths}")
+        fail("characters", "text_N", "non-empty, of texts of one length", f"lengths {lengths}")
     return np.array(rows, dtype=np.int64)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cures.checks import fail
+from train.hub import FILES
 from train.section import MAX_SIZE, option
-from train.tasks.rows import FILES
 from train.tasks.text_config import TextConfig
 from train.verifiers.naming import place_of
 from train.verifiers.regex import check_pattern

@@ -23,6 +23,11 @@ class Questions(Protocol):
         """Their token ids, N prompts."""
         ...
 
+    @property
+    def verifier_counters(self) -> Mapping[str, int]:
+        """Verdicts of this process so far, reached and not, by kind; empty if nothing counts them."""
+        ...
+
     def text(self, index: int) -> str:
         """A prompt as people read it."""
         ...

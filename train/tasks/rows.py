@@ -12,8 +12,8 @@ from typing import Any
 
 from cures.checks import fail
 from train.errors import reading
+from train.hub import FILES, data_set
 
-FILES = (".jsonl", ".parquet")
 REMEDY = "give another file"
 
 
@@ -51,7 +51,7 @@ def rows_of(
     ----------
     source : str
         A file, or a pattern of files such as ``data/train-*.parquet``, if it ends in one of
-        :data:`FILES`; files that match come in the order of their names.
+        ``train.hub.FILES``; files that match come in the order of their names.
     columns : sequence of str
         Others are not kept.
     subset, split, revision : str
@@ -141,15 +141,8 @@ def _from_parquet(path: Path, columns: Sequence[str]) -> Table:
 def _from_hub(
     name: str, columns: Sequence[str], subset: str | None, split: str, revision: str
 ) -> Table:
-    import datasets  # takes a second, and a file needs none of it
-
-    try:
-        found = datasets.load_dataset(name, subset, split=split, revision=revision)
-    except Exception as error:  # of the network, the Hub, the data set, the disk: all kinds
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(
-            f"[task]: {name} is no file, and cannot be loaded from the Hub ({reason})"
-        ) from error
+    remedy = f"a file ends in {' or '.join(FILES)}"
+    found = data_set("[task]", name, subset=subset, split=split, revision=revision, remedy=remedy)
     there = frozenset(found.column_names)
     kept = found.select_columns([column for column in columns if column in there])
     rows = (Row(f"{name} ({split}), row {i}", row) for i, row in enumerate(kept, start=1))

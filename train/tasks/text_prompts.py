@@ -10,7 +10,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from cures.checks import fail
-from train.benchmarks.instruction import INSTRUCTION, messages
+from train.benchmarks.instruction import messages, plain_text
 from train.engines.protocol import Decoding
 from train.tasks.text_config import TextConfig
 
@@ -88,8 +88,7 @@ class TextPrompts:
         if self.template == "plain":
             if not isinstance(prompt, str):
                 fail("[task]", "prompt", "a text with template plain", prompt)
-            # the form of train/benchmarks/prompting.py
-            return prompt if self.instruction == "none" else f"{prompt}\n{INSTRUCTION}\n"
+            return prompt if self.instruction == "none" else plain_text(prompt)
         if not isinstance(prompt, str):
             conversation = prompt
         elif self.instruction == "none":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from train.benchmarks.answering import Verify
 from train.engines.protocol import Completions, Finish
 from train.prompts import Prompts
 from train.tasks.text_prompts import TextPrompts
+from train.verifiers.pool import VerifierPool
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,11 @@ class TextQuestions:
     prompts: Prompts
     language: TextPrompts
     verify: Verify
+
+    @property
+    def verifier_counters(self) -> Mapping[str, int]:
+        """Those of a :class:`train.verifiers.pool.VerifierPool`; shared by all questions it judges."""
+        return self.verify.counters if isinstance(self.verify, VerifierPool) else {}
 
     def text(self, index: int) -> str:
         """A prompt as people read it."""

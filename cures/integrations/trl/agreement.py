@@ -8,7 +8,6 @@ from typing import Any
 from torch.utils.data import IterableDataset
 
 from cures.checks import fail
-from cures.integrations.generation_batch import PILOTED
 from cures.schedulers import SCHEDULERS, Scheduler, make_scheduler
 
 WHERE = "CuresGRPOTrainer"
@@ -68,9 +67,10 @@ def check(trainer: Any, scheduler: Scheduler, *, shadow: bool) -> None:
 
 
 def _check_kind(trainer: Any, scheduler: Scheduler) -> None:
-    if not scheduler.is_single_plan and scheduler.name not in PILOTED:
-        names = [name for name, kind in SCHEDULERS.items() if kind.is_single_plan]
-        legal = f"one of {[*names, *PILOTED]}, or any with shadow=True"
+    if not (scheduler.is_single_plan or scheduler.is_piloted):
+        kinds = SCHEDULERS.items()
+        names = [name for name, kind in kinds if kind.is_single_plan or kind.is_piloted]
+        legal = f"one of {names}, or any with shadow=True"
         fail(WHERE, "scheduler", legal, scheduler.name)
     if getattr(scheduler, "use_moments", False):
         legal = "False: TRL measures no gradient moments"

@@ -30,7 +30,7 @@ from trl import GRPOTrainer
 from cures.checks import FloatArray, IntArray, as_bool, as_choice, as_float, as_int
 from cures.integrations.evidence import OUTCOMES, SHADOW_PLANS, RunFiles, load, plan_row, save
 from cures.integrations.generation_batch import (
-    AGGREGATIONS,
+    ROW_AGGREGATIONS,
     GenerationBatch,
     Lesson,
     single_precision,
@@ -62,10 +62,10 @@ class CuresMixin(_Beside):  # type: ignore[misc]
         Of the trainer. ``args.generation_batch_size`` is the budget of a plan and
         ``args.num_generations`` the *average* number of rollouts per prompt.
     scheduler : Scheduler or str
-        One plan per update (``is_single_plan``), or ``cures`` or ``gvm``, whose pilots are generation
-        batches without an optimiser step. A name makes one for ``train_dataset``, these arguments and
-        the estimator that is TRL's ``scale_rewards``: ``grpo`` (group), ``dr_grpo`` (none) or
-        ``reinforce++-baseline`` (batch).
+        One plan per update (``is_single_plan``), or one but for pilots (``is_piloted``: ``cures``,
+        ``gvm``), which are generation batches without an optimiser step. A name makes one for
+        ``train_dataset``, these arguments and the estimator that is TRL's ``scale_rewards``: ``grpo``
+        (group), ``dr_grpo`` (none) or ``reinforce++-baseline`` (batch).
     scheduler_settings : mapping, optional
         More keywords of a scheduler given by name.
     threshold : float, optional
@@ -112,7 +112,7 @@ class CuresMixin(_Beside):  # type: ignore[misc]
         if threshold is not None:
             threshold = single_precision(as_float(WHERE, "threshold", threshold))
         self._threshold = threshold
-        self._aggregation = as_choice(WHERE, "aggregation", aggregation, AGGREGATIONS)
+        self._aggregation = as_choice(WHERE, "aggregation", aggregation, ROW_AGGREGATIONS)
         self.scheduler = scheduler_of(self, scheduler, scheduler_settings or {})
         check(self, self.scheduler, shadow=as_bool(WHERE, "shadow", shadow))
         self.shadow: Shadow | None = None
@@ -130,7 +130,7 @@ class CuresMixin(_Beside):  # type: ignore[misc]
         self._is_planned = False  # whether a planned batch is being generated and scored
         self._batch_learns, self._step_learns = True, False  # whether there is something to learn
         self._skipping: Any = None
-        self._positions: dict[str, int] = {}
+        self._positions: dict[str, int] | None = None  # in the files; None: at their ends
         self.add_callback(_Start(self._begin))
 
     # -- generation batches --------------------------------------------------------------------------
@@ -294,7 +294,7 @@ class CuresMixin(_Beside):  # type: ignore[misc]
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As TRL's."""
-        self._positions = dict.fromkeys(self._names, 0)
+        self._positions = None
         self.scheduler.reissue_open_plans()  # of a run that was interrupted, maybe within a step
         self._step_learns = False
         try:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from cures.advantage import ESTIMATORS
 from cures.checks import as_bool, as_choice, as_float, fail
-from cures.integrations.generation_batch import AGGREGATIONS, PILOTED, single_precision
+from cures.integrations.generation_batch import ROW_AGGREGATIONS, single_precision
 from cures.schedulers import SCHEDULERS, Scheduler, make_scheduler
 
 WHERE = "cures.integrations.verl"
@@ -72,13 +72,16 @@ class Options:
             if not isinstance(getattr(options, name), Mapping):
                 fail(WHERE, f"{OPTIONS}.{name}", "a mapping", getattr(options, name))
         as_bool(WHERE, f"{OPTIONS}.shadow", options.shadow)
-        as_choice(WHERE, f"{OPTIONS}.aggregation", options.aggregation, AGGREGATIONS)
+        as_choice(WHERE, f"{OPTIONS}.aggregation", options.aggregation, ROW_AGGREGATIONS)
         if options.threshold is not None:
             cut = as_float(WHERE, f"{OPTIONS}.threshold", options.threshold)
             options = replace(options, threshold=single_precision(cut))
         as_choice(WHERE, f"{OPTIONS}.scheduler", options.scheduler, tuple(SCHEDULERS))
-        works = [n for n, kind in SCHEDULERS.items() if kind.is_single_plan and n not in UNNAMED]
-        works += PILOTED
+        works = [
+            name
+            for name, kind in SCHEDULERS.items()
+            if (kind.is_single_plan or kind.is_piloted) and name not in UNNAMED
+        ]
         if not options.shadow and options.scheduler not in works:
             legal = f"one of {works}, or any but {list(UNNAMED)} with shadow=True"
             fail(WHERE, f"{OPTIONS}.scheduler", legal, options.scheduler)

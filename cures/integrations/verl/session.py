@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import IntArray, as_int_array, fail
+from cures.checks import IntArray, InWords, as_int_array, fail
 from cures.integrations.evidence import OUTCOMES, SHADOW_PLANS, RunFiles, load, plan_row, save
 from cures.integrations.generation_batch import FILLER, GenerationBatch, Lesson
 from cures.integrations.shadow import Shadow
@@ -123,10 +123,7 @@ class Session:
         )
         if self.options.shadow:
             self.shadow = Shadow(self.scheduler, groups_per_batch=self._rows_per_fetch)
-        positions = dict.fromkeys(self._names, 0)
-        if self._resume_from is not None:
-            positions = self._load(self._resume_from)
-        self._files.open(positions)
+        self._files.open(None if self._resume_from is None else self._load(self._resume_from))
         self.is_started = True
 
     def close(self) -> None:
@@ -216,7 +213,7 @@ class Session:
         known = int((group_R != FILLER).sum())
         if known != self._rows_back:  # they would be taken for padding, or teach twice
             legal = f"names of the {self._rows_back} rollouts that came back, and of padding"
-            fail(f"{WHERE}.lesson", "uid_R", legal, f"{known} known names")
+            fail(f"{WHERE}.lesson", "uid_R", legal, InWords(f"{known} known names"))
         return _laid_out(self._plan, group_R).lesson(
             self._selection,
             reward_R,
@@ -291,10 +288,9 @@ class Session:
 
 
 def _laid_out(plan: Plan, group_R: IntArray) -> GenerationBatch:
-    """Rows in the order given, prompts by group."""
-    order = np.argsort(plan.group_B)
-    slot_R = np.searchsorted(plan.group_B, group_R, sorter=order).clip(max=len(plan) - 1)
-    return GenerationBatch(plan, plan.prompt_B[order][slot_R], group_R)
+    """Rows in the order given, prompts by group; that of padding is anyone's."""
+    row_R = np.searchsorted(plan.group_B, group_R).clip(max=len(plan) - 1)
+    return GenerationBatch(plan, plan.prompt_B[row_R], group_R)
 
 
 _current: Session | None = None

@@ -94,4 +94,5 @@ class LiveGroups:
         group = state.ints("group")
         if (np.diff(group) <= 0).any():
             fail("LiveGroups.from_state", "group", "strictly increasing", group.tolist())
-        return cls(*(state.ints(f.name, group.size) for f in fields(cls)))
+        highest = {"is_pilot": 1}
+        return cls(*(state.ints(f.name, group.size, highest.get(f.name)) for f in fields(cls)))

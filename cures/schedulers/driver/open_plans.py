@@ -13,6 +13,7 @@ from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.storage import State
 
 _INT_FIELDS = ("group_B", "prompt_B", "quota_B", "is_pilot_B", "draw_B")
+_FLAGS = ("is_pilot_B", "is_reported_B")
 
 
 @dataclass(slots=True)
@@ -36,13 +37,7 @@ class OpenPlan:
     def locate(self, outcome: Outcome, name: str) -> IntArray:
         """Row in the plan of every group of the outcome, after checking it against the plan."""
         where = f"{name}.observe"
-        group_B = self.plan.group_B  # ascending: continued groups are older than new ones
-        row = np.searchsorted(group_B, outcome.group_B)
-        inside = row < group_B.size
-        inside[inside] = group_B[row[inside]] == outcome.group_B[inside]
-        if not inside.all():
-            stranger = int(outcome.group_B[~inside][0])
-            fail(where, "group_B", f"groups of plan {self.plan.plan_id}", stranger)
+        row = self.plan.rows(outcome.group_B, where, "group_B")
         excess = outcome.trial_B > self.plan.quota_B[row]
         if excess.any():
             i = int(np.flatnonzero(excess)[0])
@@ -92,12 +87,18 @@ class OpenPlan:
     @staticmethod
     def unpack(state: SchedulerState) -> dict[int, OpenPlan]:
         """Inverse of :meth:`pack`; damaged arrays are errors that name the field."""
-        plan_id, size = state.ints("plan_id"), state.ints("size")
-        is_streamed = state.ints("is_streamed", plan_id.size)
+        plan_id = state.ints("plan_id")
+        if (np.diff(plan_id) <= 0).any():
+            fail("load_state_dict", "open/plan_id", "strictly increasing", plan_id.tolist())
+        size = state.ints("size", plan_id.size)
+        is_streamed = state.ints("is_streamed", plan_id.size, high=1)
         first_new = state.ints("first_new", plan_id.size)
-        wants = state.ints("wants_moments", plan_id.size)
+        wants = state.ints("wants_moments", plan_id.size, high=1)
         total = int(size.sum())
-        columns = {k: state.ints(k, total) for k in (*_INT_FIELDS, "is_reported_B", "trial_B")}
+        columns = {
+            key: state.ints(key, total, high=1 if key in _FLAGS else None)
+            for key in (*_INT_FIELDS, "is_reported_B", "trial_B")
+        }
         prob_B = state.floats("prob_B", total)
         result: dict[int, OpenPlan] = {}
         stop = np.cumsum(size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -11,8 +11,10 @@ from cures.checks import BoolArray, IntArray, fail, is_distinct
 from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.storage import State
 
+MAX_PROMPTS = 2**40  # beyond any pool; a typo should not ask for terabytes
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Pool:
     """Ids 0 ... N-1, some of them retired for good. A value: what changes it returns another one.
 
@@ -22,6 +24,7 @@ class Pool:
         N at first and after every extension.
     is_retired_N : ndarray of bool, shape (N,), optional
         None: nobody is.
+    num_retired : int
 
     Examples
     --------
@@ -32,7 +35,12 @@ class Pool:
 
     sizes: tuple[int, ...]
     is_retired_N: BoolArray | None = None
-    num_retired: int = 0
+    num_retired: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        retired = self.is_retired_N
+        count = 0 if retired is None else int(np.count_nonzero(retired))
+        object.__setattr__(self, "num_retired", count)
 
     @property
     def num_prompts(self) -> int:
@@ -54,7 +62,7 @@ class Pool:
         retired = self.is_retired_N
         if retired is not None:
             retired = np.concatenate([retired, np.zeros(count, dtype=bool)])
-        return Pool((*self.sizes, self.num_prompts + count), retired, self.num_retired)
+        return Pool((*self.sizes, self.num_prompts + count), retired)
 
     def without(self, prompt_K: IntArray, where: str) -> Pool:
         """With these retired, too; refused if one is there twice or was retired before."""
@@ -62,11 +70,14 @@ class Pool:
         if self.is_retired_N is not None:
             is_retired_N |= self.is_retired_N
         if not is_distinct(prompt_K) or is_retired_N[prompt_K].any():
-            fail(where, "prompt", "distinct prompts of the pool, none retired", prompt_K.tolist())
+            again_K = np.ones(prompt_K.size, dtype=bool)
+            again_K[np.unique(prompt_K, return_index=True)[1]] = False
+            first = prompt_K[again_K | is_retired_N[prompt_K]][0]
+            fail(where, "prompt", "distinct prompts of the pool, none retired", first)
         if not prompt_K.size:
             return self
         is_retired_N[prompt_K] = True
-        return Pool(self.sizes, is_retired_N, self.num_retired + prompt_K.size)
+        return Pool(self.sizes, is_retired_N)
 
     def state_dict(self) -> State:
         """Sizes, and the retired ids in ascending order."""
@@ -77,7 +88,7 @@ class Pool:
     @classmethod
     def from_state(cls, state: SchedulerState, own: Pool) -> Pool:
         """Inverse of :meth:`state_dict`, for a pool that has grown from the sizes of ``own``."""
-        sizes, known = tuple(state.ints("sizes").tolist()), own.sizes
+        sizes, known = tuple(state.ints("sizes", high=MAX_PROMPTS).tolist()), own.sizes
         if sizes[: len(known)] != known or any(a >= b for a, b in pairwise(sizes)):
             fail("load_state_dict", "sizes", f"growing sizes that begin with {known}", sizes)
         retired = state.ints("retired", high=sizes[-1] - 1)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cures.checks import BoolArray, IntArray, fail
+from cures.checks import BoolArray, IntArray, InWords, fail
 from cures.records import Moments, Outcome, Plan
 from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.schedulers.driver.draft import Draft
@@ -76,9 +76,8 @@ class Rule(ABC):
         """Refuse to retire so many."""
         left, fewest = int(np.count_nonzero(~is_retired_N)), self._fewest_prompts()
         if left < fewest:
-            fail(
-                f"{self.name}.retire", "prompt", f"such that {fewest} prompts stay", f"{left} left"
-            )
+            legal = f"such that {fewest} prompts stay"
+            fail(f"{self.name}.retire", "prompt", legal, InWords(f"{left} left"))
 
     def _awaits_rollouts(self, stage: IntArray) -> BoolArray:
         """Whether live groups in these stages, in no open plan, wait to be continued or compared."""

@@ -31,13 +31,12 @@ from cures.schedulers.driver.books import Books
 from cures.schedulers.driver.draft import Draft, cut
 from cures.schedulers.driver.groups import LiveGroups
 from cures.schedulers.driver.open_plans import OpenPlan
-from cures.schedulers.driver.pool import Pool
+from cures.schedulers.driver.pool import MAX_PROMPTS, Pool
 from cures.schedulers.driver.randomness import PLAN_STREAM, derived_generator
 from cures.schedulers.driver.rule import Rule
 from cures.schedulers.driver.streaming import StreamQuota
 from cures.storage import State
 
-MAX_PROMPTS = 2**40  # beyond any pool; a typo should not ask for terabytes
 COMPLETE = 9  # stage of a live group that only waits to be selected
 
 
@@ -62,8 +61,9 @@ class Scheduler(Rule):
         Advantage estimator of the host, see :func:`cures.advantages`.
     """
 
-    has_exact_budget: ClassVar[bool] = False
-    is_single_plan: ClassVar[bool] = False
+    has_exact_budget: ClassVar[bool] = False  # every plan but for pilots is of ``budget`` rollouts
+    is_single_plan: ClassVar[bool] = False  # every plan is an update
+    is_piloted: ClassVar[bool] = False  # every plan is, but for those of pilots
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Scheduler(Rule):
         )
         if max_quota is not None:
             fewest = max(self.min_quota, -(-self.budget // self.batch_size))
-            max_quota = as_int(where, "max_quota", max_quota, fewest)
+            max_quota = as_int(where, "max_quota", max_quota, fewest, LARGEST_BUDGET)
         self.max_quota = max_quota
         self.seed = as_int(where, "seed", seed, 0, 2**63 - 1)
         self.estimator = as_choice(where, "estimator", estimator, ESTIMATORS)
@@ -162,6 +162,12 @@ class Scheduler(Rule):
         -------
         Plan
             Empty (B = 0) if an update is ready without generating anything.
+
+        Raises
+        ------
+        ValueError
+            If the limit is below ``min_quota``, or below the size of an open plan that is to be proposed
+            again, which is never cut; nothing has changed then.
         """
         return self._propose(limit, is_streamed=False)
 
@@ -173,6 +179,21 @@ class Scheduler(Rule):
         (:mod:`cures.schedulers.driver.streaming`). An update is selected whenever ``batch_size``
         streamed draws are complete. After ``load_state_dict`` only open plans of one group are issued
         again.
+
+        Parameters
+        ----------
+        limit : int, optional
+            As for :meth:`propose`.
+
+        Returns
+        -------
+        Plan
+            Of one group (B = 1), or empty (B = 0) if an update is ready without generating anything.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`propose`.
         """
         return self._propose(limit, is_streamed=True)
 
@@ -301,7 +322,7 @@ class Scheduler(Rule):
         before = dict(self.__dict__)
         try:
             yield
-        except Exception:
+        except BaseException:  # Ctrl-C, too, must not leave half of a change
             self.__dict__.clear()
             self.__dict__.update(before)
             raise

@@ -1,4 +1,4 @@
-"""Softmax over answers with features of their own: any law of scores that a policy can have.
+"""Laws of answers with features of their own: any law of scores that a softmax policy can have.
 
 The simulator's policies fix how scores depend on the success rate. To vary the spread of the scores and
 the distance between right and wrong ones by themselves, as claims 5.3 and 5.6 do, answers need features.

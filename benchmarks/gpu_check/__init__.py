@@ -1,0 +1,13 @@
+"""What only a GPU can show, in one command of at most eight minutes: ``make gpu-check``.
+
+    python -m benchmarks.gpu_check --out runs/gpu_check [--profile gpu|cpu] [--minutes 8]
+
+Needs one GPU and no network: models are made from scratch, questions are arithmetic. Parts measure one
+after the other; one that fails is reported with its sentence and the others go on. What the machine
+lacks is said. The output folder holds ``gpu_check.json`` (every number), ``gpu_check.md`` and pictures,
+written anew after each part. Given again, the command measures anew, but for the curriculum: its
+finished runs are kept, and their seeds add up.
+
+The profile ``cpu`` is the same program with a tiny model: it shows that the program works, and its times
+mean nothing.
+"""

@@ -1,0 +1,76 @@
+"""A run whose held-out answers are lost ends with a sentence, loses no update and can go on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cures.storage import read_jsonl
+from tests.train_cases import latest_checkpoint, small_config, trained
+from train import run
+from train.__main__ import main
+from train.errors import NothingJudgedError
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run that loses nothing: five updates, evaluated after 0, 32, 64 and, at the end, 80 rollouts."""
+    root = tmp_path_factory.mktemp("alone")
+    return trained(config_of(root), root / "run")
+
+
+def config_of(root):
+    """No checkpoint before the end."""
+    values = {"rollouts": 80, "checkpoint_every": 1000, "cache": str(root / "cache")}
+    return small_config(task={"coins": 1.0}, run=values)
+
+
+def lose(monkeypatch, number):
+    """All answers of one evaluation, counted from 1."""
+    calls = []
+
+    def held_out_success(*arguments, **options):
+        calls.append(None)
+        rate_N = original(*arguments, **options)
+        return np.full_like(rate_N, np.nan) if len(calls) == number else rate_N
+
+    original = run.held_out_success
+    monkeypatch.setattr(run, "held_out_success", held_out_success)
+
+
+@pytest.mark.parametrize(
+    ("number", "latest"), [(2, "00000002-000000000032"), (4, "00000005-000000000080")]
+)
+def test_no_update_is_lost_and_the_run_goes_on(number, latest, alone, tmp_path, monkeypatch):
+    config, stopped = config_of(tmp_path), tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        lose(patch, number)
+        with pytest.raises(NothingJudgedError, match="4 of 4 questions; the same command goes on"):
+            trained(config, stopped)
+    assert latest_checkpoint(stopped).name == latest
+    assert len(read_jsonl(stopped / "evaluation.jsonl")) == number - 1
+    trained(config, stopped)
+    # what was lost is measured with the policy that it was to be measured with
+    logs = ("evaluation.jsonl", "outcomes.jsonl")
+    assert all((stopped / log).read_bytes() == (alone / log).read_bytes() for log in logs)
+    rows = [read_jsonl(folder / "metrics.jsonl") for folder in (stopped, alone)]
+    assert [{**row, "held_out": None} for row in rows[0]] == [
+        {**row, "held_out": None} for row in rows[1]
+    ]
+
+
+def test_the_evaluation_before_training(tmp_path, monkeypatch):
+    lose(monkeypatch, 1)
+    with pytest.raises(NothingJudgedError, match="no held-out success"):
+        trained(config_of(tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_of_a_finished_run(alone, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "train.evaluation.held_out_success", lambda *_, **__: np.array([0.5, *[np.nan] * 3])
+    )
+    assert main(["eval", str(alone)]) == 1
+    assert "error: no held-out success: engine or verifier lost all answers to 3 of 4" in (
+        capsys.readouterr().err
+    )

@@ -1,0 +1,55 @@
+"""Keywords that a class hands on to its base class, shown where the class is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from griffe import Class, Extension, Function, Module, ParameterKind, Parameters
+
+# several parameters that one sentence is about: each has a type and a default of its own
+_TOGETHER = re.compile(r"^(\w+(?:, \w+)+)\n((?:[ ]{4}.*\n?)+)", flags=re.MULTILINE)
+
+
+class Keywords(Extension):
+    """``**common`` of an ``__init__`` becomes the keywords that the base classes take."""
+
+    def on_package(self, *, pkg: Module, **kwargs: Any) -> None:
+        """See :class:`griffe.Extension`."""
+        self._complete(pkg)
+
+    def _complete(self, thing: Module | Class) -> None:
+        for member in thing.members.values():
+            if member.is_alias:
+                continue
+            if isinstance(member, Class):
+                _hand_on(member)
+            if isinstance(member, Module | Class):
+                self._complete(member)
+
+
+def _hand_on(cls: Class) -> None:
+    own = cls.members.get("__init__")
+    if not isinstance(own, Function) or not _has_more(own):
+        return
+    if cls.docstring:
+        cls.docstring.value = _TOGETHER.sub(_apart, cls.docstring.value)
+    taken = {p.name: p for p in own.parameters if p.kind is not ParameterKind.var_keyword}
+    for base in cls.mro():
+        init = base.members.get("__init__")
+        if isinstance(init, Function):
+            for parameter in init.parameters:
+                if parameter.kind is not ParameterKind.var_keyword:
+                    taken.setdefault(parameter.name, parameter)
+            if not _has_more(init):
+                own.parameters = Parameters(*taken.values())
+                return
+
+
+def _has_more(init: Function) -> bool:
+    return any(p.kind is ParameterKind.var_keyword for p in init.parameters)
+
+
+def _apart(found: re.Match[str]) -> str:
+    text = found[2].rstrip("\n")
+    return "".join(f"{name}\n{text}\n" for name in found[1].split(", "))
