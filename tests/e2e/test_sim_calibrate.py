@@ -146,6 +146,7 @@ def test_a_log_in_a_file_of_its_own_is_joined_to_the_pilots(folder, log, tmp_pat
     assert split["quantities"] == whole["quantities"]
 
 
+@pytest.mark.slow
 def test_killed_it_leaves_whole_files_and_starts_again_to_the_same_bytes(log, folder, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "sim", *arguments(log), "--out", str(out)]

@@ -112,6 +112,7 @@ def test_two_processes_equal_one(sharding, config, alone):
     assert AutoTokenizer.from_pretrained(model)("12+")["input_ids"] == [1, 4, 5, 13]
 
 
+@pytest.mark.slow
 def test_resuming_sharded_equals_never_stopping(config, alone):
     folder = config.parent / "resumed"
     settings = ("learner.sharding=fsdp", "run.checkpoint_every=3")

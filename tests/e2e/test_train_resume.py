@@ -73,7 +73,13 @@ def trained_in_pieces(config, folder, updates):
 # is tested for each of them without a model (tests/properties)
 @pytest.mark.parametrize(
     "scheduler",
-    ["uniform", "cures", "cures-released", "speed", "greso", "reinforce-ada", "adaptive", "oracle"],
+    [
+        *("uniform", "cures", "speed", "adaptive"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("cures-released", "greso", "reinforce-ada", "oracle")
+        ),
+    ],
 )
 def test_stopped_and_resumed_equals_left_alone(scheduler, tmp_path):
     alone = trained(config_of(tmp_path, scheduler), tmp_path / "alone")

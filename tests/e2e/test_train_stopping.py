@@ -55,7 +55,14 @@ def test_sigterm_saves_between_checkpoints_and_the_run_goes_on(config, tmp_path)
     assert_same_results(stopped, alone)
 
 
-@pytest.mark.parametrize("victim", ["save_file", "save_torch_state_dict", "save_state"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "save_file",
+        pytest.param("save_torch_state_dict", marks=pytest.mark.slow),
+        pytest.param("save_state", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_is_said_and_the_checkpoint_before_stands(
     victim, config, tmp_path, monkeypatch, capsys
 ):

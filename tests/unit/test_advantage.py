@@ -134,7 +134,7 @@ def test_input_is_untouched():
     ("arguments", "sentence"),
     [
         (([0.5, 1], [0, 0]), r"reward_R must be 0 or 1 \(give threshold=.*, got 0.5"),
-        (([np.nan, 1], [0, 0]), "reward_R must be finite, got 'nan at index 0'"),
+        (([np.nan, 1], [0, 0]), "reward_R must be finite, got nan at index 0"),
         (([0, 1], [0]), r"group_R must be of shape \(2,\)"),
         (([0, 1], [0.0, 1.0]), "group_R must be a one-dimensional integer array"),
         (([[0, 1]], [0]), "reward_R must be one-dimensional"),

@@ -232,7 +232,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.mark.parametrize("problems_before_the_kill", [1, 5])
+@pytest.mark.parametrize("problems_before_the_kill", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on(tmp_path, alone, problems_before_the_kill):
     process = start(tmp_path, pause_s=0.2)
     part = answer_file.part_path(tmp_path, "aime24", 0)

@@ -287,7 +287,7 @@ def test_by_value_refuses_bad_calls():
         allocate_by_value(lambda n: 1.0 / n, 4, min_quota=2, max_quota=None)
     with pytest.raises(ValueError, match=r"budget must be in \[4, 6\]"):
         allocate_by_value(lambda n: 1.0 / n, 7, min_quota=2, max_quota=3, num_groups=2)
-    with pytest.raises(ValueError, match=r"marginal_value\(n_B\) must be finite, got 'nan at"):
+    with pytest.raises(ValueError, match=r"marginal_value\(n_B\) must be finite, got nan at"):
         allocate_by_value(lambda n: n * np.nan, 5, min_quota=2, max_quota=3, num_groups=2)
     with pytest.raises(ValueError, match=r"marginal_value\(n_B\) must be of shape \(2,\)"):
         allocate_by_value(lambda n: [1.0], 5, min_quota=2, max_quota=3, num_groups=2)

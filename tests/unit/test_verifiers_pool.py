@@ -61,7 +61,7 @@ def pids(pool):
     return [p._process.pid for p in pool._processes if p is not None]
 
 
-@pytest.mark.parametrize("on_failure", ["missing", "zero"])
+@pytest.mark.parametrize("on_failure", ["missing", pytest.param("zero", marks=pytest.mark.slow)])
 def test_hostile_texts_and_mathematics(on_failure):
     texts = [text for text, _ in HOSTILE.values()] + ENDLESS
     lost = np.nan if on_failure == "missing" else 0.0
