@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow  # make demo is the first thing that anybody runs
 def test_quick_demo(tmp_path):
     command = [sys.executable, "-m", "figures", "demo", "--quick", "--out", str(tmp_path / "demo")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -127,6 +127,7 @@ def test_arms_of_a_seed_start_alike_and_seeds_do_not(tmp_path):
     assert start["uniform", 0] != start["uniform", 1]
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_bytes_of_one(tmp_path):
     settings = Settings(arms=("cures", "dapo"), has_outcomes=True, **SMALL)
     compare(settings, tmp_path / "one", jobs=1)

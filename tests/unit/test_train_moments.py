@@ -245,7 +245,11 @@ def test_hidden_states_of_generation_replace_the_pass(monkeypatch):
 
 @pytest.mark.parametrize(
     "options",
-    [{"recomputes_activations": True}, {"is_compiled": True}, {"autocast": torch.bfloat16}],
+    [
+        {"recomputes_activations": True},
+        pytest.param({"is_compiled": True}, marks=pytest.mark.slow),
+        {"autocast": torch.bfloat16},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("chosen", ["head", "linear"])
