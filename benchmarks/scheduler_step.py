@@ -317,7 +317,7 @@ def draw_figure(found: dict[tuple[str, int, int], Timed], batch: int, path: Path
         "choice": ("C1", "--"), "release": ("C3", "-"), "bytes": ("0.7", ":"),
     }  # fmt: skip
     with rc_context({"font.size": 7.5, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(3.3, 2.6), layout="constrained")
+        figure = Figure(figsize=(3.3, 3.0), layout="constrained")
         axes = figure.add_subplot()
         for name, (colour, dash) in lines.items():
             points = [(n, t) for (what, n, b), t in found.items() if (what, b) == (name, batch)]
@@ -327,7 +327,7 @@ def draw_figure(found: dict[tuple[str, int, int], Timed], batch: int, path: Path
             seconds = [t.seconds * 1e3 for t in times]
             axes.plot(sizes, seconds, dash, color=colour, marker=".", lw=1.2, label=name)
         axes.set(xscale="log", yscale="log", xlabel="prompts", ylabel="a step, ms")
-        axes.legend(fontsize=6, ncols=2, frameon=False)
+        figure.legend(loc="outside lower center", fontsize=6, ncols=3, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
         figure.savefig(partial, format="png", dpi=200, metadata={"Software": None})
