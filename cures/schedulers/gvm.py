@@ -41,12 +41,10 @@ class Gvm(SubsetScheduler):
     The chunk is a shuffled pass over the subset, repeated or cut to ``steps_per_subset`` x
     ``batch_size`` visits; its ``steps_per_subset`` x ``budget`` rollouts are split over the whole chunk
     in proportion to :func:`gvm_weight`, so single plans vary in size. Prompts without a right pilot
-    get nothing. What a host's limit cuts from a plan comes first in the next one, which takes fewer new
-    visits for it, so that a chunk may take more than ``steps_per_subset`` updates and loses nothing.
+    get nothing. What a host's limit cuts from a plan, its highest ids first, is not generated later.
 
     Cost of a subset: ``pilots`` x its prompts + ``steps_per_subset`` x ``budget``, exactly (less only
-    where ``max_quota`` x live visits cannot hold it, and by fewer than ``min_quota`` rollouts where a
-    limit leaves so few of the chunk's last visit).
+    where ``max_quota`` x live visits cannot hold it).
 
     Parameters
     ----------
@@ -168,38 +166,9 @@ class Gvm(SubsetScheduler):
         return int(np.argmax(self._chunk_quota[start : start + window] > 0))
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
-        if not draft.is_pilot and self._chunk_quota.size:
-            if is_streamed:
-                self._draws_issued += self._idle_visits()
-            self._draws_issued -= self._carried(plan, 1 if is_streamed else self.batch_size)
+        if is_streamed and not draft.is_pilot and self._chunk_quota.size:
+            self._draws_issued += self._idle_visits()
         super()._issued(plan, draft, is_streamed)
-
-    def _carried(self, plan: Plan, size: int) -> int:
-        """How many of the next ``size`` visits stay, because a limit cut them; these become the last."""
-        quota = self._chunk_quota[self._draws_issued : self._draws_issued + size]
-        if plan.num_rollouts == int(quota.sum()):
-            return 0
-        prompt = self._chunk_prompt[self._draws_issued : self._draws_issued + size]
-        order = np.argsort(prompt, kind="stable")  # that of the plan, which was cut at its end
-        left = np.clip(np.cumsum(quota[order]) - plan.num_rollouts, 0, quota[order])
-        is_cut = left > 0
-        order = np.concatenate([order[~is_cut], order[is_cut]])
-        prompt[:] = prompt[order]
-        quota[:] = quota[order]
-        first = quota.size - int(np.count_nonzero(is_cut))
-        quota[first:] = left[is_cut]
-        self._join_next(self._draws_issued + first)
-        return size - first
-
-    def _join_next(self, at: int) -> None:
-        """Give what is left of a visit, if it is too little for a group, to the next one with room."""
-        rest, later = int(self._chunk_quota[at]), self._chunk_quota[at + 1 :]
-        if rest < self.min_quota:
-            has_room = later > 0
-            if self.max_quota is not None:
-                has_room &= later <= self.max_quota - rest
-            self._chunk_quota[at] = 0
-            later[np.flatnonzero(has_room)[:1]] += rest
 
     def _extended(self, count: int) -> None:
         """Quotas are fixed anew for the visits that are left once the new pilots are in."""

@@ -72,14 +72,11 @@ def test_plans_are_cut_to_the_generation_batch(name, tmp_path):
     trainer, reward = run(tmp_path, 5, scheduler=name, scheduler_settings=settings)
     sizes = [plan.num_rollouts for plan in trainer.plans]
     is_pilot = [bool(plan.is_pilot_B.all()) for plan in trainer.plans]
-    # what the limit cuts from gvm's two training plans is a third one; cures goes on to the next subset
-    assert is_pilot == [True, True, False, False, name == "cures"]
+    assert is_pilot == [True, True, False, False, True]
     assert sizes[:2] == [30, 30]
     assert max(sizes) <= ROWS
     assert [len(numbers) for numbers in reward.numbers] == sizes
-    assert [len(output["advantages"]) for output in trainer.outputs] == [
-        1 if is_pilots else ROWS for is_pilots in is_pilot
-    ]
+    assert [len(output["advantages"]) for output in trainer.outputs] == [1, 1, ROWS, ROWS, 1]
     visits = np.concatenate([np.repeat(p.prompt_B, p.quota_B) for p in trainer.plans[:2]])
     assert np.unique(visits, return_counts=True)[1].tolist() == [3] * 20
 
@@ -205,21 +202,18 @@ def test_pilots_move_nothing(name, tmp_path):
     trainer.train()
     trainer.weights.append(weights_of(trainer))
     is_pilot = [bool(plan.is_pilot_B.all()) for plan in trainer.plans]
-    # what the limit cuts from gvm's two training plans is a third one
-    trained = [False] * (3 if name == "gvm" else 2)
-    assert is_pilot == [True, *trained, True, False, False][:6]
-    pilot = is_pilot.index(True, 1)
+    assert is_pilot == [True, False, False, True, False, False]
     moved = [
         largest_difference(a, b) > 0.0
         for a, b in zip(trainer.weights[:-1], trainer.weights[1:], strict=True)
     ]
     assert moved == [not pilot for pilot in is_pilot]
-    # the moments before the next step are those before the pilots'
-    assert trainer.moments[pilot]
-    assert all(map(torch.equal, trainer.moments[pilot], trainer.moments[pilot + 1]))
+    # plan 3 is a pilot's: the moments before step 4 are those before step 3
+    assert trainer.moments[3]
+    assert all(map(torch.equal, trainer.moments[3], trainer.moments[4]))
     # a pilot batch costs its rollouts: one row alone goes through the model for the loss
     assert [len(output["advantages"]) for output in trainer.outputs] == [
-        1 if is_pilots else ROWS for is_pilots in is_pilot
+        1 if pilot else ROWS for pilot in is_pilot
     ]
 
     class Stepping(Weighing):  # the control: without the hook a pilot step moves
@@ -228,7 +222,7 @@ def test_pilots_move_nothing(name, tmp_path):
 
     control = trainer_of(Stepping, tmp_path, Told(), args=args, **options)
     control.train()
-    assert largest_difference(control.weights[pilot], control.weights[pilot + 1]) > 0.0
+    assert largest_difference(control.weights[3], control.weights[4]) > 0.0
 
 
 def test_a_small_plan_is_filled_by_copies_that_share_its_weight(tmp_path):

@@ -127,45 +127,6 @@ def test_gvm_quotas_are_split_over_the_whole_chunk():
     assert (quota_N[p > 0] >= 2).all()
 
 
-def chunk_of_gvm(limit, **settings):
-    """Plans of the first chunk, under a limit for these alone; stopped and resumed after each one."""
-
-    def make():
-        return cures.make_scheduler(
-            "gvm", num_prompts=24, batch_size=6, budget=48, num_subsets=2, steps_per_subset=5, seed=1,
-            **settings,
-        )  # fmt: skip
-
-    scheduler, plans = make(), []
-    rate_N = np.resize([0.02, 0.1, 0.5, 0.95], 24)
-    while True:
-        is_training = len(plans) >= 2  # 12 prompts of a subset x 8 pilots are 2 plans of 48
-        plan = scheduler.propose(limit=limit if is_training else None)
-        if is_training and plan.is_pilot_B.any():
-            return plans[2:]
-        plans.append(plan)
-        success_B = np.round(rate_N[plan.prompt_B] * plan.quota_B).astype(int)
-        scheduler.observe(cures.Outcome.of(plan, success_B))
-        state = scheduler.state_dict()
-        scheduler = make()
-        scheduler.load_state_dict(state)
-
-
-@pytest.mark.parametrize(("limit", "settings"), [(20, {}), (48, {"min_quota": 1})])
-def test_gvm_loses_nothing_to_a_limit(limit, settings):
-    free, cut = chunk_of_gvm(None, **settings), chunk_of_gvm(limit, **settings)
-    assert len(free) == 5
-    assert max(plan.num_rollouts for plan in free) > limit >= max(p.num_rollouts for p in cut)
-    assert sum(p.num_rollouts for p in free) == sum(p.num_rollouts for p in cut) == 5 * 48
-    assert min(plan.quota_B.min() for plan in cut) >= settings.get("min_quota", 2)
-    free_N, cut_N = (
-        sum(np.bincount(p.prompt_B, weights=p.quota_B, minlength=24) for p in plans)
-        for plans in (free, cut)
-    )
-    # what is too little for a group of its own goes to another prompt, one rollout a plan
-    assert np.abs(free_N - cut_N).sum() <= (2 * len(cut) if not settings else 0)
-
-
 @pytest.mark.parametrize(("alpha", "beta"), [(1e-3, 2.0), (0.5, 3.0), (0.0, 2.0)])
 def test_gvm_weight_by_hand(alpha, beta):
     p = np.array([0.0, 0.125, 0.5, 1.0])
