@@ -15,6 +15,7 @@ from cures.storage import JsonlLog, State, load_state, save_state
 STATE_FILE = "cures.npz"  # in a checkpoint's folder
 OUTCOMES = "outcomes"  # {"prompt", "step", "success", "trial", "is_pilot"}
 SHADOW_PLANS = "shadow_plans"  # {"step", "plan_id", "prompts", "quotas", "is_pilot"}
+FILES = (OUTCOMES, SHADOW_PLANS)
 
 
 class RunFiles:
@@ -43,14 +44,28 @@ class RunFiles:
         """
         if self._is_writer:
             self._folder.mkdir(parents=True, exist_ok=True)
+            if positions is None and not self._is_begun:
+                self._set_aside()
             for name in self._names:
-                path = self._folder / f"{name}.jsonl"
-                if positions is None and not self._is_begun:
-                    _set_aside(path)
-                self._logs[name] = log = JsonlLog(path)
+                self._logs[name] = log = JsonlLog(self._path(name))
                 if positions is not None:
                     log.truncate(positions[name])
         self._is_begun = True
+
+    def _path(self, name: str, number: int | None = None) -> Path:
+        middle = "" if number is None else f".{number}"
+        return self._folder / f"{name}{middle}.jsonl"
+
+    def _set_aside(self) -> None:
+        """Give the files of an earlier run that are not empty the first number that none of them has."""
+        old = [path for name in FILES if (path := self._path(name)).exists() and path.stat().st_size]
+        number = next(
+            k for k in itertools.count(1) if not any(self._path(n, k).exists() for n in FILES)
+        )
+        for path in old:
+            kept = self._path(path.stem, number)
+            path.rename(kept)
+            logging.getLogger(__name__).warning("%s of an earlier run is kept as %s", path, kept)
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add lines; they are on disk when this returns."""
@@ -68,18 +83,6 @@ class RunFiles:
         for log in self._logs.values():
             log.close()
         self._logs = {}
-
-
-def _set_aside(path: Path) -> None:
-    """Give a file that is not empty the first free name like ``outcomes.1.jsonl``."""
-    if not path.exists() or not path.stat().st_size:
-        return
-    for number in itertools.count(1):
-        kept = path.with_suffix(f".{number}{path.suffix}")
-        if not kept.exists():
-            path.rename(kept)
-            logging.getLogger(__name__).warning("%s of an earlier run is kept as %s", path, kept)
-            return
 
 
 def plan_row(plan: Plan, step: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from cures.integrations.evidence import OUTCOMES, RunFiles
+from cures.integrations.evidence import FILES, OUTCOMES, RunFiles
 from cures.storage import read_jsonl
 
 
@@ -44,6 +44,23 @@ def test_nothing_that_was_written_is_lost(tmp_path, caplog):
     assert [record.args[1] for record in caplog.records] == [
         tmp_path / "outcomes.1.jsonl", tmp_path / "outcomes.2.jsonl",
     ]  # fmt: skip
+
+
+def test_files_of_one_run_are_kept_under_one_number(tmp_path):
+    # alone, then two shadows, then alone again
+    for n, names in enumerate([[OUTCOMES], FILES, FILES, [OUTCOMES]]):
+        files = RunFiles(tmp_path, names, is_writer=True)
+        files.open()
+        for name in names:
+            files.append(name, [{"n": n}])
+        files.close()
+    kept = {path.name: numbers(path) for path in tmp_path.iterdir()}
+    assert kept == {
+        "outcomes.1.jsonl": [0],
+        "outcomes.2.jsonl": [1], "shadow_plans.2.jsonl": [1],
+        "outcomes.3.jsonl": [2], "shadow_plans.3.jsonl": [2],
+        "outcomes.jsonl": [3],
+    }  # fmt: skip
 
 
 def test_other_processes_keep_nothing(tmp_path):
