@@ -9,8 +9,7 @@ with.
 
 Groups are weighted by the time since their prompt was seen before, as for the pool's prior
 (:mod:`cures.pool_posterior`): a scheduler comes back soon to those that move, and the memory has to do
-for those, too, that wait. Of a large pool a part is followed
-(:mod:`cures.followed`).
+for those, too, that wait. Of a large pool a part is followed (:mod:`cures.followed`).
 """
 
 from __future__ import annotations

@@ -220,7 +220,11 @@ class BetaPosterior:
         return (alpha / total) * (beta / total) / (total + 1.0)
 
     def told_at(self, prompt_B: ArrayLike | None = None) -> IntArray:
-        """Updates before the latest evidence about these prompts; 0 where there is none."""
+        """Updates before the latest evidence about these prompts; 0 where there is none.
+
+        Of a prompt without evidence that came later into a
+        :class:`~cures.pool_posterior.PoolPosterior`: updates before it came.
+        """
         selected = self._select("BetaPosterior.told_at", prompt_B)
         if not self._stamp_N.size:
             return np.zeros(self._success_N[selected].size, dtype=np.int64)

@@ -72,7 +72,7 @@ class Response:
     A prompt that stays at one half, and one that is learned:
 
     >>> response = Response(2)
-    >>> for step, learned in enumerate((4, 6, 8, 8)):
+    >>> for learned in (4, 6, 8, 8):
     ...     response.told([0, 1], [4, learned], [8, 8], prior=(0.5, 0.5), age_B=[40, 40])
     >>> (response.log_odds_N > 0.0).tolist()
     [True, False]

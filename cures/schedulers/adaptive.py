@@ -318,12 +318,16 @@ class Adaptive(Scheduler):
         )
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
-        if self.baseline == "posterior" or self.importance_weights:
+        if self._keeps_planned:
             self._keep_planned(plan)
         if not self.is_queued:
             return
         advance_B = derived_generator(self.seed, plan.plan_id, ADVANCE_STREAM).random(len(plan))
         self._queue.visit(plan.prompt_B, advance_B, size=len(plan))
+
+    @property
+    def _keeps_planned(self) -> bool:
+        return self.baseline == "posterior" or self.importance_weights
 
     def _keep_planned(self, plan: Plan) -> None:
         """What must not hang on what is seen, or on who is retired, before the groups are trained on."""
@@ -475,6 +479,8 @@ class Adaptive(Scheduler):
         group = state.ints("planned_group")
         if (np.diff(group) <= 0).any():
             fail("load_state_dict", "planned_group", "strictly increasing", group)
+        if self._keeps_planned and not np.isin(self.live.group, group).all():
+            fail("load_state_dict", "planned_group", "with every live group", group)
         planned = finite("planned_mean", group.size, 0.0, 1.0)
         weight = finite("planned_weight", group.size, 0.0, None)
         size = self._total_N.size

@@ -169,6 +169,10 @@ def test_a_group_never_is_its_own_baseline():
     assert (scheduler.posterior.mean(second.prompt_B[half]) > 0.8).all()
     fresh = scheduler_of(8, estimator="rloo", baseline="posterior", rest=1)
     fresh.load_state_dict(scheduler.state_dict(), reissue=False)
+    lost = {"rule/planned_group": second.group_B, "rule/planned_mean": np.zeros(8)}
+    lost |= {"rule/planned_weight": np.ones(8)}
+    with pytest.raises(ValueError, match="planned_group must be with every live group"):
+        fresh.load_state_dict({**scheduler.state_dict(), **lost})
     rest = cures.Outcome(second.plan_id, second.group_B[4:], np.full(4, 8), np.full(4, 8))
     for one in (scheduler, fresh):
         selection = one.observe(rest)

@@ -215,6 +215,7 @@ def test_the_fading_clock_is_kept_as_far_back_as_there_is_evidence():
             np.testing.assert_allclose(posterior.evidence()[0], evidence_N, rtol=3e-6)
     # 1000 updates back and now; what is held beyond is let go from time to time
     assert max(sizes) == 1_001
+    # then the oldest is that of one of six, two of whom are told of at every update: (2/3)^100 for more
     assert sizes[1_001] < 100
     assert posterior._faded_S.size <= 2 * max(sizes) + 64
 

@@ -94,4 +94,8 @@ class Pool:
         retired = state.ints("retired", high=sizes[-1] - 1)
         if (np.diff(retired) <= 0).any():
             fail("load_state_dict", "retired", "strictly increasing", retired.tolist())
-        return cls(sizes).without(retired, "load_state_dict")
+        if not retired.size:
+            return cls(sizes)
+        is_retired_N = np.zeros(sizes[-1], dtype=bool)
+        is_retired_N[retired] = True
+        return cls(sizes, is_retired_N)
