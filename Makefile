@@ -82,9 +82,9 @@ lint: setup  ## formatter, linter, type checker
 	@$(PY) -m mypy
 
 bench: setup  ## time of an import, a scheduler step and allocate (run on an idle machine)
-	@$(PY) benchmarks/import_time.py
-	@$(PY) benchmarks/scheduler_step.py
-	@$(PY) benchmarks/allocate.py
+	@$(PY) -m benchmarks.import_time
+	@$(PY) -m benchmarks.scheduler_step
+	@$(PY) -m benchmarks.allocate
 
 bench-train: setup  ## speed of generation, gradient moments and verifiers in train/ (run on an idle machine)
 	@$(PY) -m benchmarks.native_generation

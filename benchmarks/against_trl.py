@@ -63,10 +63,10 @@ from benchmarks.native_generation import (
     run_config,
 )
 from benchmarks.one_thread import on_one_thread
-from benchmarks.provenance import provenance
 from cures.checks import FloatArray, IntArray
 from cures.loop import UpdateRecord
 from cures.storage import atomic_write
+from figures.provenance import provenance
 from train.config import Config
 from train.engines.protocol import Completions, Finish
 from train.host import LanguageModelHost

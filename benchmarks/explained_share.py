@@ -3,35 +3,43 @@
     python -m benchmarks.explained_share RUN ... [--page docs/results/explained_share.md]
 
 RUN is a folder of ``python -m train run`` with scheduler adaptive, use_moments and task.coins, such as
-``runs/league/coins/adaptive@moments-seed0`` of `make league`. Its last checkpoint has the two variances
-of every prompt (cures/explained_share.py), its task says which prompts are coins.
+``runs/league/coins/adaptive@moments-seed0`` of `make league`. Its latest checkpoint has the two
+variances of every prompt (cures/explained_share.py), its task says which prompts are coins.
 """
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.finished_runs import parser_of, publish
 from cures.checks import FloatArray, fail
-from cures.storage import atomic_write, load_state
+from cures.storage import load_state
 from figures.league import fingerprint
-from figures.provenance import commit
+from train import checkpoint
 from train.config import from_dict
 from train.folder import read_config
 from train.tasks.making import make_task
 
 COIN = 0.5
 QUANTILES = (0.1, 0.5, 0.9)
+ABOUT = """\
+# How much of the score the reward explains: coins and other prompts
+
+Finished runs of `make league`. Scores by the head of the tiny language model, summed over the groups of
+a whole run that had two right and two wrong rollouts at least (`cures/explained_share.py`).
+"""
 
 
 def shares(run: Path) -> dict[str, FloatArray]:
     """``coins`` and ``others`` -> between and total variance of every measured prompt, shape (2, n)."""
     config = read_config(run)
     known_N = make_task(from_dict(config)).known_success_rate_N
-    checkpoints = sorted((run / "checkpoint").glob("*/scheduler.npz"))
-    state = load_state(checkpoints[-1]) if checkpoints else {}
+    latest = checkpoint.model_folder(run / "checkpoint").parent
+    with checkpoint.reading(run / "checkpoint", "scheduler.npz"):
+        state = load_state(latest / "scheduler.npz")
     if known_N is None or not (known_N == COIN).any() or "rule/between_N" not in state:
         fail(
             "explained_share", "RUN", "a finished run of adaptive with moments and coins", str(run)
@@ -45,48 +53,23 @@ def shares(run: Path) -> dict[str, FloatArray]:
     }
 
 
-def table(runs: list[Path]) -> list[str]:
-    """Markdown rows: ratio of the sums, and quantiles over prompts."""
-    heads = " | ".join(f"{q:.0%} of prompts below" for q in QUANTILES)
-    lines = [
-        f"| run | prompts | measured | share of all | {heads} |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for run in runs:
-        for kind, (between, total) in shares(run).items():
-            cells = [run.name, kind, f"{total.size}", f"{between.sum() / total.sum():.3f}"]
-            cells += [f"{value:.3f}" for value in np.quantile(between / total, QUANTILES)]
-            lines.append("| " + " | ".join(cells) + " |")
-    return lines
+def rows_of(run: Path) -> Iterator[list[str]]:
+    """Rows of a run: ratio of the sums, and quantiles over prompts."""
+    for kind, (between, total) in shares(run).items():
+        cells = [run.name, kind, f"{total.size}", f"{between.sum() / total.sum():.3f}"]
+        yield cells + [f"{value:.3f}" for value in np.quantile(between / total, QUANTILES)]
 
 
 def main() -> None:
     """Print, write the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="finished runs")
-    parser.add_argument("--page", type=Path, help="markdown page to write")
-    options = parser.parse_args()
+    options = parser_of(__doc__).parse_args()
     kinds = {fingerprint(read_config(run)) for run in options.runs}
     if len(kinds) > 1:
         fail("explained_share", "RUN", "runs that differ in their seed alone", sorted(kinds))
-    names = " ".join(run.as_posix() for run in options.runs)
-    text = "\n".join(
-        [
-            "# How much of the score the reward explains: coins and other prompts",
-            "",
-            "Scores by the head of the tiny language model, summed over the groups of a whole run that",
-            "had two right and two wrong rollouts at least (cures/explained_share.py).",
-            "",
-            f"Command: `python -m benchmarks.explained_share {names}`, after `make league`. Commit:",
-            f"`{commit()}`. No number here depends on the machine's speed.",
-            "",
-            *table(options.runs),
-            "",
-        ]
-    )
-    print(text)
-    if options.page is not None:
-        atomic_write(options.page, text.encode())
+    heads = ["run", "prompts", "measured", "share of all"]
+    heads += [f"{q:.0%} of prompts below" for q in QUANTILES]
+    rows = (row for run in options.runs for row in rows_of(run))
+    publish("explained_share", options, ABOUT, heads, rows)
 
 
 if __name__ == "__main__":

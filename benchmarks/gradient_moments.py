@@ -33,10 +33,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.one_thread import on_one_thread
-from benchmarks.provenance import provenance
 from cures.checks import FloatArray
 from cures.records import Moments
 from cures.storage import atomic_write
+from figures.provenance import provenance
 from train.building import fix_numerics
 from train.config import Config
 from train.config_file import load

@@ -20,7 +20,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cures.storage import atomic_write, read_json, read_jsonl
-from figures.results import provenance, stamp
+from figures.provenance import provenance
+from figures.results import stamp
 from figures.run_folders import cpu_clock
 from figures.training_runs import run_quietly, training_command
 
@@ -66,6 +67,7 @@ stopped by the success rate on 1,000 problems that it had never seen, then so ma
 Held-out success is sampled on 500 other unseen problems, 8 answers each, among which one-digit
 problems are more frequent, hence the higher start.
 """
+SPEED = "The CPU minutes depend on the machine's speed, no other number does."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (2)")
     parser.add_argument("--page", type=Path, help="markdown page to write")
     options = parser.parse_args(arguments)
-    stamp(options.runs)
+    made_at = stamp(options.runs)
     work = [(case, seed) for case in reversed(CASES) for seed in range(case.seeds)]
     with ThreadPoolExecutor(options.jobs) as pool:
         try:
@@ -88,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = "python benchmarks/learning.py"
         if options.runs != RUNS:
             command += f" --runs {options.runs.as_posix()}"
-        source = provenance(command, options.runs)
-        atomic_write(options.page, "\n".join([HEADER, source, text]).encode())
+        origin = provenance(command, made_at=made_at, speed=SPEED) + "\n"
+        atomic_write(options.page, "\n".join([HEADER, origin, text]).encode())
     return 0
 
 

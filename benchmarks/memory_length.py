@@ -9,23 +9,27 @@ of scheduler `adaptive` (``cures/memory_length.py``), and to ones whose memory i
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.finished_runs import parser_of, publish, visits_of
 from cures.beta_binomial import log_beta_binomial
-from cures.checks import fail
+from cures.checks import InWords, fail
 from cures.pool_posterior import PoolPosterior
 from cures.schedulers.adaptive import forgotten
-from cures.storage import atomic_write, read_jsonl
-from figures.provenance import commit
-from figures.run_folders import read_fields
 from figures.visits import Visits
-from train.folder import read_config
 
 FIXED = (8.0, 16.0, 32.0, 64.0, 128.0, 512.0)  # updates
 QUARTERS = 4
+ABOUT = """\
+# How long evidence about a success rate should last
+
+Finished runs of `make league` (tiny language model). *chosen*: mean logarithm of the chance
+that the posterior of `adaptive` gave to a group of a prompt that was seen before;
+then that of fixed memories of so many updates, minus it; then what was chosen
+(`cures/memory_length.py`).
+"""
 
 
 def told(
@@ -48,9 +52,7 @@ def told(
     )
     is_seen_N = np.zeros(num_prompts, dtype=bool)
     total, groups, lengths = 0.0, 0, []
-    for step in range(seen.steps):
-        now = slice(seen.start_of(step), seen.start_of(step + 1))
-        prompt, success, trial = seen.prompt_V[now], seen.success_V[now], seen.trial_V[now]
+    for step, (prompt, success, trial) in enumerate(seen.by_step()):
         if prompt.size:
             alpha, beta = posterior.alpha_beta(prompt)
             is_again = is_seen_N[prompt]
@@ -62,51 +64,28 @@ def told(
         if (step + 1) * QUARTERS // seen.steps > step * QUARTERS // seen.steps:
             lengths.append(memory if posterior.memory is None else posterior.memory.updates)
     if not groups:
-        fail("memory_length", "RUN", "a run that saw prompts twice", "none")
+        fail("memory_length", "RUN", "a run that saw prompts twice", InWords("none"))
     return total / groups, [float(length) for length in lengths if length is not None]
 
 
-def row_of(run: Path) -> str:
+def cells_of(run: Path) -> list[str]:
     """A row of the table: predictions beside those of the chosen memory, and what was chosen."""
-    size = read_fields(run / "questions.json", ("prompts",))["prompts"]
-    batch = read_config(run)["scheduler"]["batch_size"]
-    seen = Visits.of(read_jsonl(run / "outcomes.jsonl"), size)
+    seen, size, batch = visits_of(run)
     chosen, lengths = told(seen, size, batch, None)
-    cells = [f"{run.parent.name}/{run.name}", f"{chosen:.3f}"]
-    cells += [f"{told(seen, size, batch, memory)[0] - chosen:+.3f}" for memory in FIXED]
-    cells += [" ".join(f"{length:.0f}" for length in lengths)]
-    return "| " + " | ".join(cells) + " |"
+    fixed = [told(seen, size, batch, memory)[0] - chosen for memory in FIXED]
+    return [
+        f"{run.parent.name}/{run.name}",
+        f"{chosen:.3f}",
+        *(f"{value:+.3f}" for value in fixed),
+        " ".join(f"{length:.0f}" for length in lengths),
+    ]
 
 
 def main() -> None:
     """Print, write the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="finished runs")
-    parser.add_argument("--page", type=Path, help="markdown page to write")
-    options = parser.parse_args()
+    options = parser_of(__doc__).parse_args()
     heads = ["run", "chosen", *(f"{memory:g}" for memory in FIXED), "updates chosen, by quarter"]
-    runs = " ".join(run.as_posix() for run in options.runs)
-    text = "\n".join(
-        [
-            "# How long evidence about a success rate should last",
-            "",
-            "Finished runs of the tiny language model. *chosen*: mean logarithm of the chance",
-            "that the posterior of `adaptive` gave to a group of a prompt that was seen before;",
-            "then that of fixed memories of so many updates, minus it; then what was chosen",
-            "(`cures/memory_length.py`).",
-            "",
-            f"Command: `python -m benchmarks.memory_length {runs}`, after `make league`.",
-            f"Commit: `{commit()}`. No number depends on the machine's speed.",
-            "",
-            "| " + " | ".join(heads) + " |",
-            "|---" * len(heads) + "|",
-            *(row_of(run) for run in options.runs),
-            "",
-        ]
-    )
-    print(text)
-    if options.page is not None:
-        atomic_write(options.page, text.encode())
+    publish("memory_length", options, ABOUT, heads, map(cells_of, options.runs))
 
 
 if __name__ == "__main__":

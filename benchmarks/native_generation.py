@@ -27,9 +27,9 @@ import transformers
 from transformers import GenerationConfig, Qwen2ForCausalLM
 
 from benchmarks.one_thread import on_one_thread
-from benchmarks.provenance import provenance
 from cures.checks import FloatArray
 from cures.storage import atomic_write
+from figures.provenance import provenance
 from train.building import fix_numerics
 from train.config import Config, from_dict
 from train.engines.native import NativeEngine

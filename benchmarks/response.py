@@ -9,35 +9,36 @@ folder they lie in, are put together.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import rankdata
 
-from cures.checks import BoolArray, FloatArray, fail
+from benchmarks.finished_runs import parser_of, publish, visits_of
+from cures.checks import BoolArray, FloatArray
 from cures.response import MEMORY, Response
 from cures.schedulers.adaptive import FLOOR
-from cures.storage import atomic_write, read_jsonl
-from figures.provenance import commit
-from figures.run_folders import read_fields
-from figures.visits import Visits, replay
+from figures.visits import replay
 from train.config import from_dict
 from train.folder import read_config
 from train.tasks.making import make_task
 
 COIN = 0.5
 MARKS = (0.5, 0.75, 1.0)  # of a run's updates
+ABOUT = """\
+# Do success rates that stay tell coins?
+
+Finished runs of `make league` (tiny language model), told group by group to `cures/response.py`;
+means over runs. *Judged*: prompts with two visits and a rate in [0.2, 0.8]. *Area*:
+chance that a coin among them has higher odds of being steady than another prompt.
+*Weight*: what is left of a visit.
+"""
 
 
 def believed(run: Path, memory: float) -> Iterator[tuple[float, Response]]:
     """What is believed at every mark."""
-    size = read_fields(run / "questions.json", ("prompts",))["prompts"]
-    batch = read_config(run)["scheduler"]["batch_size"]
-    seen = Visits.of(read_jsonl(run / "outcomes.jsonl"), size)
-    if not len(seen):
-        fail("response", "RUN", "a run with outcomes", str(run))
+    seen, size, batch = visits_of(run)
     marks = {round(mark * seen.steps): mark for mark in MARKS}
     for updates, response in replay(seen, size, batch, memory=memory):
         if updates in marks:
@@ -109,12 +110,10 @@ def rows_of(pool: str, runs: list[Path], memory: float) -> Iterator[list[str]]:
 
 def main() -> None:
     """Print, write the page."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="finished runs")
+    parser = parser_of(__doc__)
     parser.add_argument(
         "--memory", type=float, nargs="+", default=[MEMORY], help=f"updates ({MEMORY:g})"
     )
-    parser.add_argument("--page", type=Path, help="markdown page to write")
     options = parser.parse_args()
     pools: dict[str, list[Path]] = {}
     for run in options.runs:
@@ -123,37 +122,14 @@ def main() -> None:
         "memory", "pool", "runs", "of the run", "visits a prompt", "judged", "coins among them",
         "found steady", "area under curve", "weight of coins", "weight of others",
     )  # fmt: skip
-    command = " ".join(
-        ["python -m benchmarks.response", *(run.as_posix() for run in options.runs), "--memory"]
-        + [f"{memory:g}" for memory in options.memory]
+    memories = [f"{memory:g}" for memory in options.memory]
+    rows = (
+        [shown, *row]
+        for shown, memory in zip(memories, options.memory, strict=True)
+        for pool, runs in pools.items()
+        for row in rows_of(pool, runs, memory)
     )
-    text = "\n".join(
-        [
-            "# Do success rates that stay tell coins?",
-            "",
-            "Finished runs of the tiny language model, told group by group to `cures/response.py`;",
-            "means over runs. *Judged*: prompts with two visits and a rate in [0.2, 0.8]. *Area*:",
-            "chance that a coin among them has higher odds of being steady than another prompt.",
-            "*Weight*: what is left of a visit.",
-            "",
-            f"Command: `{command}`",
-            "after `make league`.",
-            f"Commit: `{commit()}`. No number depends on the machine's speed.",
-            "",
-            "| " + " | ".join(heads) + " |",
-            "|---" * len(heads) + "|",
-            *(
-                "| " + " | ".join([f"{memory:g}", *row]) + " |"
-                for memory in options.memory
-                for pool, runs in pools.items()
-                for row in rows_of(pool, runs, memory)
-            ),
-            "",
-        ]
-    )
-    print(text)
-    if options.page is not None:
-        atomic_write(options.page, text.encode())
+    publish("response", options, ABOUT, heads, rows, words=["--memory", *memories])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time of one scheduler step (propose + observe) as the pool grows, against what else one could do.
 
-    make bench      or      python benchmarks/scheduler_step.py [--prompts 10000 1000000] [--repeats 7]
+    python -m benchmarks.scheduler_step [--prompts 10000 1000000] [--page docs/results/scheduler_step.md]
 
 A step plans a batch, 8 rollouts a prompt, and observes its outcome. Every scheduler runs on every pool
 at ``--batch-of-all``; ``cures``, with and without forgetting and in its dense mode, at every
@@ -15,7 +15,9 @@ at ``--batch-of-all``; ``cures``, with and without forgetting and in its dense m
   the pools (``~``);
 - ``bytes``: one pass over the two counts of every prompt, the least that looking at everyone costs.
 
-Medians of the repeats; ratios are of this run. Only ratios travel to other machines.
+Medians of the repeats; ratios are of this run. Only ratios travel to other machines. What comes once
+in many steps (a permutation for a pass of uniform sampling, the horizon of ``adaptive``) is in the mean
+of some blocks of steps and not of others.
 """
 
 from __future__ import annotations
@@ -28,32 +30,36 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 import cures
+from benchmarks import allocate
+from benchmarks.scheduler_tables import (
+    PAGE,
+    ROLLOUTS,
+    YARDSTICKS,
+    Held,
+    Memories,
+    Timed,
+    Times,
+    draw_figure,
+    memory_table,
+    page,
+    table,
+)
+from cures.storage import atomic_write
 
-ROLLOUTS = 8  # per prompt of a batch
 TEMPERATURE = 0.05
 PILOTS = 2
 FORGETTING = 1e-4
-YARDSTICKS = ("dense numpy", "choice", "release", "bytes")
 CURES_ARMS = {
     "cures": {"draws": "tree"},
     "cures, forgetting": {"draws": "tree", "forgetting": FORGETTING},
     "cures, dense": {"draws": "dense"},
 }
-
-
-@dataclass(frozen=True)
-class Timed:
-    """Median seconds of a step; extrapolated from a smaller pool or not."""
-
-    seconds: float
-    is_extrapolated: bool = False
 
 
 def settings_of(name: str, num_prompts: int) -> dict[str, object]:
@@ -219,9 +225,9 @@ def median_s(step: Callable[[], float], *, repeats: int, steps: int, longest: fl
 
 def measure(
     sizes: list[int], batches: list[int], batch_of_all: int, names: list[str], **how: object
-) -> dict[tuple[str, int, int], Timed]:
-    """(what, N, batch) -> time of a step."""
-    found: dict[tuple[str, int, int], Timed] = {}
+) -> Times:
+    """Time of a step of every scheduler and yardstick."""
+    found: Times = {}
     repeats, steps, longest = how["repeats"], how["steps"], how["longest"]
     for size in sizes:
         rate_N = np.random.default_rng(0).beta(0.6, 0.6, size)
@@ -253,29 +259,9 @@ def measure(
     return found
 
 
-def table(found: dict[tuple[str, int, int], Timed]) -> str:
-    """A line per pool, batch and scheduler: time, growth over pools, and every yardstick in steps."""
-    header = f"{'prompts':>9}{'batch':>6}  {'':<19}{'step, ms':>11}{'growth':>8}"
-    lines = [header + "".join(f"{name:>13}" for name in YARDSTICKS)]
-    for (name, size, batch), time_ in found.items():
-        smallest = min(n for what, n, b in found if (what, b) == (name, batch))
-        growth = time_.seconds / found[name, smallest, batch].seconds
-        mark = "~" if time_.is_extrapolated else ""
-        line = f"{size:>9}{batch:>6}  {name:<19}{mark + format(time_.seconds * 1e3, '.3f'):>11}"
-        line += f"{growth:>8.1f}"
-        for other in YARDSTICKS:
-            its = found[other, size, batch]
-            ratio = f"{its.seconds / time_.seconds:.3g}"
-            line += f"{('~' if its.is_extrapolated else '') + ratio + 'x':>13}"
-        lines.append(line)
-    return "\n".join(lines)
-
-
-def memory_table(sizes: list[int], names: list[str]) -> str:
-    """Bytes per prompt that a scheduler holds, and how long its state takes to go to disk and back."""
-    lines = [
-        f"{'prompts':>9}  {'':<19}{'bytes/prompt':>13}{'save, s':>9}{'load, s':>9}{'file, MB':>10}"
-    ]
+def measure_memory(sizes: list[int], names: list[str]) -> Memories:
+    """What every scheduler holds, and how long its state takes to go to disk and back."""
+    found: Memories = {}
     for size in sizes:
         rate_N = np.random.default_rng(0).beta(0.6, 0.6, size)
         for name in names:
@@ -299,39 +285,8 @@ def memory_table(sizes: list[int], names: list[str]) -> str:
                     scheduler.load_state_dict(cures.load_state(path))
                     loaded = time.perf_counter()
                     megabytes = path.stat().st_size / 1e6
-                lines.append(
-                    f"{size:>9}  {arm:<19}{held / size:>13.1f}{saved - start:>9.3f}"
-                    f"{loaded - saved:>9.3f}{megabytes:>10.1f}"
-                )
-    return "\n".join(lines)
-
-
-def draw_figure(found: dict[tuple[str, int, int], Timed], batch: int, path: Path) -> None:
-    """Time of a step against the size of the pool, at one batch size."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    lines = {
-        "cures": ("C0", "-"), "cures, forgetting": ("C0", "--"), "cures, dense": ("C0", ":"),
-        "adaptive": ("C2", "-"), "uniform": ("C7", "-"), "dense numpy": ("C1", "-"),
-        "choice": ("C1", "--"), "release": ("C3", "-"), "bytes": ("0.7", ":"),
-    }  # fmt: skip
-    with rc_context({"font.size": 7.5, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(3.3, 3.0), layout="constrained")
-        axes = figure.add_subplot()
-        for name, (colour, dash) in lines.items():
-            points = [(n, t) for (what, n, b), t in found.items() if (what, b) == (name, batch)]
-            if not points:
-                continue
-            sizes, times = zip(*points, strict=True)
-            seconds = [t.seconds * 1e3 for t in times]
-            axes.plot(sizes, seconds, dash, color=colour, marker=".", lw=1.2, label=name)
-        axes.set(xscale="log", yscale="log", xlabel="prompts", ylabel="a step, ms")
-        figure.legend(loc="outside lower center", fontsize=6, ncols=3, frameon=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        figure.savefig(partial, format="png", dpi=200, metadata={"Software": None})
-        partial.replace(path)
+                found[arm, size] = Held(held / size, saved - start, loaded - saved, megabytes)
+    return found
 
 
 def main() -> None:
@@ -346,8 +301,9 @@ def main() -> None:
     add("--schedulers", nargs="+", default=cures.list_schedulers(), help="default: all")
     add("--repeats", type=int, default=7, help="timed blocks; the median counts")
     add("--steps", type=int, default=20, help="steps per timed block, fewer where they take long")
-    add("--longest", type=float, default=30.0, help="seconds that one line of the table may take")
+    add("--longest", type=float, default=12.0, help="seconds that one line of the table may take")
     add("--figure", type=Path, default=Path("docs/figures/scheduler_step.png"), help="PNG to write")
+    add("--page", type=Path, help=f"markdown page to write; that of the repository is {PAGE}")
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, numpy {np.__version__}")
     print(f"{ROLLOUTS} rollouts a prompt; medians of {arguments.repeats}; ~ extrapolated")
@@ -358,8 +314,10 @@ def main() -> None:
         repeats=arguments.repeats, steps=arguments.steps, longest=arguments.longest,
     )  # fmt: skip
     print(table(found))
-    print()
-    print(memory_table(sizes, names))
+    memories = measure_memory(sizes, names)
+    print(f"\n{memory_table(memories)}")
+    if arguments.page is not None:
+        atomic_write(arguments.page, page(found, memories, allocate.measured()).encode())
     draw_figure(found, arguments.batch_of_all, arguments.figure)
 
 

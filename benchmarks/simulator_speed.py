@@ -26,9 +26,9 @@ import numpy as np
 
 import cures
 from benchmarks.one_thread import on_one_thread
-from benchmarks.provenance import provenance
 from cures.records import Outcome, Plan, Selection
 from cures.storage import atomic_write
+from figures.provenance import provenance
 from sim.host import SimHost
 from sim.populations import Population, make_population
 

@@ -48,10 +48,10 @@ from benchmarks.native_generation import (
     Size,
 )
 from benchmarks.one_thread import on_one_thread
-from benchmarks.provenance import provenance
 from cures.checks import FloatArray
 from cures.integrations.trl import CuresMixin
 from cures.storage import atomic_write
+from figures.provenance import provenance
 from train.tasks.characters import decode, save_tokenizer
 
 SIZE = Size("0.23M", TINY, 6)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest, norm, t
 
-from cures.checks import BoolArray, FloatArray, as_float, as_float_array, as_int, fail
+from cures.checks import BoolArray, FloatArray, InWords, as_float, as_float_array, as_int, fail
 from cures.targets import FRACTIONS, on_grid, rollouts_to_target, target_gains
 
 __all__ = [
@@ -147,7 +147,7 @@ def speed_up(
     reference_out = _bool_array(where, "reference_is_censored_S", reference_is_censored_S, size)
     arm_out = _bool_array(where, "arm_is_censored_S", arm_is_censored_S, size)
     if size == 0:
-        fail(where, "reference_S", "of shape (S,) with S >= 1", "shape (0,)")
+        fail(where, "reference_S", "of shape (S,) with S >= 1", InWords("shape (0,)"))
     identity = np.arange(size)[None, :]
     low_1, high_1, ratio = _ratio_bounds(reference, reference_out, arm, arm_out, identity)
     low, high = 0.0, np.inf
@@ -211,7 +211,7 @@ def paired_difference(
     reference = as_float_array(where, "reference_S", reference_S, length=arm.size)
     size = arm.size
     if size == 0:
-        fail(where, "arm_S", "of shape (S,) with S >= 1", "shape (0,)")
+        fail(where, "arm_S", "of shape (S,) with S >= 1", InWords("shape (0,)"))
     difference = arm - reference
     level = as_float(where, "confidence", confidence, 0.0, 1.0, open_low=True, open_high=True)
     half = np.inf
@@ -308,5 +308,10 @@ def _ratio_bounds(
 def _bool_array(where: str, parameter: str, value: ArrayLike, length: int) -> BoolArray:
     array = np.asarray(value)
     if array.dtype.kind != "b" or array.shape != (length,):
-        fail(where, parameter, f"of dtype bool, shape ({length},)", f"{array.dtype}, {array.shape}")
+        fail(
+            where,
+            parameter,
+            f"of dtype bool, shape ({length},)",
+            InWords(f"{array.dtype}, {array.shape}"),
+        )
     return array

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binom
 
-from cures.checks import FloatArray, IntArray, as_float_array, as_int, as_int_array, fail
+from cures.checks import FloatArray, IntArray, InWords, as_float_array, as_int, as_int_array, fail
 
 __all__ = ["PopulationShift", "population_shift", "predicted_success", "stratum_of"]
 
@@ -155,7 +155,7 @@ def population_shift(
     trial = as_int_array(where, "trial_B", trial_B, low=1)
     success = as_int_array(where, "success_B", success_B, length=trial.size, low=0)
     if trial.size == 0:
-        fail(where, "trial_B", "of shape (B,) with B >= 1", "shape (0,)")
+        fail(where, "trial_B", "of shape (B,) with B >= 1", InWords("shape (0,)"))
     if (success > trial).any():
         index = int(np.flatnonzero(success > trial)[0])
         fail(where, "success_B", f"<= trial_B ({trial[index]} at index {index})", success[index])
@@ -166,7 +166,7 @@ def population_shift(
     ]
     for q, row in enumerate(rows):
         if abs(row.sum() - 1.0) > _WEIGHT_TOLERANCE:
-            fail(where, f"weight_Q_K[{q}]", "of sum 1", f"sum {row.sum():.6g}")
+            fail(where, f"weight_Q_K[{q}]", "of sum 1", InWords(f"sum {row.sum():.6g}"))
     stratum = as_int_array(
         where, "stratum_B", stratum_B, length=trial.size, low=0, high=len(rows) - 1
     )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 
-from cures.checks import FloatArray, IntArray, as_float, as_float_array, as_int, fail
+from cures.checks import FloatArray, IntArray, InWords, as_float, as_float_array, as_int, fail
 
 _LARGEST = 8e307  # of a potential: the difference of two such numbers is still finite
 _UNDERFLOW = 800.0  # exp(-800) is 0 in float64
@@ -83,7 +83,7 @@ def sampling_distribution(potential: ArrayLike, temperature: float) -> FloatArra
 def _as_potential(where: str, potential: ArrayLike) -> FloatArray:
     potential_N = as_float_array(where, "potential", potential, low=-_LARGEST, high=_LARGEST)
     if potential_N.size == 0:
-        fail(where, "potential", "of at least one prompt", "an empty array")
+        fail(where, "potential", "of at least one prompt", InWords("an empty array"))
     return potential_N
 
 
@@ -125,7 +125,7 @@ def _as_distribution(where: str, prob_N: ArrayLike) -> FloatArray:
     prob_N = as_float_array(where, "prob_N", prob_N, low=0.0, high=1.0)
     total = float(prob_N.sum())
     if abs(total - 1.0) > 1e-9:  # rounding of a million terms stays far below
-        fail(where, "prob_N", "a distribution that sums to 1", f"sum {total}")
+        fail(where, "prob_N", "a distribution that sums to 1", InWords(f"sum {total}"))
     return prob_N
 
 
@@ -324,7 +324,7 @@ def draw_without_replacement(inclusion_N: ArrayLike, generator: Generator) -> In
     inclusion_N = as_float_array(where, "inclusion_N", inclusion_N, low=0.0, high=1.0)
     total = float(inclusion_N.sum())
     if abs(total - round(total)) > 1e-9 * max(1.0, total):
-        fail(where, "inclusion_N", "of a sum that is a whole number", f"sum {total}")
+        fail(where, "inclusion_N", "of a sum that is a whole number", InWords(f"sum {total}"))
     certain = np.flatnonzero(inclusion_N == 1.0)
     uncertain = np.flatnonzero((inclusion_N > 0.0) & (inclusion_N < 1.0))
     size = round(total) - certain.size

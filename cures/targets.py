@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
 
-from cures.checks import BoolArray, FloatArray, as_float, as_float_array, fail
+from cures.checks import BoolArray, FloatArray, InWords, as_float, as_float_array, fail
 
 FRACTIONS = (0.5, 0.8, 0.95)
 
@@ -50,7 +50,7 @@ def target_gains(
     start = as_float_array(where, "start_S", start_S)
     final = as_float_array(where, "final_S", final_S, length=start.size)
     if start.size == 0:
-        fail(where, "start_S", "of shape (S,) with S >= 1", "shape (0,)")
+        fail(where, "start_S", "of shape (S,) with S >= 1", InWords("shape (0,)"))
     fraction_F = as_float_array(
         where, "fractions", list(fractions), low=0.0, high=1.0, open_low=True
     )
@@ -131,9 +131,9 @@ def rollouts_to_target(
         fail(where, "grid_E", "strictly increasing with at least two points", grid.tolist())
     curve = np.asarray(curve_S_E, dtype=np.float64)
     if curve.ndim != 2 or curve.shape[1] != grid.size:
-        fail(where, "curve_S_E", f"of shape (S, {grid.size})", f"shape {curve.shape}")
+        fail(where, "curve_S_E", f"of shape (S, {grid.size})", InWords(f"shape {curve.shape}"))
     if not np.isfinite(curve).all():
-        fail(where, "curve_S_E", "finite", "a value that is not")
+        fail(where, "curve_S_E", "finite", InWords("a value that is not"))
     level = np.asarray(level_S, dtype=np.float64)
     if level.shape not in ((), (curve.shape[0],)) or not np.isfinite(level).all():
         fail(where, "level_S", f"finite, of shape () or ({curve.shape[0]},)", level.tolist())

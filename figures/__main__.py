@@ -88,9 +88,9 @@ def _run(options: argparse.Namespace) -> None:
             options.page,
             options.picture,
             options.jobs,
+            _said(options),
             arms=options.arms,
             seeds=options.seeds,
-            command=_said(options),
         )
     elif command == "league":
         _league(options)
@@ -302,7 +302,7 @@ def _add_page(
 def _add_league(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     table = commands.add_parser(
         "league",
-        help="every scheduler in the simulator and on the language model: hours, told first, resumable",
+        help="all schedulers in the simulator, most on the language model: hours, told first, resumable",
     )
     table.add_argument("--only", choices=("simulator", "model"), help="one half (both)")
     table.add_argument(

@@ -26,7 +26,8 @@ from figures.calibration_runs import (
     compare_command,
     make_runs,
 )
-from figures.results import provenance, stamp
+from figures.provenance import EXACT, provenance
+from figures.results import stamp
 from sim.picture import DASHES, SPARES, arm_styles, new_figure, save
 
 PREDICTORS = {"calibrated": "simulated_A_S", "simulator as it comes": "control_A_S"}
@@ -73,12 +74,13 @@ def _cpu_minutes(size: Size) -> int:
 def measure(root: Path, page: Path, picture: Path, command: str, *, quick: bool) -> None:
     """Make (or go on with) the runs, then write the page, made by ``command``, and its picture."""
     size = QUICK if quick else FULL
-    stamp(root)
+    made_at = stamp(root)
     make_runs(root, size)
     predictions = read_predictions(root, size)
     save(draw(size.labels, predictions), picture)
     calibration = read_json(root / "calibration" / "calibration.json")
-    text = write_page(size, predictions, calibration, provenance(command, root), root)
+    origin = provenance(command, made_at=made_at, speed=EXACT) + "\n"
+    text = write_page(size, predictions, calibration, origin, root)
     page.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(page, text.encode())
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cures.checks import fail
+from cures.checks import InWords, fail
 from cures.storage import write_json
 from figures import (
     ablation,
@@ -252,7 +252,7 @@ def folders_of(entry: Entry, root: Path) -> list[Path]:
         if not found:
             command = SOURCES[entry.source].command
             legal = f"with run folders {pattern} for {entry.name} (python -m figures {command})"
-            fail("figures", str(root), legal, "none")
+            fail("figures", str(root), legal, InWords("none"))
         folders += [path for path in found if path not in folders]
     return folders
 

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from cures.checks import fail
+from cures.checks import InWords, fail
 from figures.simulator_league import ARMS, BEST, Cell
 from figures.simulator_league_rows import Rows, is_contender
 from figures.style import ESTIMATORS as ESTIMATOR_NAMES
@@ -35,7 +35,7 @@ def draw(numbers: Mapping[Cell, Rows]) -> Figure:
     known = {arm for found in numbers.values() for arm in found}
     arms = [arm for arm in (*ARMS, BEST) if arm in known and arm != REFERENCE]
     if not arms:
-        fail("league", "entries", "of one arm beside the reference at least", "none")
+        fail("league", "entries", "of one arm beside the reference at least", InWords("none"))
     by_population: dict[str, list[Cell]] = {}
     for cell in numbers:
         by_population.setdefault(cell.population, []).append(cell)

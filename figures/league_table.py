@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cures.checks import fail
+from cures.checks import InWords, fail
 from cures.comparison import SpeedUp, harm_verdict, paired_difference, seeds_needed, speed_up
 from figures.holm import holm, paired_p_value
 from figures.league import (
@@ -46,7 +46,7 @@ natural in every pool.
 
 - natural: 4,000 problems as they come. dead: 60 % of them never right, 25 % always right. coins: 20 %
   with a reward that is a coin flip. small: 256 problems, two batches, where `adaptive` samples uniformly
-  by its own rule: its rows there are one run counted twice, and "no harm" is by construction.
+  by its own rule: its rows there are one run counted twice, and differ from uniform's by chance alone.
 - *minus uniform*: paired over seeds, held-out success at the end, 95 %. *Verdict*: no harm if the lower
   end lies above -{margin}.
 - *Speed-up*: uniform's rollouts over the arm's, medians, to {fractions} of uniform's mean gain on the
@@ -363,7 +363,7 @@ def page(by_pool: dict[str, Entries], command: str, simulated: str = "") -> str:
     """
     everything = [entry for entries in by_pool.values() for entry in entries.values()]
     if not everything and not simulated:
-        fail("league", "entries", "of one run at least", "none")
+        fail("league", "entries", "of one run at least", InWords("none"))
     parts = [f"# League of schedulers\n\nCommand: `{command}`.\n"]
     if everything:
         commits = sorted({entry["commit"] for entry in everything})

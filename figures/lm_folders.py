@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import FloatArray, as_choice, fail
+from cures.checks import FloatArray, InWords, as_choice, fail
 from figures.run_folders import check_comparable, read_run, scheduler_options
 from figures.sim_folders import FloatMatrix
 
@@ -102,7 +102,7 @@ def read_lm(folder: Path) -> LmComparison:
         runs.setdefault(arm, []).append(read_run(path))
     if not runs:
         legal = "with training runs ARM-seedK (python -m figures lm_runs makes them)"
-        fail("figures", str(folder), legal, "none")
+        fail("figures", str(folder), legal, InWords("none"))
     first = next(iter(runs.values()))
     first.sort(key=_seed)
     for arm, found in runs.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cures.checks import fail
+from cures.checks import InWords, fail
 from figures.sim_folders import by_label
 from figures.style import ESTIMATORS, POOLS
 from sim.wording import difference_text, verdict_text
@@ -130,7 +130,10 @@ def page_rows(page: Path) -> dict[str, list[tuple[str, str, str, str]]]:
             found.setdefault(heading, []).append((cells[0], cells[1], cells[2], cells[3]))
     if not found:
         fail(
-            "measured_table", str(page), "with a table '| arm | final | minus uniform ...'", "none"
+            "measured_table",
+            str(page),
+            "with a table '| arm | final | minus uniform ...'",
+            InWords("none"),
         )
     return found
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import FloatArray, fail
+from cures.checks import FloatArray, InWords, fail
 from cures.comparison import rollouts_to_target
 from cures.potential import prob_mixed
 from cures.sampling import inclusion_probability
@@ -155,7 +155,12 @@ def _way_to_the_level(cell: Comparison, arm: str) -> tuple[FloatArray, FloatArra
     rollouts_S[is_out_S | (rollouts_S == 0.0)] = np.nan
     columns = load_columns(cell.folder, arm, cell.seeds)
     if columns is None:
-        fail("boundary", str(cell.folder), "with the columns of sim.watch in curve.npz", "none")
+        fail(
+            "boundary",
+            str(cell.folder),
+            "with the columns of sim.watch in curve.npz",
+            InWords("none"),
+        )
     mixed_S_E = columns["trained"] - columns["zero_advantage"]
     mixed_S = [np.interp(r, grid_E, m) for r, m in zip(rollouts_S, mixed_S_E, strict=True)]
     return rollouts_S, np.array(mixed_S) / rollouts_S

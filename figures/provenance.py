@@ -1,12 +1,47 @@
-"""Where a figure comes from: the commit of the code, in the words of git, and the runs behind it."""
+"""Where a figure or a page comes from: commit (in the words of git), machine, the runs behind it."""
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from cures.storage import read_json
+
+CPUINFO = Path("/proc/cpuinfo")  # of Linux
+NOISY = "Machines are noisy: the ratios travel, the times do not."
+EXACT = "No number here depends on the machine's speed."
+
+
+def provenance(command: str, *about: str, made_at: str | None = None, speed: str = NOISY) -> str:
+    """Where a page comes from, two lines of markdown.
+
+    Parameters
+    ----------
+    command : str
+        That makes the page.
+    about : str
+        What else the numbers depend on, such as versions of libraries.
+    made_at : str, optional
+        Commit that made the runs behind the page; None: the numbers are made now, by this one.
+    speed : str
+        What the machine's speed means for the numbers: :data:`NOISY`, :data:`EXACT`, or other words.
+    """
+    machine = f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return (
+        f"Command: `{command}`. Commit: `{made_at or commit()}`.\n"
+        f"Machine: {machine}{'; ' if about else ''}{', '.join(about)}. {speed}"
+    )
+
+
+def _processor() -> str:
+    """Its model, or its architecture where the system does not say."""
+    for line in CPUINFO.read_text().splitlines() if CPUINFO.exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def commit(where: Path = Path(__file__).parent) -> str:

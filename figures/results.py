@@ -6,8 +6,6 @@ the command, the commit and the machine. Nothing in the tables is typed by hand.
 
 from __future__ import annotations
 
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 from cures.checks import fail
 from cures.storage import atomic_write, read_json, write_json
-from figures.provenance import commit
+from figures.provenance import EXACT, commit, provenance
 from sim.wording import difference_text, speed_up_text, verdict_text
 
 ARMS = (
@@ -33,9 +31,8 @@ SETTINGS = tuple(
     for population in ("skills", "dead", "coins", "mostly_hard")
     for optimiser in ("adam", "sgd")
 )
-COMMAND = "python -m figures results"
 HEADER = f"""\
-# Simulator: every scheduler at equal generated rollouts
+# Simulator: schedulers at equal generated rollouts
 
 Chain-of-skills policy (success rates in closed form), {POOL} prompts, batch {BATCH} draws x {GROUP}
 rollouts, GRPO advantages, {ROLLOUTS} generated rollouts a run, pilots and every discarded rollout
@@ -56,10 +53,10 @@ median rests on them. The row of uniform shows its median rollouts.
 """
 
 
-def measure(root: Path, page: Path, jobs: int, command: str = COMMAND) -> None:
+def measure(root: Path, page: Path, jobs: int, command: str) -> None:
     """Run (or resume) all comparisons under ``root`` and write ``page``, made by ``command``."""
-    stamp(root)
-    parts = [HEADER, provenance(command, root)]
+    made_at = stamp(root)
+    parts = [HEADER, provenance(command, made_at=made_at, speed=EXACT) + "\n"]
     for population, optimiser in SETTINGS:
         folder = root / f"{population}-{optimiser}"
         compare = [sys.executable, "-m", "sim", "compare", "--schedulers", *ARMS, *SIZE]
@@ -72,35 +69,26 @@ def measure(root: Path, page: Path, jobs: int, command: str = COMMAND) -> None:
     atomic_write(page, "\n".join(parts).encode())
 
 
-def stamp(root: Path) -> None:
+def stamp(root: Path) -> str:
     """Note which code a folder's runs are made by; refuse to mix them with another's.
+
+    Returns
+    -------
+    str
+        Its commit.
 
     Raises
     ------
     ValueError
         If the folder was begun at another commit.
     """
-    path = root / "made_by.json"
-    if path.exists() and read_json(path)["commit"] != commit():
-        legal = f"begun at commit {commit()} (remove it to measure anew)"
+    path, made_at = root / "made_by.json", commit()
+    if path.exists() and read_json(path)["commit"] != made_at:
+        legal = f"begun at commit {made_at} (remove it to measure anew)"
         fail("figures", str(root), legal, read_json(path)["commit"])
     root.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"commit": commit()})
-
-
-def provenance(command: str, root: Path) -> str:
-    """Command, commit of the code that made the runs, and machine."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    return (
-        f"Command: `{command}`. Commit: `{read_json(root / 'made_by.json')['commit']}`. Machine: "
-        f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}. No number here "
-        "depends on the machine's speed.\n"
-    )
+    write_json(path, {"commit": made_at})
+    return made_at
 
 
 def section(population: str, optimiser: str, command: str, comparison: dict[str, Any]) -> str:

@@ -15,7 +15,8 @@ from cures.checks import as_choice, as_int, fail
 from cures.storage import atomic_write
 from figures import learning_curves
 from figures.demo import run_folder
-from figures.results import provenance, stamp
+from figures.provenance import EXACT, provenance
+from figures.results import stamp
 from figures.run_folders import by_arm
 from figures.training_runs import run_quietly, training_command
 from figures.training_table import MARGIN, rows
@@ -26,7 +27,6 @@ from sim.wording import difference_text
 ARMS = ("uniform", "cures", "cures-released", "gvm", "speed", "dapo", "band")
 SEEDS = 6
 CONFIG = "configs/tiny_cpu.toml"
-COMMAND = "python -m figures tiny_lm"
 HEADER = """\
 # Tiny language model: schedulers at equal generated rollouts
 
@@ -45,10 +45,10 @@ def measure(
     page: Path,
     picture: Path,
     jobs: int,
+    command: str,
     *,
     arms: Sequence[str] = ARMS,
     seeds: int = SEEDS,
-    command: str = COMMAND,
 ) -> None:
     """Train every arm on every seed under ``root``, then write the page and its picture.
 
@@ -64,7 +64,7 @@ def measure(
     if REFERENCE not in arms:
         fail("tiny_lm", "arms", f"with {REFERENCE} among them", list(arms))
     as_int("tiny_lm", "seeds", seeds, 1)
-    stamp(root)
+    made_at = stamp(root)
     first, *others = arms
     for seed in range(seeds):  # the first arm of a seed makes the warm start, the others reuse it
         _train(root, first, seed)
@@ -73,8 +73,8 @@ def measure(
     folders = [run_folder(root, arm, seed) for arm in arms for seed in range(seeds)]
     save(learning_curves.draw(learning_curves.compute(folders)), picture)
     page.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n".join([header(folders), provenance(command, root), table(folders)])
-    atomic_write(page, text.encode())
+    origin = provenance(command, made_at=made_at, speed=EXACT) + "\n"
+    atomic_write(page, "\n".join([header(folders), origin, table(folders)]).encode())
 
 
 def header(folders: list[Path]) -> str:

@@ -95,6 +95,12 @@ class Visits:
         """Visits before a step."""
         return int(np.searchsorted(self.step_V, step))
 
+    def by_step(self) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
+        """Prompts, successes and trials of every step up to the last visit, also of one without any."""
+        for step in range(self.steps):
+            now = slice(self.start_of(step), self.start_of(step + 1))
+            yield self.prompt_V[now], self.success_V[now], self.trial_V[now]
+
 
 def replay(
     seen: Visits, num_prompts: int, batch_size: int, *, memory: float = MEMORY
@@ -121,13 +127,12 @@ def replay(
         num_prompts, visits_per_step=batch_size, forgetting=forgotten(num_prompts, batch_size)
     )
     response = Response(num_prompts)
-    for step in range(seen.steps):
-        now = slice(seen.start_of(step), seen.start_of(step + 1))
-        told = seen.prompt_V[now], seen.success_V[now], seen.trial_V[now]
-        if told[0].size:
-            age = posterior.step - posterior.told_at(told[0])
+    for updates, told in enumerate(seen.by_step(), start=1):
+        prompt_B, _, _ = told
+        if prompt_B.size:
+            age = posterior.step - posterior.told_at(prompt_B)
             response.told(*told, prior=posterior.prior(), age_B=age, memory=memory)
             posterior.update(*told)
         posterior.advance()
         response.updated()
-        yield step + 1, response
+        yield updates, response

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from cures import loop
-from cures.checks import fail
+from cures.checks import InWords, fail
 from cures.comparison import on_grid
 from cures.records import Outcome, Plan, outcome_rows
 from cures.schedulers.driver import Scheduler
@@ -228,7 +228,12 @@ def _resume(
     watched = _section(state, WATCHED)
     if not watched:
         legal = "of this version (remove the file: the run starts afresh)"
-        fail("compare", f"{folder}/checkpoint.npz", legal, "one without a record of the posterior")
+        fail(
+            "compare",
+            f"{folder}/checkpoint.npz",
+            legal,
+            InWords("one without a record of the posterior"),
+        )
     watch.load_state_dict(watched)
     scheduler.load_state_dict(_section(state, "scheduler/"))
     host.load_state_dict(_section(state, "host/"))

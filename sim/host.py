@@ -18,7 +18,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from cures.advantage import AGGREGATIONS, ESTIMATORS, advantages, rollout_weights
-from cures.checks import BoolArray, FloatArray, IntArray, as_bool, as_choice, as_float, as_int, fail
+from cures.checks import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    InWords,
+    as_bool,
+    as_choice,
+    as_float,
+    as_int,
+    fail,
+)
 from cures.records import Moments, Outcome, Plan, Selection
 from cures.storage import State
 from sim.drift import drift_step
@@ -237,10 +247,13 @@ class SimHost:
             if new.dtype != old.dtype or (new.shape != old.shape and "waiting/" not in key):
                 legal = f"of dtype {old.dtype}, shape {old.shape}"
                 fail(
-                    "SimHost.load_state_dict", f"state[{key!r}]", legal, f"{new.dtype} {new.shape}"
+                    "SimHost.load_state_dict",
+                    f"state[{key!r}]",
+                    legal,
+                    InWords(f"{new.dtype} {new.shape}"),
                 )
         if len({np.asarray(state[f"waiting/{key}"]).shape for key in _WAITING}) != 1:
-            fail("SimHost.load_state_dict", "waiting/*", "of one length", "several")
+            fail("SimHost.load_state_dict", "waiting/*", "of one length", InWords("several"))
         self.theta_D = np.array(state["theta"])
         self._memory = OptimiserState(
             np.array(state["first"]), np.array(state["second"]), int(np.asarray(state["count"]))

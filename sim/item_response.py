@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from cures.checks import BoolArray, FloatArray, IntArray, as_float_array, fail
+from cures.checks import BoolArray, FloatArray, IntArray, InWords, as_float_array, fail
 from sim.policy import FloatMatrix
 
 # Loadings (as numbers) of a plan that are kept for its update; larger plans are a large pool's pilots.
@@ -51,7 +51,12 @@ class ItemResponse:
     def __post_init__(self) -> None:
         loading = np.array(self.loading_N_D, dtype=np.float64)
         if loading.ndim != 2 or not np.isfinite(loading).all():
-            fail("ItemResponse", "loading_N_D", "finite, of shape (N, D)", f"shape {loading.shape}")
+            fail(
+                "ItemResponse",
+                "loading_N_D",
+                "finite, of shape (N, D)",
+                InWords(f"shape {loading.shape}"),
+            )
         object.__setattr__(self, "loading_N_D", loading)
         threshold = as_float_array(
             "ItemResponse", "threshold_N", self.threshold_N, length=loading.shape[0]

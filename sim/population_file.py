@@ -29,7 +29,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from cures.checks import FloatArray, as_choice, as_float, as_float_array, fail, frozen
+from cures.checks import FloatArray, InWords, as_choice, as_float, as_float_array, fail, frozen
 from cures.storage import write_json
 from sim import strict_json
 
@@ -158,7 +158,7 @@ def law_from_json(content: object, where: str = "population") -> EmpiricalLaw:
     keys = {"format": "format"} | {f.name.removesuffix("_K"): f.name for f in fields(EmpiricalLaw)}
     for key in REQUIRED:
         if key not in content:
-            fail(where, key, "given", "nothing")
+            fail(where, key, "given", InWords("nothing"))
     for key in content:
         if key not in keys:
             fail(where, "field", f"one of {list(keys)}", key)

@@ -19,7 +19,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import expit, log_expit
 
-from cures.checks import BoolArray, FloatArray, IntArray, as_float_array, as_int, as_int_array, fail
+from cures.checks import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    InWords,
+    as_float_array,
+    as_int,
+    as_int_array,
+    fail,
+)
 from sim.policy import FloatMatrix, IntMatrix
 
 
@@ -53,13 +62,23 @@ class Skills:
         as_int(where, "num_skills", self.num_skills, 1)
         chain = np.asarray(self.chain_N_L)
         if chain.ndim != 2 or chain.dtype.kind not in "iu" or chain.shape[1] < 1:
-            fail(where, "chain_N_L", "int, of shape (N, L >= 1)", f"{chain.dtype} {chain.shape}")
+            fail(
+                where,
+                "chain_N_L",
+                "int, of shape (N, L >= 1)",
+                InWords(f"{chain.dtype} {chain.shape}"),
+            )
         size, width = chain.shape
         length = as_int_array(where, "length_N", self.length_N, length=size, low=1, high=width)
         is_step = np.arange(width) < length[:, None]
         chain = np.where(is_step, chain, 0).astype(np.int64)
         if chain.size and (chain.min() < 0 or chain.max() >= self.num_skills):
-            fail(where, "chain_N_L", f"in [0, {self.num_skills - 1}]", [chain.min(), chain.max()])
+            fail(
+                where,
+                "chain_N_L",
+                f"in [0, {self.num_skills - 1}]",
+                [int(chain.min()), int(chain.max())],
+            )
         set_(self, "chain_N_L", chain)
         set_(self, "length_N", length)
         threshold = as_float_array(where, "threshold_N", self.threshold_N, length=size)
@@ -150,10 +169,15 @@ class Skills:
 
 def _check_orthogonal(rotation: FloatMatrix, size: int) -> None:
     if rotation.shape != (size, size):
-        fail("Skills", "rotation_K_K", f"of shape ({size}, {size})", f"shape {rotation.shape}")
+        fail(
+            "Skills",
+            "rotation_K_K",
+            f"of shape ({size}, {size})",
+            InWords(f"shape {rotation.shape}"),
+        )
     error = np.abs(rotation @ rotation.T - np.eye(size)).max()
     if not error < 1e-9:  # local_score relies on it: inner products of scores must not change
-        fail("Skills", "rotation_K_K", "orthogonal to 1e-9", f"off by {error:.3g}")
+        fail("Skills", "rotation_K_K", "orthogonal to 1e-9", InWords(f"off by {error:.3g}"))
 
 
 def threshold_for_success_rate(

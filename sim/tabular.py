@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logit, logsumexp, softmax
 
-from cures.checks import BoolArray, FloatArray, IntArray, fail
+from cures.checks import BoolArray, FloatArray, IntArray, InWords, fail
 from sim.policy import FloatMatrix
 
 
@@ -60,7 +60,7 @@ class Tabular:
                 "Tabular",
                 "is_right_N_K",
                 "bool, of shape (N, K >= 2)",
-                f"{right.dtype} {right.shape}",
+                InWords(f"{right.dtype} {right.shape}"),
             )
         n, k = right.shape
         features, offset = (
@@ -74,12 +74,14 @@ class Tabular:
         ):
             object.__setattr__(self, name, array)  # lists are welcome, arrays are kept
         if features is not None and (features.ndim != 2 or features.shape[0] != n):
-            fail("Tabular", "features_N_F", f"of shape ({n}, F)", f"shape {features.shape}")
+            fail(
+                "Tabular", "features_N_F", f"of shape ({n}, F)", InWords(f"shape {features.shape}")
+            )
         if offset is not None and offset.shape != (n, k):
-            fail("Tabular", "offset_N_K", f"of shape ({n}, {k})", f"shape {offset.shape}")
+            fail("Tabular", "offset_N_K", f"of shape ({n}, {k})", InWords(f"shape {offset.shape}"))
         for name, array in (("features_N_F", features), ("offset_N_K", offset)):
             if array is not None and not np.isfinite(array).all():
-                fail("Tabular", name, "finite", "a value that is not")
+                fail("Tabular", name, "finite", InWords("a value that is not"))
 
     @property
     def num_prompts(self) -> int:

@@ -58,7 +58,9 @@ class RunFiles:
 
     def _set_aside(self) -> None:
         """Give the files of an earlier run that are not empty the first number that none of them has."""
-        old = [path for name in FILES if (path := self._path(name)).exists() and path.stat().st_size]
+        old = [
+            path for name in FILES if (path := self._path(name)).exists() and path.stat().st_size
+        ]
         number = next(
             k for k in itertools.count(1) if not any(self._path(n, k).exists() for n in FILES)
         )

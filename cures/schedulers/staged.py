@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import BoolArray, IntArray, as_float_array, as_int, fail
+from cures.checks import BoolArray, IntArray, InWords, as_float_array, as_int, fail
 from cures.quota import allocate
 from cures.records import Plan
 from cures.schedulers.driver import Scheduler
@@ -99,7 +99,7 @@ class Staged(Scheduler):
         smallest = min(int(np.count_nonzero(~is_retired_N[part])) for part in self._parts)
         if smallest < self.batch_size:
             legal = f"such that every stage keeps batch_size = {self.batch_size} prompts"
-            fail(f"{self.name}.retire", "prompt", legal, f"{smallest} left in a stage")
+            fail(f"{self.name}.retire", "prompt", legal, InWords(f"{smallest} left in a stage"))
 
     def _extended(self, count: int) -> None:
         legal = "0: nobody said how easy new prompts are (prior_success_rate_N)"

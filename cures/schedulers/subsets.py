@@ -13,7 +13,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cures.checks import BoolArray, FloatArray, IntArray, as_bool, as_int, as_int_array, fail
+from cures.checks import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    InWords,
+    as_bool,
+    as_int,
+    as_int_array,
+    fail,
+)
 from cures.records import Moments, Outcome, Plan, Selection
 from cures.sampling import order_free_sum
 from cures.schedulers.driver import Scheduler
@@ -109,7 +118,12 @@ class SubsetScheduler(Scheduler):
         members = [np.flatnonzero(label_N == k).astype(np.int64) for k in range(self.num_subsets)]
         empty = [k for k, part in enumerate(members) if part.size == 0]
         if empty:
-            fail(self.name, "subset_N", "without empty subsets", f"nothing in subset {empty[0]}")
+            fail(
+                self.name,
+                "subset_N",
+                "without empty subsets",
+                InWords(f"nothing in subset {empty[0]}"),
+            )
         return members if self.num_subsets > 1 else None
 
     # -- hooks of a rule -----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 from cures.checks import (
     FloatArray,
     IntArray,
+    InWords,
     as_array,
     as_float,
     as_float_array,
@@ -254,12 +255,17 @@ class Vip(Uniform):
         legal = f"real numbers up to 1e100 of shape ({self.num_prompts}, D), D >= 1"
         given = as_array(self.name, "features_N_D", features_N_D, legal)
         if given.dtype.kind not in "iuf" or given.ndim != 2 or len(given) != self.num_prompts:
-            fail(self.name, "features_N_D", legal, f"dtype {given.dtype}, shape {given.shape}")
+            fail(
+                self.name,
+                "features_N_D",
+                legal,
+                InWords(f"dtype {given.dtype}, shape {given.shape}"),
+            )
         # an embedding in float32 stays in it: the copy of a large pool is the largest array here
         copy = given.astype(np.float32 if given.dtype == np.float32 else np.float64)
         is_legal = np.abs(copy) <= 1e100  # their squares are finite; NaN is not
         if copy.shape[1] == 0 or not is_legal.all():
-            shown = copy[~is_legal][0].item() if copy.size else f"shape {given.shape}"
+            shown = copy[~is_legal][0].item() if copy.size else InWords(f"shape {given.shape}")
             fail(self.name, "features_N_D", legal, shown)
         return copy
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from cures.checks import BoolArray, IntArray, fail
+from cures.checks import BoolArray, IntArray, InWords, fail
 from sim import strict_json
 
 WHERE = "calibrate"
@@ -118,12 +118,14 @@ def _lines(path: Path) -> list[str]:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
-        fail(WHERE, f"{path}, line {number}", "UTF-8", f"byte 0x{content[error.start]:02x}")
+        fail(
+            WHERE, f"{path}, line {number}", "UTF-8", InWords(f"byte 0x{content[error.start]:02x}")
+        )
     lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
     if not lines:
-        fail(WHERE, str(path), "a file with at least one line", "an empty file")
+        fail(WHERE, str(path), "a file with at least one line", InWords("an empty file"))
     return lines
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.stats import binom
 
-from cures.checks import FloatArray, IntArray, fail
+from cures.checks import FloatArray, IntArray, InWords, fail
 
 SHARE_LIMITS = (0.05, 0.95)  # always points of the grid: shares beyond them are reported
 GRID_INTERVALS = 400
@@ -132,7 +132,7 @@ def fit(counts: Counts, rate_K: FloatArray) -> Mixture:
     .. [2] B. Lindsay, "The geometry of mixture likelihoods", Annals of Statistics 11(1), 1983.
     """
     if counts.prompts == 0:
-        fail("mixture.fit", "counts", "of at least one prompt", "none")
+        fail("mixture.fit", "counts", "of at least one prompt", InWords("none"))
     likelihood = counts.likelihood(rate_K)
     share_C = counts.prompts_C / counts.prompts
     weight = np.full(rate_K.size, 1.0 / rate_K.size)

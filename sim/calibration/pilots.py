@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import fail
+from cures.checks import InWords, fail
 from cures.storage import State
 from sim.calibration.bootstrap import bootstrap_intervals
 from sim.calibration.compatible import compatible_intervals, confidence_region
@@ -41,7 +41,7 @@ def starting_evidence(settings: CalibrationSettings, evidence: Evidence) -> Evid
             settings.pilots,
             "a file with pilots (is_pilot true), or --at-step S given, which takes every group that "
             "the policy of step S answered",
-            f"{len(evidence)} lines of training",
+            InWords(f"{len(evidence)} lines of training"),
         )
     return pilots.only(pilots.step_V == pilots.step_V.min())
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cures.checks import as_int, fail
+from cures.checks import InWords, as_int, fail
 from sim.planning.hardware import Accelerator, Efficiency
 from sim.planning.models import ModelShape
 from sim.planning.tally import Tally
@@ -130,5 +130,5 @@ def devices_per_replica(
             legal = f"at least {needed / 1e9:.1f} GB, for the weights and one sequence"
             have = size * accelerator.memory * efficiency.memory / 1e9
             what = f"engine's memory on {size} device(s) (share {efficiency.memory:g})"
-            fail("plan", what, legal, f"{have:.1f} GB")
+            fail("plan", what, legal, InWords(f"{have:.1f} GB"))
         size *= 2

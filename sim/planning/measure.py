@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cures import loop
-from cures.checks import FloatArray, as_int, fail
+from cures.checks import FloatArray, InWords, as_int, fail
 from cures.records import Plan
 from cures.schedulers import SCHEDULERS, make_scheduler
 from cures.schedulers.driver import Scheduler
@@ -118,7 +118,7 @@ def _measure_subset(
     """Whole visits of one subset, or the begin of one where the subset is large."""
     where = f"plan: {name}"
     if options.get("subset_N") is not None:
-        fail(where, "subset_N", "left out: subsets are equal parts here", "given")
+        fail(where, "subset_N", "left out: subsets are equal parts here", InWords("given"))
     num_subsets = as_int(where, "num_subsets", options.get("num_subsets"), 1, protocol.num_prompts)
     pool = min(-(-protocol.num_prompts // num_subsets), LARGEST_POOL)
     scheduler, host = _build(name, {**options, "num_subsets": 1}, protocol, rates_of(pool))

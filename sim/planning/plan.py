@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import FloatArray, fail
+from cures.checks import FloatArray, InWords, fail
 from cures.storage import atomic_write, write_json
 from sim.planning.cost import TERMS, device_hours
 from sim.planning.generation import devices_per_replica
@@ -179,7 +179,7 @@ def check_folder(folder: Path) -> None:
     foreign = sorted(name for name in names if name not in FILES and not name.startswith("."))
     if foreign:
         legal = "empty or the folder of a plan, which is replaced"
-        fail("plan", "out", legal, f"{folder} with {foreign[0]}")
+        fail("plan", "out", legal, InWords(f"{folder} with {foreign[0]}"))
 
 
 def write_plan(plan: dict[str, Any], folder: Path) -> None:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cures.checks import as_float, as_int, fail
+from cures.checks import InWords, as_float, as_int, fail
 from cures.storage import read_json, write_json
 from sim.run_folder import refuse_foreign
 from sim.tuning.confirmation import choose, confirm
@@ -164,7 +164,12 @@ def _check_same(study: Study, stored: Any, folder: Path) -> None:
     """Trials may grow: a batch's proposals rest on the batches before it alone."""
     ours = study.as_json()
     if not isinstance(stored, Mapping) or stored.get("format") != ours["format"]:
-        fail("tune", f"{folder}/config.json", f"of format {ours['format']!r}", "something else")
+        fail(
+            "tune",
+            f"{folder}/config.json",
+            f"of format {ours['format']!r}",
+            InWords("something else"),
+        )
     for key in sorted(ours.keys() | stored.keys()):
         old, new = stored.get(key), ours.get(key)
         if old == new or (key == "trials" and isinstance(old, int) and study.trials > old):

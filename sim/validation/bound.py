@@ -7,6 +7,8 @@ rest vanishes, what holds at any radius against the exact optimum.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from cures.checks import FloatArray
@@ -35,6 +37,7 @@ from theory.symbols import delta, p, q
 from theory.trust_region import exact_improvement
 
 RATE_P = np.linspace(0.02, 0.98, 25)
+at_rate = partial(rate_in_words, RATE_P)
 SMALL_R = np.logspace(-7, -4, 7)  # below, rounding shows in divergences; above, the next order
 LARGE_R = np.array([1e-3, 1e-2, 0.1, 0.5, 1.0])
 
@@ -64,11 +67,6 @@ def _own(pool: Pool, both: tuple[FloatArray, FloatArray]) -> tuple[float, float]
 def formula(number: str, name: str, radius_R: FloatArray) -> FloatArray:
     """A formula in p and delta on the grid of success rates, shape (P, R)."""
     return expected(number, name, {p: RATE_P[:, None], delta: radius_R})
-
-
-def at_rate(index: int) -> str:
-    """Words for a position in the grid, or in several of them end to end."""
-    return rate_in_words(RATE_P, index)
 
 
 # -- the natural norm ------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import sympy as sp
@@ -15,6 +16,7 @@ from theory.score_law import G_0, G_1, N_0, N_1, D
 from theory.symbols import p
 
 RATE_P = np.linspace(0.1, 0.9, 17)  # further out right or wrong rollouts become too few to count
+at_rate = partial(rate_in_words, RATE_P)
 Values = dict[sp.Symbol, FloatArray]
 
 
@@ -81,11 +83,6 @@ def standard_error(law: AnswerLaw, size: int) -> float:
     """Of the mean squared distance over ``size`` rollouts, exactly."""
     rest_K = law.squared_distance_K - variance(law)
     return float(np.sqrt(law.chance_K @ rest_K**2 / size))
-
-
-def at_rate(index: int) -> str:
-    """Words for a position in the grid, or in several of them end to end."""
-    return rate_in_words(RATE_P, index)
 
 
 def curves(

@@ -248,7 +248,7 @@ def test_staged_retires_within_its_stages():
     while scheduler.stage == 0:
         seen |= set(step(scheduler, host).prompt_B.tolist())
     assert seen == set(range(1, 16, 2))
-    with pytest.raises(ValueError, match="every stage keeps batch_size = 4 prompts"):
+    with pytest.raises(ValueError, match="every stage keeps batch_size = 4 prompts, got 3 left in"):
         scheduler.retire([1, 3, 5, 7, 9])
 
 

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from benchmarks import learning, memory_length, one_thread, response, simulator_speed
+from benchmarks import (
+    explained_share,
+    finished_runs,
+    learning,
+    memory_length,
+    one_thread,
+    response,
+    simulator_speed,
+)
 from cures.storage import JsonlLog, write_json
+from figures import provenance
 from tests.report_cases import outcome_rows
+from train import checkpoint
 from train.folder import FORMAT
 
 
@@ -32,15 +44,19 @@ def replayed_run(folder, rows):
     return folder
 
 
-@pytest.fixture
-def no_task(monkeypatch):
-    """Instead of loading a data set: nobody knows a success rate."""
-    monkeypatch.setattr(response, "from_dict", lambda config: SimpleNamespace(
+def stand_in(monkeypatch, script, known_N):
+    """Instead of loading a data set: what is known of its success rates."""
+    monkeypatch.setattr(script, "from_dict", lambda config: SimpleNamespace(
         scheduler=SimpleNamespace(**config["scheduler"])
     ))  # fmt: skip
-    monkeypatch.setattr(
-        response, "make_task", lambda config: SimpleNamespace(known_success_rate_N=None)
-    )
+    task = SimpleNamespace(known_success_rate_N=known_N)
+    monkeypatch.setattr(script, "make_task", lambda config: task)
+
+
+@pytest.fixture
+def no_task(monkeypatch):
+    """Nobody knows a success rate."""
+    stand_in(monkeypatch, response, None)
 
 
 def test_a_run_on_a_data_set_is_replayed(tmp_path, no_task):
@@ -51,7 +67,9 @@ def test_a_run_on_a_data_set_is_replayed(tmp_path, no_task):
     # 48) have two visits and a rate in the middle
     assert rows[-1][3:5] == ["3.2", "2"]
     assert float(rows[-1][9]) > 0.0
-    assert memory_length.row_of(run).startswith(f"| {tmp_path.name}/run | -")
+    name, chosen, *others = memory_length.cells_of(run)
+    assert (name, chosen[0]) == (f"{tmp_path.name}/run", "-")
+    assert len(others) == len(memory_length.FIXED) + 1
 
 
 def test_where_nobody_is_judged_there_is_no_weight(tmp_path, no_task):
@@ -60,6 +78,49 @@ def test_where_nobody_is_judged_there_is_no_weight(tmp_path, no_task):
     *_, last = response.rows_of("dead", [run], 16.0)
     assert last[4] == "0"
     assert last[7:] == ["", "", ""]
+
+
+def test_a_run_that_saw_nothing_is_named(tmp_path):
+    with pytest.raises(ValueError, match="RUN must be a run with outcomes, got .*empty"):
+        finished_runs.visits_of(replayed_run(tmp_path / "empty", []))
+    once = [{"prompt": 0, "success": 0, "trial": 8, "is_pilot": False, "step": 0}]
+    with pytest.raises(ValueError, match="a run that saw prompts twice, got none$"):
+        memory_length.cells_of(replayed_run(tmp_path / "once", once))
+
+
+def test_explained_shares_are_those_of_the_latest_checkpoint(tmp_path, monkeypatch):
+    run = replayed_run(tmp_path / "run", [])
+    stand_in(monkeypatch, explained_share, np.array([0.5, 0.5, 0.25]))
+    weights = checkpoint.Weights({}, lambda folder: write_json(folder / "config.json", {}))
+    with pytest.raises(ValueError, match="with a checkpoint"):
+        explained_share.shares(run)
+    for updates in (1, 2):
+        state = {"rule/between_N": np.full(3, 0.1 * updates), "rule/total_N": np.array([1, 0, 2.0])}
+        position = checkpoint.Position(updates, 8 * updates, {})
+        found = checkpoint.Checkpoint(position, {}, state)
+        checkpoint.save(run / "checkpoint", found, weights)
+    # of total 0, hence not measured: prompt 1
+    assert explained_share.shares(run)["coins"].tolist() == [[0.2], [1.0]]
+    assert explained_share.shares(run)["others"].tolist() == [[0.2], [2.0]]
+    # gone back to, as the remedy for a damaged one says: it is not the last by name
+    write_json(run / "checkpoint" / "latest.json", {"folder": "00000001-000000000008"})
+    assert explained_share.shares(run)["coins"].tolist() == [[0.1], [1.0]]
+    assert next(explained_share.rows_of(run))[:4] == ["run", "coins", "1", "0.100"]
+
+
+def test_a_page_about_finished_runs(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    options = finished_runs.parser_of("What it is.").parse_args(["a", "b c", "--page", str(page)])
+    finished_runs.publish("x", options, "# X\n", ["p", "q"], iter([["1", "2"]]), words=["--m", "4"])
+    text = page.read_text()
+    assert capsys.readouterr().out == text + "\n"
+    assert text.startswith(
+        f"# X\n\nCommand: `python -m benchmarks.x a 'b c' --m 4`. Commit: `{provenance.commit()}`"
+    )
+    assert (
+        "No number here depends on the machine's speed.\n\n| p | q |\n|---|---|\n| 1 | 2 |\n"
+        in text
+    )
 
 
 def test_minutes_of_a_resumed_run_are_those_of_all_its_processes(tmp_path):
@@ -101,4 +162,34 @@ def test_a_script_starts_over_on_one_thread_and_only_once(monkeypatch):
 def test_a_page_of_timings_says_where_it_comes_from():
     text = simulator_speed.page(["| row |"], 1000, None)
     assert "Command: `python -m benchmarks.simulator_speed --prompts 1000`. Commit: `" in text
-    assert f" cores, Python {sys.version.split()[0]}; numpy " in text
+    assert f", {os.cpu_count()} cores, Python {platform.python_version()}; numpy " in text
+    assert f"numpy {np.__version__}. Machines are noisy:" in text
+
+
+@pytest.mark.parametrize(
+    ("lines", "processor"),
+    [
+        (
+            "vendor_id\t: Acme\nmodel name\t: Acme 9: fast\nmodel name\t: Acme 9: fast\n",
+            "Acme 9: fast",
+        ),
+        ("vendor_id\t: Acme\n", platform.processor() or platform.machine()),  # as on other systems
+    ],
+)
+def test_a_machine_goes_by_the_model_of_its_processor(tmp_path, monkeypatch, lines, processor):
+    (tmp_path / "cpuinfo").write_text(lines)
+    monkeypatch.setattr(provenance, "CPUINFO", tmp_path / "cpuinfo")
+    text = provenance.provenance("run", made_at="abc1234", speed="It is slow.")
+    machine = f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    assert text == f"Command: `run`. Commit: `abc1234`.\nMachine: {machine}. It is slow."
+
+
+def test_pages_of_learning_own_up_to_their_minutes(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning, "_train", lambda *one: None)
+    monkeypatch.setattr(learning, "table", lambda root: "| CPU min |")
+    learning.main(["--runs", str(tmp_path / "runs"), "--page", str(tmp_path / "page.md")])
+    text = (tmp_path / "page.md").read_text()
+    assert "--runs" in text
+    assert "No number here" not in text
+    assert f"Commit: `{provenance.commit()}`" in text
+    assert "CPU minutes depend on the machine's speed" in text

@@ -7,6 +7,7 @@ import pytest
 
 import cures
 from benchmarks import scheduler_step as bench
+from benchmarks.scheduler_tables import Held, Timed, page
 
 RATE_N = np.random.default_rng(0).beta(0.6, 0.6, 300)
 
@@ -51,6 +52,30 @@ def test_table_and_figure(tmp_path, longest, is_extrapolated):
 
 
 def test_memory_is_reported_per_prompt():
-    line = bench.memory_table([4096], ["uniform"]).splitlines()[1].split()
+    line = bench.memory_table(bench.measure_memory([4096], ["uniform"])).splitlines()[1].split()
     assert line[:2] == ["4096", "uniform"]
     assert 16.0 < float(line[2]) < 100.0  # members and a permutation, and what does not grow
+
+
+def test_the_page_says_what_was_missed():
+    arms = ("cures", "cures, forgetting", "dense numpy", "release", "bytes", "choice")
+    step_s = dict(zip(arms, (2.5e-3, 3e-3, 0.1, 2.4, 1e-3, 1e-2), strict=True))
+    times = {
+        (arm, size, 1024): Timed(seconds, arm == "release")
+        for size in (10**6, 10**7)
+        for arm, seconds in step_s.items()
+    }
+    memories = {(name, 10**7): Held(38.0, 0.5, 2.5, 320.0) for name in ("cures", "adaptive")}
+    allocations = {("uniform", 10**6): (0.2, 0.01), ("equal", 10**6): (0.3, 0.01)}
+    text = page(times, memories, allocations)
+    # by hand: 2.5 ms of 2, 2.5 ms of 4, loading 2.5 s of 2 twice
+    missed = [line.split("|")[1].strip() for line in text.splitlines() if "**missed**" in line]
+    assert missed == [
+        "`cures`, a step at 1,000,000 prompts",
+        "`cures`, state of 10,000,000 prompts loaded",
+        "`adaptive`, state of 10,000,000 prompts loaded",
+    ]
+    # 0.1 / 2.5e-3 and 0.1 / 3e-3; 2.4 / 2.5e-3 and 2.4 / 3e-3
+    assert "| dense numpy | 20x | 40x | 33x |" in text
+    assert "| release | 1000x | ~960x | ~800x |" in text
+    assert "| `allocate` for 1,000,000 groups, the slowest kind | 0.5 s | 0.3 s |  |" in text

@@ -395,7 +395,7 @@ def test_bounds_scale_with_the_draws_and_stay_feasible():
         ({"sampling": 1}, "sampling must be True or False, got 1"),
         (
             {"subset_N": [0] * 30},
-            "subset_N must be without empty subsets, got 'nothing in subset 1'",
+            "subset_N must be without empty subsets, got nothing in subset 1$",
         ),
         ({"subset_N": [0, 1, 2]}, r"subset_N must be of shape \(30,\)"),
         ({"seed": -1}, r"seed must be an int in \[0, \d+\], got -1"),

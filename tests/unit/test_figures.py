@@ -190,7 +190,7 @@ def test_header_says_what_ran(tmp_path):
 )
 def test_a_comparison_that_makes_no_sense_is_refused_before_it_starts(tmp_path, options, sentence):
     with pytest.raises(ValueError, match=sentence):
-        tiny_lm.measure(tmp_path / "runs", tmp_path / "page", tmp_path / "png", 1, **options)
+        tiny_lm.measure(*(tmp_path / n for n in ("runs", "page", "png")), 1, "made", **options)
     assert not (tmp_path / "runs").exists()
 
 
@@ -215,8 +215,9 @@ def test_a_page_says_what_changes_its_numbers(words, said):
 
 
 def test_runs_of_another_commit_are_not_mixed_in(tmp_path):
-    results.stamp(tmp_path)
-    results.stamp(tmp_path)  # the same code may go on
+    made_at = results.stamp(tmp_path)
+    assert made_at == json.loads((tmp_path / "made_by.json").read_text())["commit"]
+    assert results.stamp(tmp_path) == made_at  # the same code may go on
     (tmp_path / "made_by.json").write_text('{"commit": "0000000"}')
     with pytest.raises(ValueError, match="remove it to measure anew"):
         results.stamp(tmp_path)

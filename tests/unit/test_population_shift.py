@@ -111,7 +111,7 @@ def test_fresh_means_pilot_or_first_visit():
         ({"trial_B": [0]}, r"trial_B must be in \[1, inf\)"),
         ({"success_B": [], "trial_B": [], "stratum_B": []}, r"trial_B must be of shape \(B,\)"),
         ({"support_K": [1.5]}, r"support_K must be in \[0.0, 1.0\]"),
-        ({"weight_Q_K": [[0.5]]}, r"weight_Q_K\[0\] must be of sum 1, got 'sum 0.5'"),
+        ({"weight_Q_K": [[0.5]]}, r"weight_Q_K\[0\] must be of sum 1, got sum 0.5$"),
         ({"stratum_B": [1]}, r"stratum_B must be in \[0, 0\]"),
         ({"draws": 0}, r"draws must be an int in \[1, inf\)"),
     ],

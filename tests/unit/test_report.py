@@ -158,6 +158,8 @@ def test_visits_are_what_came_at_one_state_of_the_policy():
     assert (seen.success_V.tolist(), seen.trial_V.tolist()) == ([2, 0, 4], [2, 3, 8])
     assert seen.is_mixed_V.tolist() == [False, False, True]
     assert (seen.steps, seen.start_of(1), seen.start_of(3)) == (3, 2, 3)
+    steps = [[part.tolist() for part in step] for step in seen.by_step()]
+    assert steps == [[[0, 1], [2, 0], [2, 3]], [[], [], []], [[1], [4], [8]]]  # nothing at step 1
     # prompt 1 alone was seen twice
     assert [x.tolist() for x in report_plots.first_and_last(seen)] == [[0.0], [0.5]]
     # visits 1, 1 before step 1; 1, 2 before step 3: (1 + 2)^2 / (1 + 4)

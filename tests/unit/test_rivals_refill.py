@@ -427,6 +427,12 @@ def test_features_are_checked_and_part_of_the_settings():
     ):
         with pytest.raises(ValueError, match=r"vip: features_N_D must be real numbers up to 1e100"):
             vip(features_N_D=bad)
+    for bad, shown in (
+        (np.zeros(30), r"dtype float64, shape \(30,\)"),
+        (np.zeros((30, 0)), r"shape"),
+    ):
+        with pytest.raises(ValueError, match=f"1e100 .*, got {shown}"):
+            vip(features_N_D=bad)
     state = vip(features_N_D=features()).state_dict()
     with pytest.raises(ValueError, match="features_N_D must be"):
         vip(features_N_D=features() + 1.0).load_state_dict(state)

@@ -70,7 +70,7 @@ def test_a_malformed_line_is_named(tmp_path, second, where):
         (line().encode("utf-8-sig"), "UTF-8 with a byte order mark"),
         (line().encode("utf-16"), "UTF-16"),
         (line().encode() + b"\n" + line(prompt=4)[:-1].encode() + b', "x": "\xe9"}',
-         "line 2 must be UTF-8, got 'byte 0xe9'"),  # latin-1 in a UTF-8 file
+         "line 2 must be UTF-8, got byte 0xe9"),  # latin-1 in a UTF-8 file
     ],
 )  # fmt: skip
 def test_another_encoding_is_named(tmp_path, content, where):

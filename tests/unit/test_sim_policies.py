@@ -327,18 +327,24 @@ def test_cost_follows_the_prompts_touched():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: ItemResponse(np.ones(3), np.ones(3)), "ItemResponse: loading_N_D must be"),
+        (
+            lambda: ItemResponse(np.ones(3), np.ones(3)),
+            r"ItemResponse: loading_N_D must be .*, got shape \(3,\)$",
+        ),
         (lambda: ItemResponse(np.ones((3, 1)), np.ones(2)), "ItemResponse: threshold_N must be"),
-        (lambda: Tabular(np.ones((2, 3))), "Tabular: is_right_N_K must be bool"),
+        (lambda: Tabular(np.ones((2, 3))), r"is_right_N_K must be bool.*, got float64 \(2, 3\)$"),
         (lambda: Tabular(np.ones((2, 1), dtype=bool)), "Tabular: is_right_N_K must be bool"),
-        (lambda: Tabular(np.ones((2, 3), bool), np.ones((3, 1))), "Tabular: features_N_F must be"),
+        (
+            lambda: Tabular(np.ones((2, 3), bool), np.ones((3, 1))),
+            r"features_N_F must be .*, got shape \(3, 1\)$",
+        ),
         (
             lambda: Tabular(np.ones((2, 3), bool), None, np.full((2, 3), np.nan)),
-            "Tabular: offset_N_K must be finite",
+            "Tabular: offset_N_K must be finite, got a value that is not$",
         ),
         (
             lambda: Skills(np.array([[0, 7]]), np.array([2]), 5, np.zeros(1)),
-            r"Skills: chain_N_L must be in \[0, 4\]",
+            r"Skills: chain_N_L must be in \[0, 4\], got \[0, 7\]$",
         ),
         (
             lambda: Skills(np.array([[0, 1]]), np.array([3]), 5, np.zeros(1)),
@@ -346,7 +352,7 @@ def test_cost_follows_the_prompts_touched():
         ),
         (
             lambda: Skills(np.array([[0]]), np.array([1]), 1, np.zeros(1), np.array([[2.0]])),
-            "Skills: rotation_K_K must be orthogonal",
+            "Skills: rotation_K_K must be orthogonal to 1e-9, got off by 3$",  # 2 * 2 - 1
         ),
     ],
 )

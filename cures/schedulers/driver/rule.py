@@ -1,8 +1,8 @@
 """What a method of the literature fills in: hooks that the driver calls.
 
 A new scheduler needs :meth:`Rule._draft`, :meth:`Rule._issued` and the three hooks of its settings and
-state; the others have a default. Where not all of a plan is trained on, it overrides
-:meth:`Scheduler._closed <cures.schedulers.driver.Scheduler._closed>`, too, which is part of the protocol.
+state; the others have a default. Where not all of a plan is trained on, it also overrides
+:meth:`Scheduler._closed <cures.schedulers.driver.Scheduler._closed>`, a part of the protocol.
 """
 
 from __future__ import annotations
