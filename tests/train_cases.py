@@ -16,7 +16,7 @@ from cures.records import Plan
 from cures.storage import load_state, read_json
 from train.building import fix_numerics
 from train.config import Config, from_dict
-from train.engines.protocol import Engine, Finish
+from train.engines.protocol import Engine
 from train.host import LanguageModelHost
 from train.model import new_model_of
 from train.progress import TrainingProgress
@@ -86,16 +86,7 @@ def ragged_rollouts(host: LanguageModelHost) -> tuple[Rollouts, Prompts]:
     decoding = replace(host.task.decoding, end_tokens=(EOS, 5, 7, 9, 11))  # so that many end early
     found = host.engine.generate(pool, quota_P, np.arange(3), decoding, version=host.updates)
     prompt_R = np.repeat(np.arange(3), quota_P)
-    rollouts = Rollouts(
-        group_R=torch.from_numpy(prompt_R),
-        prompt_R=torch.from_numpy(prompt_R),
-        token_R_T=found.token_R_T,
-        log_prob_R_T=found.log_prob_R_T,
-        length_R=found.length_R,
-        reward_R=torch.zeros(12, dtype=torch.float64),
-        is_truncated_R=torch.from_numpy(found.finish_R == Finish.LENGTH),
-    )
-    return rollouts, pool.take(prompt_R)
+    return Rollouts.of(found, prompt_R, prompt_R, np.zeros(12)), pool.take(prompt_R)
 
 
 def plan_of(

@@ -22,10 +22,10 @@ from cures.records import Moments, Outcome, Plan, Selection
 from train.answers import answers
 from train.config import Config
 from train.engines.making import make_engine
-from train.engines.protocol import Engine, Finish
+from train.engines.protocol import Engine
 from train.errors import TrainingDivergedError
 from train.gradient_moments import gradient_moments
-from train.learner import Learner
+from train.learner import Learner, policy_of
 from train.moments.parameters import parameter_set
 from train.policy import Policy, is_finite
 from train.rollouts import Rollouts, slots
@@ -105,17 +105,9 @@ class LanguageModelHost:
         self._hand_over()
 
     def _policy(self, model: PreTrainedModel, is_sharded: bool) -> Policy:
-        learner = self.config.learner
-        precision = torch.bfloat16 if learner.precision == "bfloat16" else None
-        policy = Policy(
-            model,
-            self.task.decoding,
-            precision,
-            recomputes_activations=learner.activation_checkpointing,
-            is_compiled=learner.compile,
-        )
+        policy = policy_of(model, self.task.decoding, self.config.learner)
         if is_sharded:
-            shard(policy, self.world, precision)
+            shard(policy, self.world, policy.autocast)
         return policy
 
     @property
@@ -176,14 +168,11 @@ class LanguageModelHost:
         self._verdicts.update(self.task.pool.verifier_counters)
         self._verdicts.subtract(before)
         completions = found.completions
-        table = Rollouts(
-            group_R=torch.from_numpy(np.repeat(plan.group_B, plan.quota_B)),
-            prompt_R=torch.from_numpy(np.repeat(plan.prompt_B, plan.quota_B)),
-            token_R_T=completions.token_R_T,
-            log_prob_R_T=completions.log_prob_R_T,
-            length_R=completions.length_R,
-            reward_R=torch.from_numpy(found.reward_R),
-            is_truncated_R=torch.from_numpy(completions.finish_R == Finish.LENGTH),
+        table = Rollouts.of(
+            completions,
+            np.repeat(plan.group_B, plan.quota_B),
+            np.repeat(plan.prompt_B, plan.quota_B),
+            found.reward_R,
         )
         is_there = torch.from_numpy(np.isfinite(found.reward_R))
         hidden = completions.hidden_R_T_h

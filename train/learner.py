@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from cures.checks import FloatArray, IntArray, fail
 from train.config import LearnerConfig
+from train.engines.protocol import Decoding
 from train.errors import TrainingDivergedError
 from train.learning_rate import learning_rate
 from train.loss import TokenTargets, cost_to_go, policy_loss
@@ -62,6 +64,17 @@ class _Sums:
     entropy: float = 0.0
     clipped: float = 0.0
     kl: float = 0.0
+
+
+def policy_of(model: PreTrainedModel, decoding: Decoding, config: LearnerConfig) -> Policy:
+    """The policy of a model, in the precision and with the memory that ``[learner]`` says."""
+    return Policy(
+        model,
+        decoding,
+        torch.bfloat16 if config.precision == "bfloat16" else None,
+        recomputes_activations=config.activation_checkpointing,
+        is_compiled=config.compile,
+    )
 
 
 class Learner:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cures.checks import IntArray, fail
+from cures.checks import FloatArray, IntArray, fail
+from train.engines.protocol import Completions, Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,21 @@ class Rollouts:
 
     def __len__(self) -> int:
         return int(self.group_R.numel())
+
+    @classmethod
+    def of(
+        cls, found: Completions, group_R: IntArray, prompt_R: IntArray, reward_R: FloatArray
+    ) -> Rollouts:
+        """Completions with the group, the prompt and the reward of each."""
+        return cls(
+            group_R=torch.from_numpy(group_R),
+            prompt_R=torch.from_numpy(prompt_R),
+            token_R_T=found.token_R_T,
+            log_prob_R_T=found.log_prob_R_T,
+            length_R=found.length_R,
+            reward_R=torch.from_numpy(reward_R),
+            is_truncated_R=torch.from_numpy(found.finish_R == Finish.LENGTH),
+        )
 
     def take(self, index_R: Tensor) -> Rollouts:
         """Rows at ``index_R``, or where a mask is true."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +74,7 @@ class _Grid:
 
     last: int = 0  # rollouts at which the latest row of evaluation.jsonl stands
     held_out: float | None = None  # measured since the latest row of metrics.jsonl
+    lost: NothingJudgedError | None = None  # ends the run as soon as its state is saved
 
 
 def train(
@@ -238,24 +239,35 @@ def _evaluate_passed(run: _Run, *, before: int) -> None:
     """Rows for the grid points that the rollouts so far have passed, ``before`` itself excluded.
 
     Called before the update that these rollouts lead to: at a point inside a plan the policy is still
-    the old one, and pilots get no credit for an update that comes after them.
+    the old one, and pilots get no credit for an update that comes after them. (If the answers at such
+    a point are lost, the run ends after that update, and the resumed run measures the point with it.)
     """
     every = run.config.evaluation.every
-    points = range((run.grid.last // every + 1) * every, before, every)
-    if points:
-        rate_N = _held_out(run)
+    _evaluate(run, range((run.grid.last // every + 1) * every, before, every))
+
+
+def _evaluate(run: _Run, points: Sequence[int]) -> None:
+    """Rows for these grid points; nothing more is measured once answers are lost."""
+    if not points or run.grid.lost is not None:
+        return
+    rate_N = _held_out(run)
+    try:
         for point in points:
             _log_evaluation(run, rate_N, point)
+    except NothingJudgedError as error:
+        run.grid.lost = error
+
+
+def _end_if_lost(run: _Run) -> None:
+    """Save and raise if the answers of an evaluation were lost; a resumed run measures it first."""
+    if run.grid.lost is not None:
+        _save_the_end(run)
+        raise run.grid.lost
 
 
 def _after_update(run: _Run, record: UpdateRecord) -> None:
-    every = run.config.evaluation.every
-    lost: NothingJudgedError | None = None
-    if record.generated % every == 0 and record.generated > run.grid.last:
-        try:
-            _log_evaluation(run, _held_out(run), record.generated)
-        except NothingJudgedError as error:  # the update is saved; a resumed run evaluates it first
-            lost = error
+    if record.generated % run.config.evaluation.every == 0 and record.generated > run.grid.last:
+        _evaluate(run, [record.generated])
     held_out, run.grid.held_out = run.grid.held_out, None
     row = metrics_row(record, run.scheduler, held_out, run.host.take_verdicts())
     run.logs.append("metrics", row)
@@ -265,10 +277,9 @@ def _after_update(run: _Run, record: UpdateRecord) -> None:
     for tracker in run.trackers:
         tracker.log(record.step, numbers(row))
     is_asked_to_stop = run.world.any(run.stop.has_come)
-    if is_asked_to_stop or lost or record.step % run.config.run.checkpoint_every == 0:
+    if is_asked_to_stop or record.step % run.config.run.checkpoint_every == 0:
         _save(run)
-    if lost is not None:
-        raise lost
+    _end_if_lost(run)
     if is_asked_to_stop:
         raise TerminatedError(f"stopped by SIGTERM after update {record.step}, which is saved")
 
@@ -334,13 +345,10 @@ def _finish(run: _Run) -> dict[str, Any]:
     """Last checkpoint and evaluation, picture and summary."""
     scheduler, folder = run.scheduler, run.folder
     total = scheduler.ledger.generated
-    try:
-        _evaluate_passed(run, before=total)
-        if run.grid.last < total:
-            _log_evaluation(run, _held_out(run), total)
-    except NothingJudgedError:
-        _save_the_end(run)
-        raise
+    _evaluate_passed(run, before=total)
+    if run.grid.last < total:
+        _evaluate(run, [total])
+    _end_if_lost(run)
     _save_the_end(run)
     run.logs.positions()  # puts every line on disk before it is read back
     run.world.barrier()

@@ -76,7 +76,7 @@ def warm_start(
     if folder.is_dir():
         return WarmStart(model, *fill(model, folder), was_cached=True)
     started = time.process_time()
-    steps, final_loss, success = _train(model, task, config, report)
+    steps, final_loss, success = supervise(model, task, config, report)
     about = {
         "depends_on": dependencies(config),
         "steps": steps,
@@ -88,13 +88,32 @@ def warm_start(
     return WarmStart(model, steps, final_loss, success, was_cached=False)
 
 
-def _train(
+def supervise(
     model: Qwen2ForCausalLM,
     task: ArithmeticTask,
     config: Config,
-    report: Callable[[int, int], None],
+    report: Callable[[int, int], None] = lambda step, steps: None,
 ) -> tuple[int, float | None, float | None]:
-    """Steps done, loss of the last one, success that ended them."""
+    """Train a new model in place, where it lies: the steps of ``[warm_start]`` without the cache.
+
+    Parameters
+    ----------
+    model, task, config, report
+        As for :func:`warm_start`.
+
+    Returns
+    -------
+    steps : int
+        That were done.
+    final_loss : float or None
+        Of the last one, nats per token; ``None`` without steps.
+    success : float or None
+        On problems never seen, which ended them; ``None`` without ``target_success``.
+
+    Raises
+    ------
+    TrainingDivergedError, TargetNotReachedError
+    """
     warm = config.warm_start
     assert warm is not None
     if warm.steps == 0:
@@ -107,7 +126,7 @@ def _train(
     loss = None
     for step in range(warm.steps):
         share = 1.0 - (1.0 - FINAL_LR_SHARE) * step / warm.steps
-        loss = -policy(worked.sequences(next(order))).log_prob_F.mean()
+        loss = -policy(worked.sequences(next(order)).to(model.device)).log_prob_F.mean()
         loss.backward()
         for optimizer, learning_rate in optimizers:
             for parameters in optimizer.param_groups:
@@ -131,7 +150,7 @@ def _train(
 
 def _require_finite(policy: Policy, worked: Examples, steps: int) -> None:
     some = np.arange(min(CHECKED_EXAMPLES, len(worked)))
-    if not is_finite(policy, worked.sequences(some)):
+    if not is_finite(policy, worked.sequences(some).to(policy.model.device)):
         raise TrainingDivergedError(
             f"warm_start: a weight or a probability of the model is not finite after {steps} "
             "steps; lower adamw_lr or muon_lr"

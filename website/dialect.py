@@ -1,8 +1,7 @@
 """Python-Markdown with GitHub's lists and formulas.
 
 Here the content of a list item begins wherever its text does, not four columns in; ``$...$`` and
-``$$...$$`` are formulas, which become MathML when the site is built, so that a browser needs neither a
-script nor a network to show them.
+``$$...$$`` are formulas, which become MathML when the site is built (website/formulas.py).
 """
 
 from __future__ import annotations
@@ -16,11 +15,8 @@ from markdown.extensions import Extension
 from markdown.inlinepatterns import InlineProcessor
 from markdown.preprocessors import Preprocessor
 
-from theory.mathml import mathml
+from website.formulas import DISPLAY, INLINE, html
 from website.lists import indented
-
-_DISPLAY = r"(?<!\\)\$\$(.+?)\$\$"
-_INLINE = r"(?<![\\$])\$(?=[^\s$])([^$]*[^\s$\\])\$(?![\d$])"
 
 
 class _Lists(Preprocessor):
@@ -36,10 +32,7 @@ class _Formula(InlineProcessor):
     def handleMatch(  # type: ignore[override]
         self, m: re.Match[str], data: str
     ) -> tuple[Element | str, int, int]:
-        tex = " ".join(m[1].split())
-        kind = "display" if self._display else "formula"
-        found = f'<span class="{kind}">{mathml(tex, display=self._display)}</span>'
-        return self.md.htmlStash.store(found), m.start(0), m.end(0)
+        return self.md.htmlStash.store(html(m[1], display=self._display)), m.start(0), m.end(0)
 
 
 class Dialect(Extension):
@@ -48,8 +41,8 @@ class Dialect(Extension):
     def extendMarkdown(self, md: Markdown) -> None:
         # code is out of the way by then: of 25 are fences, of 190 back-ticks; of 180 backslashes
         md.preprocessors.register(_Lists(md), "github-lists", 15)
-        md.inlinePatterns.register(_Formula(_DISPLAY, md, display=True), "display-math", 188)
-        md.inlinePatterns.register(_Formula(_INLINE, md, display=False), "inline-math", 186)
+        md.inlinePatterns.register(_Formula(DISPLAY, md, display=True), "display-math", 188)
+        md.inlinePatterns.register(_Formula(INLINE, md, display=False), "inline-math", 186)
 
 
 def makeExtension(**kwargs: Any) -> Dialect:

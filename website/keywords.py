@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from griffe import Class, Extension, Function, Module, ParameterKind, Parameters
 
-# several parameters that one sentence is about: each has a type and a default of its own
-_TOGETHER = re.compile(r"^(\w+(?:, \w+)+)\n((?:[ ]{4}.*\n?)+)", flags=re.MULTILINE)
+from website.docstrings import apart
 
 
 class Keywords(Extension):
@@ -33,7 +31,7 @@ def _hand_on(cls: Class) -> None:
     if not isinstance(own, Function) or not _has_more(own):
         return
     if cls.docstring:
-        cls.docstring.value = _TOGETHER.sub(_apart, cls.docstring.value)
+        cls.docstring.value = apart(cls.docstring.value)
     taken = {p.name: p for p in own.parameters if p.kind is not ParameterKind.var_keyword}
     for base in cls.mro():
         init = base.members.get("__init__")
@@ -48,8 +46,3 @@ def _hand_on(cls: Class) -> None:
 
 def _has_more(init: Function) -> bool:
     return any(p.kind is ParameterKind.var_keyword for p in init.parameters)
-
-
-def _apart(found: re.Match[str]) -> str:
-    text = found[2].rstrip("\n")
-    return "".join(f"{name}\n{text}\n" for name in found[1].split(", "))

@@ -7,7 +7,6 @@ import faulthandler
 import gc
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from rich.console import Console
 import benchmarks.gpu_check as package
 from benchmarks.gpu_check.clock import Deadline, TimeIsUpError
 from benchmarks.gpu_check.correctness import accumulation, agreement
-from benchmarks.gpu_check.curriculum import curriculum, warm_start
+from benchmarks.gpu_check.curriculum import FOLDER, curriculum, warm_start
 from benchmarks.gpu_check.material import MissingError, Setting
 from benchmarks.gpu_check.moments import moments
 from benchmarks.gpu_check.page import aims, is_correct, page
@@ -36,7 +35,8 @@ from benchmarks.gpu_check.throughput import throughput
 from benchmarks.gpu_check.vllm_engine import vllm, why_missing
 from cures.checks import as_float
 from cures.storage import atomic_write, write_json
-from figures.provenance import commit
+from figures.provenance import NOISY, provenance
+from figures.results import stamp
 
 Measure = Callable[[Setting], dict[str, Any]]
 PARTS: dict[str, tuple[Measure, float]] = {  # with the largest share of the time
@@ -64,22 +64,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=8.0, help="at most (8)")
     parser.add_argument("--page", type=Path, help="page to write as well, for docs/results")
     options = parser.parse_args(arguments)
-    try:
-        minutes = as_float("gpu_check", "--minutes", options.minutes, 1.0, 60.0)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     has_gpu = torch.cuda.is_available()
     name = options.profile or "gpu"
     missing = []
     if name == "gpu" and not has_gpu:
         missing.append("torch sees no CUDA device: profile cpu, a rehearsal, is run instead")
         name = "cpu"
+    out = options.out / name  # nothing of a rehearsal passes for a GPU's
+    try:
+        minutes = as_float("gpu_check", "--minutes", options.minutes, 1.0, 60.0)
+        stamp(out / FOLDER)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     device = torch.device("cuda", 0) if name == "gpu" else torch.device("cpu")
     deadline = Deadline.after(60.0 * minutes - WRITING_S)
     # a call that never ends is no interpreter's to interrupt
-    faulthandler.dump_traceback_later(60.0 * minutes + 60.0, exit=True, file=sys.__stderr__)
-    setting = Setting(PROFILES[name], device, options.out, deadline, Console(soft_wrap=True))
+    faulthandler.dump_traceback_later(60.0 * minutes, exit=True, file=sys.__stderr__)
+    setting = Setting(PROFILES[name], device, out, deadline, Console(soft_wrap=True))
     command = f"python -m benchmarks.gpu_check --profile {name} --minutes {minutes:g}"
     try:
         found = measured(setting, command, missing)
@@ -99,10 +101,9 @@ def measured(setting: Setting, command: str, missing: Sequence[str] = ()) -> dic
     if setting.has_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         lacking.append("this GPU has no bfloat16 of its own: its speed is that of emulation")
     found: dict[str, Any] = {
-        "command": command,
-        "commit": commit(),
         "profile": profile.name,
-        "machine": machine(setting.device),
+        "gpu": torch.cuda.get_device_name(setting.device) if setting.has_gpu else None,
+        "origin": origin(setting, command),
         "missing": [sentence for sentence in lacking if sentence is not None],
         "parts": {},
     }
@@ -146,17 +147,13 @@ def one_part(measure: Measure, setting: Setting, limit_s: float) -> dict[str, An
     return {**found, "part_s": time.monotonic() - start}
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers were measured on."""
-    is_gpu = device.type == "cuda"
-    return {
-        "gpu": torch.cuda.get_device_name(device) if is_gpu else None,
-        "cuda": torch.version.cuda if is_gpu else None,
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
+def origin(setting: Setting, command: str) -> str:
+    """Command, commit and what the numbers were measured on, in markdown."""
+    versions = [f"torch {torch.__version__}", f"transformers {transformers.__version__}"]
+    if not setting.has_gpu:
+        return provenance(command, *versions, speed="Times of a rehearsal mean nothing.")
+    card = f"{torch.cuda.get_device_name(setting.device)}, CUDA {torch.version.cuda}"
+    return provenance(command, card, *versions, speed=NOISY)
 
 
 if __name__ == "__main__":

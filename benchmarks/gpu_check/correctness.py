@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,9 +13,21 @@ from benchmarks.gpu_check.material import Batch, Setting, Subject, config_of, na
 from train.policy import Policy
 from train.sequences import Sequences, completion_tokens, cut_by_tokens
 
-FLOAT32_LIMIT = 1e-4  # nats, at any token: what docs/engines.md promises of every engine
-BFLOAT16_LIMIT = 0.02  # nats, mean over tokens
-GRADIENT_LIMIT = 1e-4  # of the gradient's norm, float32
+
+class Limits(NamedTuple):
+    """Of the differences at the sampled tokens, nats."""
+
+    largest: float
+    mean: float
+
+
+FLOAT32 = Limits(1e-4, 1e-4)  # at any token: what docs/engines.md promises of every engine
+# A number near 1 has roundings of 2^-8 = 0.004 in bfloat16. On a CPU the model of profile gpu has a mean
+# of 0.0055 and, of 1049 tokens, a largest of 0.025: both limits are some four times that. The largest of
+# 16,000 normal differences is 5.4 times their mean; a mean alone would hide one wrong token.
+BFLOAT16 = Limits(0.1, 0.02)
+# Of the gradient's norm, float32: sums in another order leave 1e-6 on a CPU, a lost rollout of 16 0.26.
+GRADIENT_LIMIT = 1e-4
 
 
 def agreement(setting: Setting) -> dict[str, Any]:
@@ -26,15 +38,15 @@ def agreement(setting: Setting) -> dict[str, Any]:
     subject = Subject.short(setting)
     in_bfloat16 = copy.deepcopy(subject.model).to(torch.bfloat16)
     rows = []
-    for model, autocast, learner in (
-        (subject.model, None, "float32"),
-        (subject.model, torch.bfloat16, "products in bfloat16"),
-        (in_bfloat16, None, "bfloat16"),
+    for model, autocast, learner, limits in (
+        (subject.model, None, "float32", FLOAT32),
+        (subject.model, torch.bfloat16, "products in bfloat16", BFLOAT16),
+        (in_bfloat16, None, "bfloat16", BFLOAT16),
     ):
         batch = subject.batch(subject.generate(native(model)))
         difference_F = differences(Policy(model, subject.decoding, autocast), batch)
         weights = str(model.dtype).removeprefix("torch.")
-        rows.append(agreement_row(f"native, {weights}", learner, difference_F))
+        rows.append(agreement_row(f"native, {weights}", learner, difference_F, limits))
     return {"rows": rows, "holds": all(row["holds"] for row in rows)}
 
 
@@ -48,19 +60,21 @@ def differences(policy: Policy, batch: Batch) -> Tensor:
     return policy(sequences.to(device)).log_prob_F.cpu() - engine_F
 
 
-def agreement_row(engine: str, learner: str, difference_F: Tensor) -> dict[str, Any]:
-    """Largest and mean size of the differences, and whether they are within the limit."""
+def agreement_row(
+    engine: str, learner: str, difference_F: Tensor, limits: Limits
+) -> dict[str, Any]:
+    """Largest and mean size of the differences, and whether both are within their limits."""
     size_F = difference_F.abs().double()
     largest, mean = float(size_F.max()), float(size_F.mean())
-    is_exact = learner == "float32"
     return {
         "engine": engine,
         "learner": learner,
         "tokens": size_F.numel(),
         "largest": largest,
+        "largest_limit": limits.largest,
         "mean": mean,
-        "limit": f"largest {FLOAT32_LIMIT:g}" if is_exact else f"mean {BFLOAT16_LIMIT:g}",
-        "holds": largest <= FLOAT32_LIMIT if is_exact else mean <= BFLOAT16_LIMIT,
+        "mean_limit": limits.mean,
+        "holds": largest <= limits.largest and mean <= limits.mean,
     }
 
 

@@ -16,10 +16,9 @@ from benchmarks.gradient_moments import QUOTA
 from cures.checks import IntArray
 from train.config import Config, from_dict
 from train.engines.native import NativeEngine
-from train.engines.protocol import Completions, Decoding, Engine, Finish
-from train.learner import Learner
+from train.engines.protocol import Completions, Decoding, Engine
+from train.learner import Learner, policy_of
 from train.model import new_model
-from train.policy import Policy
 from train.prompts import Prompts
 from train.rollouts import Rollouts
 from train.tasks.making import make_task
@@ -101,21 +100,11 @@ class Subject:
         """Completions as a trainer keeps them; verdicts are coins."""
         prompt_R = np.repeat(np.arange(len(self.prompts)), QUOTA)
         coin_R = np.random.default_rng(0).integers(0, 2, prompt_R.size).astype(np.float64)
-        rollouts = Rollouts(
-            group_R=torch.from_numpy(prompt_R),
-            prompt_R=torch.from_numpy(prompt_R),
-            token_R_T=found.token_R_T,
-            log_prob_R_T=found.log_prob_R_T,
-            length_R=found.length_R,
-            reward_R=torch.from_numpy(coin_R),
-            is_truncated_R=torch.from_numpy(found.finish_R == Finish.LENGTH),
-        )
-        return Batch(rollouts, self.prompts.take(prompt_R))
+        return Batch(Rollouts.of(found, prompt_R, prompt_R, coin_R), self.prompts.take(prompt_R))
 
     def learner(self, config: Config) -> Learner:
-        """As a host would make it."""
-        precision = torch.bfloat16 if config.learner.precision == "bfloat16" else None
-        policy = Policy(self.model, self.decoding, precision)
+        """As a host makes it in one process."""
+        policy = policy_of(self.model, self.decoding, config.learner)
         return Learner(policy, config.learner, total_rollouts=config.run.rollouts, seed=0)
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.gpu_check.curriculum import FOLDER
+from benchmarks.gpu_check.curriculum import FOLDER, folders_of
 from benchmarks.gpu_check.page import GENERATION_AIM, UPDATE_AIM
-from benchmarks.gpu_check.profiles import ARMS
 from figures import learning_curves
 from figures.style import light_grid, page_figure, styled
 from sim.picture import save
@@ -23,8 +22,7 @@ def draw_all(parts: Mapping[str, Mapping[str, Any]], out: Path) -> list[Path]:
     if "throughput" in measured:
         drawn.append(save(speed(measured["throughput"]["rows"]), out / "throughput.png"))
     if "curriculum" in measured:
-        seeds = range(measured["curriculum"]["seeds"])
-        folders = [out / FOLDER / f"{arm}-seed{seed}" for seed in seeds for arm in ARMS]
+        folders = folders_of(out / FOLDER, measured["curriculum"]["seeds"])
         figure = learning_curves.draw(learning_curves.compute(folders))
         parameters = measured["curriculum"]["parameters"]
         figure.axes[0].title.set_text(f"{parameters:,} parameters, arithmetic by GRPO")

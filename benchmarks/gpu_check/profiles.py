@@ -28,7 +28,8 @@ class Profile:
     matmul_width, copied_bytes : int
         Of the products and copies that speeds are compared with.
     rounds : int
-        Turns of what is timed.
+        Turns of an update and of the arms of moments, of which the median counts. Generation in
+        throughput and the loop of moments, which take longest, have one.
     sections : dict
         The curriculum's configuration: arithmetic task, new model and its warm start.
     seeds : int

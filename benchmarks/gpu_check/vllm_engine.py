@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_check.correctness import agreement_row, differences
+from benchmarks.gpu_check.correctness import BFLOAT16, FLOAT32, agreement_row, differences
 from benchmarks.gpu_check.material import MissingError, Setting, Subject
 from benchmarks.gpu_check.throughput import copy_rate, decoding_speed
 from train.engines.engine_config import VllmConfig
@@ -45,7 +45,7 @@ def vllm(setting: Setting) -> dict[str, Any]:
             failures.append(f"{dtype}: {' '.join(str(error).split()):.300}")
     if not rows:
         raise RuntimeError("; ".join(failures))
-    holds = all(row["holds"] for row in rows)
+    holds = not failures and all(row["holds"] for row in rows)
     return {"rows": rows, "note": "; ".join(["In nats", *failures]), "holds": holds}
 
 
@@ -65,8 +65,8 @@ def measured(setting: Setting, dtype: str) -> dict[str, Any]:
         engine.load_weights(model.state_dict().items(), 0)
         batch = short.batch(short.generate(engine))
         policy = Policy(model, short.decoding, torch.bfloat16 if is_timed else None)
-        learner = "products in bfloat16" if is_timed else "float32"
-        row = agreement_row(f"vllm, {dtype}", learner, differences(policy, batch))
+        learner, limits = ("products in bfloat16", BFLOAT16) if is_timed else ("float32", FLOAT32)
+        row = agreement_row(f"vllm, {dtype}", learner, differences(policy, batch), limits)
         if not is_timed:
             return row
         copied = copy_rate(setting.profile.copied_bytes, setting.device)

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow  # make demo is the first thing that anybody runs
+@pytest.mark.slow  # a minute of two processes; `make demo` is the same
 def test_quick_demo(tmp_path):
     command = [sys.executable, "-m", "figures", "demo", "--quick", "--out", str(tmp_path / "demo")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

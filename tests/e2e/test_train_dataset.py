@@ -108,12 +108,12 @@ def test_two_updates_resumed_and_loaded(files, tmp_path):
     program = """
 import sys
 from pathlib import Path
-from tests.e2e.test_train_resume import Stopped, StoppingProgress
+from benchmarks.gpu_check.stopping import StoppedError, StoppingProgress
 from tests.train_cases import trained
 from train.config_file import load
 try:
     trained(load(sys.argv[1]), Path(sys.argv[2]), StoppingProgress(1))
-except Stopped:
+except StoppedError:
     sys.exit(7)
 """
     stopped = subprocess.run(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
-from rich.console import Console
 
+from benchmarks.gpu_check.stopping import StoppedError, StoppingProgress
 from cures.storage import read_json, read_jsonl
 from tests.train_cases import assert_same_results, latest_checkpoint, small_config, trained
 from train.errors import FolderInUseError
 from train.folder import locked
-from train.progress import TrainingProgress
 
 OPTIONS = {
     "cures": {"num_subsets": 3, "pilots": 2, "steps_per_subset": 2},
@@ -40,30 +38,12 @@ def config_of(tmp_path, scheduler, *, checkpoint_every=1, rollouts=320):
     )
 
 
-class Stopped(BaseException):
-    """Stands for Ctrl-C: nothing catches it."""
-
-
-class StoppingProgress(TrainingProgress):
-    """Stops the run after so many updates of this process."""
-
-    def __init__(self, updates):
-        super().__init__(Console(file=io.StringIO()))
-        self.left = updates
-
-    def update(self, row):
-        super().update(row)
-        self.left -= 1
-        if self.left == 0:
-            raise Stopped
-
-
 def trained_in_pieces(config, folder, updates):
     """Train, stopped again and again after ``updates`` updates; return how often."""
     for stops in range(100):
         try:
             trained(config, folder, StoppingProgress(updates))
-        except Stopped:
+        except StoppedError:
             continue
         return stops
     raise AssertionError("no progress")
@@ -135,7 +115,7 @@ def test_a_refused_process_leaves_the_folder_as_it_is(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     first = config_of(tmp_path, "uniform")
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         trained(config_of(tmp_path, "uniform", checkpoint_every=100), folder, StoppingProgress(1))
     before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
     assert "config.json" in before

@@ -1,4 +1,7 @@
-"""The tutorial's commands, one after the other, as printed but for sizes."""
+"""The tutorial's commands, one after the other, as printed but for sizes.
+
+The outcomes that `sim calibrate` reads are cut to those of the first policy.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def test_it_runs(tmp_path):
     commands = [words[2:] for words in commands_of(PAGE) if words[:2] == ["python", "-m"]]
     for words in commands:
         kind = " ".join(words[:2])
-        if kind == "sim calibrate":  # a run as short as this does not tell how fast it learns
+        if kind == "sim calibrate":  # so short a run does not tell how fast it learns
             log = tmp_path / words[2]
             first = [row for row in read_jsonl(log) if row["step"] == 0]
             log.write_text("".join(json.dumps(row) + "\n" for row in first))

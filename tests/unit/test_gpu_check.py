@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import io
 import itertools
 import time
@@ -15,15 +16,29 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_check import __main__ as command
-from benchmarks.gpu_check import correctness, curriculum, moments, resume, throughput
-from benchmarks.gpu_check.clock import Deadline, TimeIsUpError, further_rounds
+from benchmarks.gpu_check import (
+    clock,
+    correctness,
+    curriculum,
+    moments,
+    resume,
+    throughput,
+    vllm_engine,
+)
+from benchmarks.gpu_check import page as pages
+from benchmarks.gpu_check.clock import Deadline, TimeIsUpError
 from benchmarks.gpu_check.counts import decode_bytes, shape_of_model, update_flops
-from benchmarks.gpu_check.material import MissingError, Setting, Subject, native
-from benchmarks.gpu_check.page import aims, cell, is_correct, page
+from benchmarks.gpu_check.material import MissingError, Setting, Subject, config_of, native
+from benchmarks.gpu_check.page import aims, is_correct, page, table
 from benchmarks.gpu_check.profiles import CPU, GPU
-from cures.storage import read_json
+from cures.comparison import paired_difference
+from cures.storage import read_json, write_json
+from sim.planning.models import dense_parameters
+from train.learner import Learner
+from train.model import new_model
 from train.model_config import ScratchConfig
 from train.policy import Policy
+from train.tasks.characters import VOCABULARY_SIZE
 
 SECTIONS = CPU.sections
 TINY = replace(
@@ -57,6 +72,13 @@ def setting_of(out, profile=TINY, seconds=600.0):
 @pytest.fixture
 def setting(tmp_path):
     return setting_of(tmp_path)
+
+
+@pytest.mark.parametrize("module", [clock, correctness, pages])
+def test_examples(module):
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_update_flops_of_another_counter(setting):
@@ -102,24 +124,22 @@ def test_decode_bytes_are_those_that_generation_reads(setting, monkeypatch):
     assert found == counted
 
 
-def test_sizes_of_the_models_that_a_gpu_gets():
-    # per layer 4 products of width^2 (with 3 biases), 3 of width x feed-forward, 2 norms; one norm,
-    # and 18 characters twice
-    def count(config):
-        width, ffn = config.hidden_size, config.ffn_size
-        layer = 4 * width**2 + 3 * width + 3 * width * ffn + 2 * width
-        return config.layers * layer + width + 2 * 18 * width
-
-    assert count(GPU.model) == 134_296_576
-    assert 30e6 < count(GPU.config().model) < 150e6
+@pytest.mark.parametrize(
+    ("config", "millions"),
+    [(GPU.model, 134), (GPU.config().model, 34)],  # as profiles.py says
+)
+def test_sizes_of_the_models_that_a_gpu_gets(config, millions):
     with torch.device("meta"):
-        model = curriculum.new_model_of(GPU.config(), curriculum.make_task(TINY.config()))
-    assert shape_of_model(model).parameters == count(GPU.config().model)
+        model = new_model(config, max_length=32, seed=0)
+    found = shape_of_model(model).parameters
+    assert found == dense_parameters(  # the planner's formula
+        layers=config.layers, width=config.hidden_size, heads=config.heads,
+        kv_heads=config.kv_heads, feed_forward=config.ffn_size, vocab=VOCABULARY_SIZE, tied=False,
+    )  # fmt: skip
+    assert round(found / 1e6) == millions
 
 
 def test_time_is_up():
-    # 100 s hold 3 rounds of 30 s at a tenth more, that is 33 s; 32 s none
-    assert [further_rounds(left, 30.0) for left in (100.0, 32.0, -1.0)] == [3, 0, 0]
     deadline = Deadline.after(600.0)
     with pytest.raises(TimeIsUpError, match="its share of the time"), deadline.part(0.02):
         time.sleep(60.0)
@@ -136,13 +156,54 @@ def test_agreement_and_its_negative_control(setting):
     assert [row["learner"] for row in found["rows"]] == [
         "float32", "products in bfloat16", "bfloat16",
     ]  # fmt: skip
-    assert found["rows"][1]["mean"] > correctness.FLOAT32_LIMIT, "bfloat16 was not used"
+    assert found["rows"][1]["mean"] > correctness.FLOAT32.mean, "bfloat16 was not used"
     subject = Subject.short(setting)
     batch = subject.batch(subject.generate(native(subject.model)))
     hotter = Policy(subject.model, replace(subject.decoding, temperature=1.1))
-    for learner in ("float32", "bfloat16"):
-        row = correctness.agreement_row("x", learner, correctness.differences(hotter, batch))
+    for limits in (correctness.FLOAT32, correctness.BFLOAT16):
+        found_F = correctness.differences(hotter, batch)
+        assert not correctness.agreement_row("engine", "learner", found_F, limits)["holds"]
+
+
+def test_one_wrong_token_is_no_agreement():
+    # 199 exact ones and one that is 3.9 nats off, 0.0195 in the mean
+    difference_F = torch.tensor([*[0.0] * 199, -3.9])
+    for limits in (correctness.FLOAT32, correctness.BFLOAT16):
+        row = correctness.agreement_row("engine", "learner", difference_F, limits)
+        assert row["mean"] < correctness.BFLOAT16.mean < row["largest"] == pytest.approx(3.9)
         assert not row["holds"]
+        assert correctness.agreement_row("engine", "learner", difference_F[:199], limits)["holds"]
+    every = correctness.agreement_row("e", "l", torch.full((9,), 0.03), correctness.BFLOAT16)
+    assert every["largest"] < correctness.BFLOAT16.largest
+    assert not every["holds"], "the mean is judged as well"
+
+
+def test_a_precision_that_raises_does_not_hold(setting, monkeypatch):
+    def one(setting, dtype):
+        if dtype in raising:
+            raise RuntimeError("no kernel\nfor it")
+        return {"engine": f"vllm, {dtype}", "holds": True}
+
+    monkeypatch.setattr(vllm_engine, "why_missing", lambda device: None)
+    monkeypatch.setattr(vllm_engine, "measured", one)
+    for raising, holds in (((), True), (("float32",), False), (("bfloat16",), False)):
+        found = vllm_engine.vllm(setting)
+        assert found["holds"] == holds
+        assert len(found["rows"]) == 2 - len(raising)
+        assert found["note"] == "; ".join(["In nats", *(f"{d}: no kernel for it" for d in raising)])
+
+
+def test_an_update_keeps_the_memory_settings_of_the_learner(setting):
+    subject = Subject.short(setting)
+    layer = subject.model.base_model.layers[0]
+    plain = layer.forward
+    subject.learner(config_of(setting.profile))
+    assert layer.forward == plain
+    learner = subject.learner(
+        config_of(setting.profile, activation_checkpointing=True, precision="bfloat16")
+    )
+    assert learner.policy.autocast == torch.bfloat16
+    assert layer.forward.__wrapped__ == plain, "recomputed in backward"
 
 
 def test_accumulation_and_its_negative_control(setting):
@@ -201,17 +262,62 @@ def test_what_is_missing_or_failed_is_said(tmp_path, monkeypatch, capsys):
     page_path = tmp_path / "page.md"
     words = ["--profile", "gpu", "--out", str(tmp_path / "out"), "--page", str(page_path)]
     assert command.main(words) == 1, "a correctness part failed"
-    for text in ((tmp_path / "out" / "gpu_check.md").read_text(), page_path.read_text()):
+    out = tmp_path / "out" / "cpu"
+    for text in ((out / "gpu_check.md").read_text(), page_path.read_text()):
         assert "- torch sees no CUDA device: profile cpu, a rehearsal, is run instead" in text
         assert "- engine vllm is measured on a GPU alone" in text
         assert "- agreement: RuntimeError: out of memory" in text
-        assert text.count("not measured") == 3  # three aims
-        assert "**No GPU run has been made yet.**" in text
-    found = read_json(tmp_path / "out" / "gpu_check.json")
+        assert text.count("not measured") == 4  # four aims
+        assert "**A rehearsal on a CPU**" in text
+        assert "Command: `python -m benchmarks.gpu_check --profile cpu --minutes 8`" in text
+    found = read_json(out / "gpu_check.json")
     assert [part["status"] for part in found["parts"].values()] == ["failed", "missing", "failed"]
     assert "vllm: missing there is none" in capsys.readouterr().out
     assert command.main(["--minutes", "0"]) == 2
     assert "--minutes must be a float in [1.0, 60.0]" in capsys.readouterr().err
+
+
+def started(monkeypatch, words):
+    """Exit status of the command, and the setting and watchdog that it would have measured with."""
+    seen = []
+
+    def measured(setting, *rest):
+        seen.append(setting)
+        return {"parts": {}}
+
+    def watchdog(seconds, **options):
+        seen.append(seconds)
+
+    monkeypatch.setattr(command, "measured", measured)
+    monkeypatch.setattr(command.faulthandler, "dump_traceback_later", watchdog)
+    return command.main(words), seen
+
+
+def test_a_rehearsal_leaves_a_gpu_s_files_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    folders = []
+    for name in ("gpu", "cpu"):
+        words = ["--profile", name, "--out", str(tmp_path), "--minutes", "2"]
+        _, (seconds, setting) = started(monkeypatch, words)
+        assert seconds == 120.0, "at most two minutes"
+        assert setting.deadline.left() <= 120.0 - command.WRITING_S
+        assert setting.profile.name == name
+        folders.append(setting.out)
+    assert len(set(folders)) == 2
+    assert all(folder.parent == tmp_path for folder in folders)
+
+
+def test_another_commit_is_refused_before_any_part(tmp_path, monkeypatch, capsys):
+    kept = tmp_path / "cpu" / "curriculum"
+    kept.mkdir(parents=True)
+    write_json(kept / "made_by.json", {"commit": "another"})
+    words = ["--profile", "cpu", "--out", str(tmp_path)]
+    assert started(monkeypatch, words) == (2, [])
+    assert f"{kept} must be begun at commit" in capsys.readouterr().err
+    assert read_json(kept / "made_by.json") == {"commit": "another"}
+    kept.rename(tmp_path / "elsewhere")
+    status, seen = started(monkeypatch, words)
+    assert (status, len(seen)) == (1, 2)  # measured; no part, so none holds
 
 
 def test_every_correctness_part_has_to_hold():
@@ -225,22 +331,46 @@ def test_every_correctness_part_has_to_hold():
     assert not is_correct({**parts, "vllm": bad})
 
 
-def test_aims_and_cells():
-    rows = [{"bandwidth_share": 0.5}, {"bandwidth_share": 0.6}, {"matmul_share": 0.39}]
-    parts = {"throughput": {"rows": rows}, "moments": {"of_generation": 0.05}}
-    assert [row["is_met"] for row in aims(parts, is_gpu=True)] == [True, False, False]
-    assert [row["measured"] for row in aims(parts, is_gpu=True)] == [0.6, 0.39, 0.05]
-    assert all(row["measured"] is None for row in aims(parts, is_gpu=False))
-    assert [row["is_met"] for row in aims({}, is_gpu=True)] == [None] * 3
-    cells = {
-        ("bandwidth_share", 0.613): "61.3 %", ("peak_bytes", 1536.0): "1.5 KiB",
-        ("mean", 1.234e-6): "1.23e-06", ("tokens_per_s", 123456.7): "123,457",
-        ("holds", False): "**no**", ("mean", None): "", ("arm", "cures"): "cures",
+def test_every_engine_has_an_aim_of_its_own_that_names_its_row():
+    rows = [
+        {"what": "native, float32", "rollouts": 8, "bandwidth_share": 0.59},
+        {"what": "native, bfloat16", "rollouts": 16, "bandwidth_share": 0.3},
+        {"what": "update, products in bfloat16", "rollouts": 8, "matmul_share": 0.4},
+    ]
+    fast = [{"engine": "vllm, bfloat16", "rollouts": 16, "bandwidth_share": 0.6}, {"engine": "v"}]
+    parts = {
+        "throughput": {"rows": rows}, "vllm": {"rows": fast}, "moments": {"of_generation": 0.05},
     }  # fmt: skip
-    assert {key: cell(*key) for key in cells} == cells
+    found = aims(parts, is_gpu=True)
+    assert [(row["row"], row["measured"], row["is_met"]) for row in found] == [
+        ("native, float32, 8 rollouts", 0.59, False),
+        ("vllm, bfloat16, 16 rollouts", 0.6, True),
+        ("update, products in bfloat16, 8 rollouts", 0.4, True),
+        (None, 0.05, False),
+    ]
+    assert [row["aim"].split(" of ")[0] for row in found] == [
+        "generation by native: at least 60%", "generation by vllm: at least 60%",
+        "update: at least 40%", "moments: less than 5%",
+    ]  # fmt: skip
+    assert all(row["measured"] is row["row"] is None for row in aims(parts, is_gpu=False))
+    assert [row["is_met"] for row in aims({}, is_gpu=True)] == [None] * 4
 
 
-def test_warm_start_and_resume(setting):
+def test_differences_are_numbers_until_they_are_shown():
+    alone = curriculum.interval(paired_difference([0.1], [0.0]))
+    assert alone == {"mean": pytest.approx(0.1), "low": None, "high": None}
+    # Student's t at 97.5 % with 5 degrees of freedom is 2.5706, the deviation of 0.1 ... 0.6 is 0.18708:
+    # 0.35 +- 2.5706 x 0.18708 / sqrt(6)
+    several = curriculum.interval(paired_difference([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [0.0] * 6))
+    assert several == pytest.approx({"mean": 0.35, "low": 0.1537, "high": 0.5463}, abs=1e-4)
+    rows = [{"arm": "a", "minus_uniform": alone}, {"arm": "b", "minus_uniform": several}]
+    assert table([{"arm": "uniform", "minus_uniform": None}, *rows]) == [
+        "| arm | minus uniform |", "|---|---|", "| uniform |  |", "| a | +0.100 |",
+        "| b | +0.350 [+0.154, +0.546] |", "",
+    ]  # fmt: skip
+
+
+def test_warm_start_and_resume(setting, monkeypatch):
     about = curriculum.warm_start(setting)
     assert 0.0 < about["success"] < 1.0, "or groups are not mixed"
     found = resume.resume(setting)
@@ -248,6 +378,11 @@ def test_warm_start_and_resume(setting):
     assert found["holds"]
     assert found["rows"][0]["distance"] == 0.0
     assert found["rows"][0]["way"] > 0.0
+    # negative control: the state of the optimiser is lost
+    monkeypatch.setattr(Learner, "load_state_tensors", lambda *arguments: None)
+    found = resume.resume(setting)
+    assert not found["holds"]
+    assert found["rows"][0]["distance"] > resume.GPU_LIMIT, "it would be seen on a GPU, too"
 
 
 @pytest.mark.slow

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import doctest
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
+import cures.quota
+import website.docstrings
 import website.links
 import website.lists
+import website.pages
+from website.docstrings import apart, markdown
+from website.formulas import DISPLAY, INLINE, html
 from website.links import in_site
 from website.lists import indented
+from website.pages import OUTSIDE, ROOT, api_page, leaves, module_of
 
-ROOT = Path(__file__).parents[2]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LOG.md")),
+    *(ROOT / name for name in OUTSIDE if name.endswith(".md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+NAMED = list(leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
 # modules of cures that are no business of those who use it: parts of other modules, of the driver and of
 # adapters, and the error sentences
 INTERNAL = {
@@ -36,23 +41,9 @@ INTERNAL = {
 PACKAGES = {"integrations.trl", "integrations.verl", "schedulers.driver"}
 
 
-def named_pages() -> list[str]:
-    """Every page in the navigation of mkdocs.yml."""
-    text = (ROOT / "mkdocs.yml").read_text()
-    found: list[str] = []
-
-    def walk(part):
-        if isinstance(part, str):
-            found.append(part)
-        else:
-            for below in part.values() if isinstance(part, dict) else part:
-                walk(below)
-
-    walk(yaml.safe_load(text)["nav"])
-    return found
-
-
-@pytest.mark.parametrize("module", [website.links, website.lists])
+@pytest.mark.parametrize(
+    "module", [website.docstrings, website.links, website.lists, website.pages]
+)
 def test_examples(module):
     result = doctest.testmod(module)
     assert result.attempted > 0
@@ -64,18 +55,16 @@ def test_every_module_is_in_the_navigation_or_internal():
         ".".join(path.relative_to(ROOT / "cures").with_suffix("").parts).removesuffix(".__init__")
         for path in (ROOT / "cures").rglob("*.py")
     } - {"__init__"}
-    named = [re.fullmatch(r"api/cures\.?([\w.]*)\.md", page) for page in named_pages()]
-    in_nav = {found[1] for found in named if found} - {""}
+    in_nav = {module.partition(".")[2] for module in map(module_of, NAMED) if module} - {""}
     assert in_nav | INTERNAL | PACKAGES == modules
     assert not in_nav & (INTERNAL | PACKAGES)
 
 
 def test_every_page_is_in_the_navigation_once():
-    named = named_pages()
-    assert len(named) == len(set(named))
+    assert len(NAMED) == len(set(NAMED))
     docs = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
-    outside = {"index.md", "contributing.md", "changelog.md", "log.md"}
-    assert {page for page in named if not page.startswith("api/")} == docs | outside
+    outside = {page for page in OUTSIDE.values() if page.endswith(".md")}
+    assert {page for page in NAMED if not page.startswith("api/")} == docs | outside
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -143,3 +132,67 @@ def test_links_by_hand(text, expected):
 )
 def test_list_items_by_hand(text, expected):
     assert "\n".join(indented(text.split("\n"))) == (text if expected is None else expected)
+
+
+def test_the_page_of_cures_lists_what_it_brings():
+    rows = api_page("cures").splitlines()
+    # cures/__init__.py: a module, and names of a module whose docstring begins as shown
+    assert "| [`loop`][cures.loop] | [`cures.loop`][cures.loop] |" in rows[6]
+    quota = cures.quota.__doc__.splitlines()[0]
+    names = ", ".join(
+        f"[`{name}`][cures.quota.{name}]"
+        for name in ("allocate", "allocate_by_value", "round_to_total")
+    )
+    assert f"| {names} | [`cures.quota`][cures.quota] | {quota} |" in rows
+    assert "filters" in api_page("cures.schedulers.driver.rule")
+
+
+AUTOREF = '<autoref optional identifier="cures.quota.f"><code>{}</code></autoref>'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [  # by hand
+        (r"the :math:`\sigma_i` of Eq. 21", r"the $\sigma_i$ of Eq. 21"),
+        ("See :func:`f` or :func:`~quota.f`.", None),
+        ("What :attr:`gone` was.", "What `gone` was."),
+        ("  .. math:: a\n     + b\n\nEnd", "  $$a + b$$\n\nEnd"),
+        ("Like this::\n\n    code", "Like this:\n\n    code"),
+        ("bound : {'exact', 'at least'}\n", "bound : 'exact' | 'at least'\n"),
+        (".. [1] A paper.", "[1] A paper."),
+        ("=== ===\na   b\n    c\nd   e\n=== ===", "| | |\n|---|---|\n| a | b c |\n| d | e |"),
+    ],
+)
+def test_docstrings_by_hand(text, expected):
+    names = {"f": "cures.quota.f", "quota.f": "cures.quota.f"}
+    if expected is None:
+        expected = f"See {AUTOREF.format('f')} or {AUTOREF.format('f')}."
+    assert markdown(text, names.get) == expected
+
+
+def test_parameters_one_by_one():
+    text = "x\n    Alone.\nlow, high\n    Ends.\n\n    More.\n"
+    # the first paragraph goes with each name; what follows an empty line stays with the last one
+    assert apart(text) == ("x\n    Alone.\nlow\n    Ends.\nhigh\n    Ends.\n\n    More.\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "formulas"),
+    [  # by hand
+        ("with $x_i$ and $y$.", ["x_i", "y"]),
+        ("$5 or $6, not $ 7$", []),  # GitHub: no space inside, no digit behind
+        (r"\$x$ is no formula", []),
+        ("costs $x$5", []),
+        ("$$a + b$$", []),  # displayed
+    ],
+)
+def test_formulas_in_a_line_by_hand(text, formulas):
+    assert re.findall(INLINE, text) == formulas
+
+
+def test_displayed_formulas_and_their_html():
+    assert re.findall(DISPLAY, r"so $$a + b$$ and \$$c$$") == ["a + b"]
+    for is_displayed, kind in ((True, "display"), (False, "formula")):
+        found = html("x_i", display=is_displayed)
+        assert found.startswith(f'<span class="{kind}"><math')
+        assert "<msub><mi>x</mi><mi>i</mi></msub>" in found

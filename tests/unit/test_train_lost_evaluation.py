@@ -19,10 +19,10 @@ def alone(tmp_path_factory):
     return trained(config_of(root), root / "run")
 
 
-def config_of(root):
+def config_of(root, every=32):
     """No checkpoint before the end."""
     values = {"rollouts": 80, "checkpoint_every": 1000, "cache": str(root / "cache")}
-    return small_config(task={"coins": 1.0}, run=values)
+    return small_config(task={"coins": 1.0}, evaluation={"every": every}, run=values)
 
 
 def lose(monkeypatch, number):
@@ -57,6 +57,28 @@ def test_no_update_is_lost_and_the_run_goes_on(number, latest, alone, tmp_path, 
     assert [{**row, "held_out": None} for row in rows[0]] == [
         {**row, "held_out": None} for row in rows[1]
     ]
+
+
+def test_inside_a_plan_the_update_is_not_lost_either(alone, tmp_path, monkeypatch):
+    # 24 rollouts lie within the second plan of 16, whose update is the second; 48 is after the third
+    whole = read_jsonl(trained(config_of(tmp_path, 24), tmp_path / "whole") / "evaluation.jsonl")
+    assert [(row["generated"], row["step"]) for row in whole] == [
+        (0, 0), (24, 1), (48, 3), (72, 4), (80, 5),
+    ]  # fmt: skip
+    stopped = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        lose(patch, 2)
+        with pytest.raises(NothingJudgedError, match="4 of 4 questions; the same command goes on"):
+            trained(config_of(tmp_path, 24), stopped)
+    assert latest_checkpoint(stopped).name == "00000002-000000000032"
+    assert [row["generated"] for row in read_jsonl(stopped / "evaluation.jsonl")] == [0]
+    trained(config_of(tmp_path, 24), stopped)
+    found = read_jsonl(stopped / "evaluation.jsonl")
+    # the point that was lost is measured after that update; all else is as it would have been
+    assert (found[1]["generated"], found[1]["step"]) == (24, 2)
+    assert found[:1] + found[2:] == whole[:1] + whole[2:]
+    log = "outcomes.jsonl"  # evaluations change no run
+    assert (stopped / log).read_bytes() == (alone / log).read_bytes()
 
 
 def test_the_evaluation_before_training(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,16 @@ def sketched(layers, size, seed):
 def standard_error(size, concentration):
     """The bound in the docstring of train/moments/sketch.py, on a sketched squared norm's error."""
     return np.sqrt((4 / size + 2 / size**2) * concentration + 2 / size**2)
+
+
+def test_the_errors_that_the_documentation_states():
+    # sqrt((4/256 + 2/256^2) C + 2/256^2)
+    text = (Path(__file__).parents[2] / "docs" / "gradient_moments.md").read_text()
+    size = MomentsConfig().sketch_size
+    assert size == 256
+    assert standard_error(size, 1.0) == pytest.approx(0.1252, abs=5e-5)
+    assert standard_error(size, 0.01) == pytest.approx(0.0137, abs=5e-5)
+    assert "12.5 % at k = 256 and C = 1, 1.4 % at C = 0.01" in text
 
 
 def concentration(layers, row):
