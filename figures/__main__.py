@@ -129,20 +129,24 @@ def _said(options: argparse.Namespace) -> str:
 
 def _league(options: argparse.Namespace) -> None:
     """Make what is missing; the page and its pictures from all that is there."""
-    book = league.Book(options.entries)
+    book = league.Book(options.entries / options.series)
     simulated = simulator_league.Book(options.simulator_entries or options.entries / "simulator")
     if not options.page_only:
         _make_league(options, book, simulated)
-    by_pool = {pool: book.entries(pool) for pool in league.POOLS}
+    names = [*league.SERIES, *({options.series} - set(league.SERIES))]
+    by_series = {
+        name: {pool: league.Book(options.entries / name).entries(pool) for pool in league.POOLS}
+        for name in names
+    }
     cells = simulated.everything()
     numbers = simulator_league_rows.numbers_of(cells)
     text = simulator_league_table.section(cells, numbers)
     said = _said(options)
     command = "make league" if said == "python -m figures league" else said
-    atomic_write(options.page, league_table.page(by_pool, command, text).encode())
+    atomic_write(options.page, league_table.page(by_series, command, text).encode())
     pictures = []
-    if any(by_pool.values()):
-        pictures.append(save(league_table.draw(by_pool), options.picture))
+    if any(any(pools.values()) for pools in by_series.values()):
+        pictures.append(save(league_table.draw(by_series), options.picture))
     if text:
         pictures.append(save(league_heat_map.draw(numbers), options.simulator_picture))
     _show([*pictures, options.page])
@@ -316,6 +320,13 @@ def _add_league(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     model = table.add_argument_group("language model")
     _path(model, "--runs", "folder of the run folders", Path("runs/league"))
     _path(model, "--entries", "folder of what is kept of runs", Path("docs/results/league"))
+    model.add_argument(
+        "--series",
+        default=league.SERIES[0],
+        metavar="NAME",
+        help="runs with the same warm starts, one for each kind of processor: "
+        f"{', '.join(league.SERIES)} or a new one ({league.SERIES[0]})",
+    )
     _path(model, "--picture", "picture to draw", OUT / "league.png")
     model.add_argument("--pools", nargs="+", default=list(league.POOLS), help="pools (all four)")
     model.add_argument("--seeds", type=int, default=len(league.SEEDS), help="the first so many (8)")

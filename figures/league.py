@@ -4,8 +4,10 @@ Arms, pools and seeds are named here, before anything is run. Settings were look
 seeds, on which uniform also fixes the target levels; the table is made of the others. The runs of a
 pool and seed share their warm start, their held-out problems and everything but the scheduler.
 
-A finished run becomes one small entry of ``docs/results/league/POOL.json`` and is never made again:
-stopped, the same command goes on where it was, and another machine may add its runs.
+A finished run becomes one small entry of ``docs/results/league/SERIES/POOL.json`` and is never made
+again: stopped, the same command goes on where it was. A warm start made on another kind of processor is
+another model (hundreds of steps with products in bfloat16 amplify roundings), so runs are compared
+within a series: those whose warm starts are the same. Every series has a uniform of its own.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ CONFIG = "configs/tiny_cpu.toml"
 ROLLOUTS, EVERY = 119_808, 8192  # 117 updates of 1024
 SEEDS = range(8)  # compared
 DEV_SEEDS = range(100, 102)  # uniform alone: the levels
+SERIES = ("xeon", "epyc")  # so far, by the processors that made their warm starts
 SECONDS = 75  # of a run on one core of a small machine, for the estimate
 POOLS: dict[str, dict[str, Any]] = {
     "natural": {},
@@ -224,7 +227,7 @@ def chosen_oracle(pool: str, entries: Mapping[str, Mapping[str, Any]]) -> str | 
 
 
 class Book:
-    """Finished runs of all pools, one JSON file for each."""
+    """Finished runs of a series, one JSON file for each pool."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -257,12 +260,38 @@ class Book:
             fail("league", f"{run.name} in {self.path(run.pool)}", legal, then)
         return True
 
-    def add(self, run: Run, rollouts: int, entry: dict[str, Any]) -> None:
-        """Write a finished run down."""
+    def add(self, run: Run, entry: dict[str, Any]) -> None:
+        """Write a finished run down.
+
+        Raises
+        ------
+        ValueError
+            If its warm start is not that of the other runs of its pool and seed.
+        """
         with self._lock:
             entries = {**self.entries(run.pool), run.name: entry}
+            check_starts(entries)
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.path(run.pool), dict(sorted(entries.items())))
+
+
+def check_starts(entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse runs of a pool and seed that begin with other weights than the first of them.
+
+    Raises
+    ------
+    ValueError
+    """
+    starts: dict[int, float] = {}
+    for name, entry in entries.items():
+        found = entry["held_out_E"][0]
+        start = starts.setdefault(entry["seed"], found)
+        if found != start:
+            legal = (
+                f"{start}, that of the other runs of the seed (another kind of processor makes another "
+                "warm start: begin a series of its own, --series NAME)"
+            )
+            fail("league", f"start of {name}", legal, found)
 
 
 def entry_of(run: Run, rollouts: int, folder: Path) -> dict[str, Any]:
@@ -372,7 +401,7 @@ def make(
     Raises
     ------
     ValueError
-        If a run is written down with other settings.
+        If a run is written down with other settings, or has another warm start than its series.
     subprocess.CalledProcessError
         If a run failed; the others were made.
     """
@@ -386,8 +415,7 @@ def make(
             run_quietly(run.command(root, rollouts, config))
         except subprocess.CalledProcessError as error:
             return error
-        entry = {**entry_of(run, rollouts, run.folder(root)), "commit": code}
-        book.add(run, rollouts, entry)
+        book.add(run, {**entry_of(run, rollouts, run.folder(root)), "commit": code})
         return None
 
     with ThreadPoolExecutor(jobs) as pool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from cures.checks import InWords, fail
 from cures.comparison import SpeedUp, harm_verdict, paired_difference, seeds_needed, speed_up
@@ -17,6 +19,7 @@ from figures.league import (
     BEST,
     DEV_SEEDS,
     POOLS,
+    check_starts,
     chosen_oracle,
     gain_of,
     reached,
@@ -24,6 +27,7 @@ from figures.league import (
 from figures.league_ranking import rank_lines
 from figures.oracle_share import OracleShare, share_text, shares_of_arms
 from figures.sim_folders import FRACTION
+from figures.simulator_league_rows import OURS
 from figures.style import POOLS as POOL_NAMES
 from figures.style import light_grid, line, method_name, page_figure, styled, thousands
 from figures.training_table import MARGIN
@@ -32,7 +36,9 @@ from sim.settings import REFERENCE, is_told_true_rates
 from sim.wording import difference_text, p_text, speed_up_text
 
 FRACTIONS = (0.8, 1.0)
-Entries = dict[str, dict[str, Any]]
+TICKS = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03)
+Entries = dict[str, dict[str, Any]]  # of a pool and series: name of a run -> its entry
+Rows = dict[str, dict[str, Any]]  # arm -> its numbers
 FloatMatrix = np.ndarray[Any, np.dtype[np.float64]]
 
 INTRODUCTION = """\
@@ -40,8 +46,10 @@ INTRODUCTION = """\
 
 A Qwen2 of 0.2 million parameters learns arithmetic by GRPO (AdamW, 128 groups x 8 rollouts an update,
 `configs/tiny_cpu.toml`), {rollouts:,} generated rollouts a run, pilots, screening and discarded ones
-included. Every seed has a warm start of its own; all arms of a seed and pool share it. Schedulers at
-their own defaults, but for `cures-released` on the small pool (one subset). Held-out problems are
+included. Every seed has a warm start of its own; all arms of a seed, pool and series share it. A series
+is a kind of processor: on another one, the warm start of a seed is another model (roundings grow to the
+size of the weights), so that runs are only compared within a series, with its own uniform. Schedulers
+at their own defaults, but for `cures-released` on the small pool (one subset). Held-out problems are
 natural in every pool.
 
 - natural: 4,000 problems as they come. dead: 60 % of them never right, 25 % always right. coins: 20 %
@@ -80,12 +88,7 @@ def arms_of(pool: str, entries: Entries) -> dict[str, list[dict[str, Any]]]:
         kinds = {str(entry[key]) for entry in entries.values()}
         if len(kinds) > 1:
             fail("league", key, "the same in all runs of a pool", sorted(kinds))
-    for arm, runs in found.items():
-        for seed in runs.keys() & reference.keys():
-            start, expected = runs[seed]["held_out_E"][0], reference[seed]["held_out_E"][0]
-            if start != expected:
-                legal = f"{expected}, that of {REFERENCE}: the same warm start"
-                fail("league", f"start of {arm}, seed {seed}", legal, start)
+    check_starts(entries)
     best = chosen_oracle(pool, entries)
     if best is not None:
         found[BEST] = found.get(best, {})
@@ -101,13 +104,14 @@ def curves(runs: list[dict[str, Any]]) -> FloatMatrix:
     return np.array([run["held_out_E"] for run in runs])
 
 
-def rows(pool: str, entries: Entries) -> dict[str, dict[str, Any]]:
-    """Numbers of every arm of a pool.
+def rows(pool: str, entries: Entries) -> Rows:
+    """Numbers of every arm of a pool and series.
 
     Returns
     -------
     dict
-        arm -> ``seeds``, ``final``, ``final_S``, ``difference`` (fields of
+        arm -> ``seeds``, ``start``, ``final``, ``minus_S_E`` (success minus uniform's at every point of
+        ``generated_E``), ``difference`` (at the end; fields of
         :class:`cures.comparison.PairedDifference`, None for the reference), ``p_value`` (paired t; None
         below six seeds), ``verdict``, ``speed_up`` (fraction, or axis, -> fields of
         :class:`cures.comparison.SpeedUp`), ``reached_S`` (rollouts to the level, None where it is not
@@ -120,7 +124,7 @@ def rows(pool: str, entries: Entries) -> dict[str, dict[str, Any]]:
     """
     arms = arms_of(pool, entries)
     gain = gain_of(entries)
-    result: dict[str, dict[str, Any]] = {}
+    result: Rows = {}
     for arm, runs in arms.items():
         own, reference = curves(runs), curves(arms[REFERENCE])
         means = {
@@ -129,7 +133,7 @@ def rows(pool: str, entries: Entries) -> dict[str, dict[str, Any]]:
         }
         row: dict[str, Any] = {"seeds": len(own), "final": float(own[:, -1].mean()), **means}
         row["start"] = float(own[:, 0].mean())
-        row["final_S"] = own[:, -1]
+        row["generated_E"], row["minus_S_E"] = runs[0]["generated_E"], own - reference
         row["difference"], row["verdict"], row["speed_up"] = None, "reference", {}
         row["p_value"] = None
         row["reached_S"] = [None if gain is None else reached(run, gain) for run in runs]
@@ -178,23 +182,63 @@ def along(
     return speed_up(*timed, generator=np.random.default_rng(0))
 
 
-def section(pool: str, entries: Entries) -> str:
-    """One pool as a markdown table."""
-    found = rows(pool, entries)
-    if not found:
-        return ""
-    best = f" The best oracle is `{chosen_oracle(pool, entries)}`." if BEST in found else ""
+def numbers_of(by_series: Mapping[str, Mapping[str, Entries]]) -> dict[str, dict[str, Rows]]:
+    """Pool -> series -> :func:`rows`, where there are any.
+
+    Parameters
+    ----------
+    by_series : mapping
+        Series -> pool -> entries.
+    """
+    numbers: dict[str, dict[str, Rows]] = {}
+    for pool in POOLS:
+        by_name = {name: rows(pool, pools.get(pool, {})) for name, pools in by_series.items()}
+        found = {name: of_series for name, of_series in by_name.items() if of_series}
+        if found:
+            numbers[pool] = found
+    return numbers
+
+
+def together(found: Mapping[str, Rows]) -> Rows:
+    """Every arm of a pool, each beside the uniform of its own series; of the largest one that has it."""
+    result: Rows = {}
+    for arm in (*ARMS, BEST):
+        there = [of_series[arm] for of_series in found.values() if arm in of_series]
+        if there:
+            result[arm] = max(there, key=lambda row: row["seeds"])
+    return result
+
+
+def section(pool: str, found: Mapping[str, Rows], best: Mapping[str, str | None]) -> str:
+    """One pool in markdown: a table for every series.
+
+    Parameters
+    ----------
+    pool : str
+    found : mapping
+        Series -> :func:`rows`.
+    best : mapping
+        Series -> which variant the best oracle is.
+    """
+    parts = [f"## {POOL_NAMES.get(pool, pool)}\n"]
+    for name, of_series in found.items():
+        about = [
+            f"Series `{name}`: held-out success starts at {of_series[REFERENCE]['start']:.3f}."
+        ]
+        if BEST in of_series:
+            about.append(f"The best oracle is `{best[name]}`.")
+        parts += [" ".join(about) + "\n", "\n".join(_table(of_series)) + "\n"]
+    return "\n".join(parts)
+
+
+def _table(of_series: Rows) -> list[str]:
     heads = " | ".join(f"speed-up to {fraction:.0%}" for fraction in FRACTIONS)
     lines = [
-        f"## {POOL_NAMES.get(pool, pool)}",
-        "",
-        f"Held-out success starts at {found[REFERENCE]['start']:.3f}.{best}",
-        "",
         f"| arm | seeds | final | minus uniform [95 %] | p | verdict | {heads} | wasted | pilots "
         "| updates | tokens, millions | CPU, s |",
         "|---" * (11 + len(FRACTIONS)) + "|",
     ]
-    for arm, row in found.items():
+    for arm, row in of_series.items():
         cells = [
             arm,
             f"{row['seeds']}",
@@ -210,61 +254,61 @@ def section(pool: str, entries: Entries) -> str:
             f"{row['cpu_s']:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    if any(row["speed_up"] for row in found.values()):
+    if any(row["speed_up"] for row in of_series.values()):
         lines += ["", f"Speed-up to {FRACTION:.0%}, by what is counted:", ""]
         lines += [f"| arm | rollouts | {' | '.join(AXES)} |", "|---" * (2 + len(AXES)) + "|"]
-        for arm, row in found.items():
+        for arm, row in of_series.items():
             if arm != REFERENCE:
                 names = (f"{FRACTION}", *AXES)
                 texts = [speed_up_text(row["speed_up"].get(name)) for name in names]
                 lines.append("| " + " | ".join([arm, *texts]) + " |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def summary(by_pool: dict[str, Entries]) -> str:
+def summary(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
     """Over all pools: mean ranks, Holm's correction, and the share of the best oracle's saving."""
-    numbers = {pool: rows(pool, entries) for pool, entries in by_pool.items() if entries}
-    numbers = {pool: found for pool, found in numbers.items() if found}
-    parts = [_ranks(numbers), _corrected(numbers), _shares(numbers), _paper(numbers)]
+    merged = {pool: together(found) for pool, found in numbers.items()}
+    parts = [_ranks(merged), _corrected(numbers), _shares(numbers), _paper(merged)]
     return "\n".join(part for part in parts if part)
 
 
-def missing(by_pool: dict[str, Entries]) -> str:
+def missing(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
     """Arms that are not on every pool's table yet, in a sentence; empty if there are none."""
-    there = {pool: arms_of(pool, by_pool.get(pool, {})) for pool in POOLS}
-    absent = [arm for arm in (*ARMS, BEST) if any(arm not in found for found in there.values())]
+    there = [together(numbers.get(pool, {})) for pool in POOLS]
+    absent = [arm for arm in (*ARMS, BEST) if any(arm not in found for found in there)]
     return f"Not on all pools yet: {', '.join(f'`{arm}`' for arm in absent)}.\n" if absent else ""
 
 
-def _ranks(numbers: dict[str, dict[str, dict[str, Any]]]) -> str:
+def _ranks(merged: Mapping[str, Rows]) -> str:
     arms = [
         arm
         for arm in ARMS
-        if not is_told_true_rates(arm) and all(arm in found for found in numbers.values())
+        if not is_told_true_rates(arm) and all(arm in found for found in merged.values())
     ]
-    sizes = {found[REFERENCE]["seeds"] for found in numbers.values()}
+    sizes = {found[arm]["seeds"] for found in merged.values() for arm in arms}
     if len(arms) < 2 or len(sizes) != 1 or sizes == {1}:
         return ""
     lines = [
-        f"## Mean rank over {len(numbers)} pools",
+        f"## Mean rank over {len(merged)} pools",
         "",
-        "By mean held-out success at the end, 1 is the highest; of arms that every pool has, told ones "
-        "left out. 95 % by redrawing seeds.",
+        "By mean held-out success at the end minus that of the series' uniform, 1 is the highest; of "
+        "arms that every pool has, told ones left out. 95 % by redrawing seeds.",
         "",
         *rank_lines(
             arms,
-            [[found[arm]["final_S"] for arm in arms] for found in numbers.values()],
-            [[found[arm]["verdict"] for arm in arms] for found in numbers.values()],
+            [[found[arm]["minus_S_E"][:, -1] for arm in arms] for found in merged.values()],
+            [[found[arm]["verdict"] for arm in arms] for found in merged.values()],
         ),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _corrected(numbers: dict[str, dict[str, dict[str, Any]]]) -> str:
+def _corrected(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
     p_value = [
         row["p_value"]
         for found in numbers.values()
-        for arm, row in found.items()
+        for of_series in found.values()
+        for arm, row in of_series.items()
         if row["p_value"] is not None and not is_told_true_rates(arm)
     ]
     if not p_value:
@@ -276,7 +320,7 @@ def _corrected(numbers: dict[str, dict[str, dict[str, Any]]]) -> str:
     )
 
 
-def shares_of(found: dict[str, dict[str, Any]]) -> dict[str, OracleShare]:
+def shares_of(found: Rows) -> dict[str, OracleShare]:
     """Share of the best oracle's saving that `adaptive` reaches, where it saves any for certain."""
     best = found.get(BEST, {"speed_up": {}})["speed_up"].get(f"{FRACTION}")
     if best is None or not (best["low"] or 0.0) > 1.0:
@@ -289,16 +333,18 @@ def shares_of(found: dict[str, dict[str, Any]]) -> dict[str, OracleShare]:
     )
 
 
-def _shares(numbers: dict[str, dict[str, dict[str, Any]]]) -> str:
+def _shares(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
     lines = []
-    for pool, found in numbers.items():
-        if BEST not in found:
-            continue
-        best = speed_up_text(found[BEST]["speed_up"].get(f"{FRACTION}"))
-        shares = shares_of(found)
-        for arm in (a for a in found if a.startswith("adaptive")):
-            own = speed_up_text(found[arm]["speed_up"].get(f"{FRACTION}"))
-            lines.append(f"| {pool} | {best} | {arm} | {own} | {share_text(shares.get(arm))} |")
+    for pool, by_name in numbers.items():
+        for name, found in by_name.items():
+            if BEST not in found:
+                continue
+            best = speed_up_text(found[BEST]["speed_up"].get(f"{FRACTION}"))
+            shares = shares_of(found)
+            for arm in (a for a in found if a.startswith("adaptive")):
+                own = speed_up_text(found[arm]["speed_up"].get(f"{FRACTION}"))
+                cells = [pool, name, best, arm, own, share_text(shares.get(arm))]
+                lines.append("| " + " | ".join(cells) + " |")
     if not lines:
         return ""
     return "\n".join(
@@ -308,19 +354,19 @@ def _shares(numbers: dict[str, dict[str, dict[str, Any]]]) -> str:
             f"Rollouts to {FRACTION:.0%} of uniform's gain; share of the oracle's saving, where the "
             "interval of its speed-up lies above 1.",
             "",
-            "| pool | best oracle | arm | speed-up | share |",
-            "|---|---|---|---|---|",
+            "| pool | series | best oracle | arm | speed-up | share |",
+            "|---|---|---|---|---|---|",
             *lines,
             "",
         ]
     )
 
 
-def _paper(numbers: dict[str, dict[str, dict[str, Any]]]) -> str:
+def _paper(merged: Mapping[str, Rows]) -> str:
     """The paper's speed-up in steps beside what these runs have, in steps and in rollouts."""
     lines = []
     for arm in ("cures", "cures-released"):
-        for pool, found in numbers.items():
+        for pool, found in merged.items():
             speed_ups = found.get(arm, {}).get("speed_up", {})
             if speed_ups:
                 cells = [speed_up_text(speed_ups.get(key)) for key in ("updates", f"{FRACTION}")]
@@ -344,13 +390,13 @@ def _paper(numbers: dict[str, dict[str, dict[str, Any]]]) -> str:
     )
 
 
-def page(by_pool: dict[str, Entries], command: str, simulated: str = "") -> str:
+def page(by_series: Mapping[str, Mapping[str, Entries]], command: str, simulated: str = "") -> str:
     """The page of docs/results.
 
     Parameters
     ----------
-    by_pool : dict
-        Entries of the language model's runs.
+    by_series : mapping
+        Series -> pool -> entries of the language model's runs.
     command : str
         That makes them.
     simulated : str
@@ -361,12 +407,18 @@ def page(by_pool: dict[str, Entries], command: str, simulated: str = "") -> str:
     ValueError
         If there is neither an entry nor a simulator's part.
     """
-    everything = [entry for entries in by_pool.values() for entry in entries.values()]
+    everything = [
+        entry
+        for pools in by_series.values()
+        for entries in pools.values()
+        for entry in entries.values()
+    ]
     if not everything and not simulated:
         fail("league", "entries", "of one run at least", InWords("none"))
     parts = [f"# League of schedulers\n\nCommand: `{command}`.\n"]
     if everything:
         commits = sorted({entry["commit"] for entry in everything})
+        numbers = numbers_of(by_series)
         parts = [
             INTRODUCTION.format(
                 rollouts=everything[0]["settings"]["run.rollouts"],
@@ -376,40 +428,51 @@ def page(by_pool: dict[str, Entries], command: str, simulated: str = "") -> str:
                 best=BEST,
             ),
             f"Command: `{command}`. Commits of the runs: {', '.join(f'`{c}`' for c in commits)}.\n",
-            missing(by_pool),
-            "![learning curves](../figures/league.png)\n",
+            missing(numbers),
+            "![success minus uniform's](../figures/league.png)\n",
         ]
-        parts.append(summary(by_pool))
-        parts += [section(pool, by_pool[pool]) for pool in POOLS if by_pool.get(pool)]
+        parts.append(summary(numbers))
+        for pool, found in numbers.items():
+            best = {name: chosen_oracle(pool, by_series[name][pool]) for name in found}
+            parts.append(section(pool, found, best))
         if simulated:
             parts[0] += "\nBelow: the same in the simulator, with every scheduler.\n"
     return "\n".join(part for part in (*parts, simulated) if part)
 
 
 @styled
-def draw(by_pool: dict[str, Entries]) -> Figure:
-    """A panel per pool: mean curves; the band is one standard error of uniform's mean."""
+def draw(by_series: Mapping[str, Mapping[str, Entries]]) -> Figure:
+    """A panel per pool: mean held-out success minus uniform's of the same seeds.
+
+    The band is one standard error of the mean difference of `adaptive`. The scale is linear up to four
+    margins, and logarithmic beyond.
+    """
+    numbers = numbers_of(by_series)
     figure = page_figure(5.2)
-    panels = figure.subplots(2, 2, sharex=True)
+    panels = figure.subplots(2, 2, sharex=True, sharey=True)
     shown: dict[str, Any] = {}
     styles = arm_styles([*ARMS, BEST])
     for axes, pool in zip(panels.flat, POOLS, strict=True):
-        for arm, runs in arms_of(pool, by_pool.get(pool, {})).items():
-            grid_E = np.array(runs[0]["generated_E"])
-            curve_S_E = curves(runs)
-            (handle,) = axes.plot(grid_E, curve_S_E.mean(axis=0), **line(styles[arm]))
+        for arm, row in together(numbers.get(pool, {})).items():
+            grid_E, minus_S_E = row["generated_E"], row["minus_S_E"]
+            mean_E = minus_S_E.mean(axis=0)
+            (handle,) = axes.plot(grid_E, mean_E, **line(styles[arm]))
             shown[method_name(arm)] = handle
-            if arm == REFERENCE and len(runs) > 1:
-                error_E = curve_S_E.std(axis=0, ddof=1) / np.sqrt(len(runs))
-                mean_E = curve_S_E.mean(axis=0)
+            if arm == OURS[0] and len(minus_S_E) > 1:
+                error_E = minus_S_E.std(axis=0, ddof=1) / np.sqrt(len(minus_S_E))
+                color = handle.get_color()
                 axes.fill_between(
-                    grid_E, mean_E - error_E, mean_E + error_E, color="black", alpha=0.12, lw=0
+                    grid_E, mean_E - error_E, mean_E + error_E, color=color, alpha=0.2, lw=0
                 )
+        axes.axhline(-MARGIN, color="0.5", linewidth=0.8, linestyle=":")
+        axes.set_yscale("symlog", linthresh=4.0 * MARGIN, linscale=2.0)
+        axes.set_yticks(TICKS, [f"{tick:+g}" if tick else "0" for tick in TICKS])
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.set_title(POOL_NAMES.get(pool, pool))
         light_grid(axes)
         thousands(axes, "rollouts generated (thousands)")
     for axes in panels[:, 0]:
-        axes.set_ylabel("held-out success rate")
+        axes.set_ylabel("held-out success minus uniform's")
     figure.legend(
         list(shown.values()), list(shown), frameon=False, loc="outside lower center", ncols=4
     )

@@ -238,8 +238,11 @@ class SimHost:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Inverse of :meth:`state_dict`; a missing or misshapen entry is named, nothing changes."""
+        """Inverse of :meth:`state_dict`; anything missing, misshapen or further is refused by name."""
         expected: State = self.state_dict()
+        further = sorted(state.keys() - expected.keys())
+        if further:
+            fail("SimHost.load_state_dict", "state", "without further entries", further)
         for key, present in expected.items():
             if key not in state:
                 fail("SimHost.load_state_dict", "state", f"with an entry {key!r}", sorted(state))

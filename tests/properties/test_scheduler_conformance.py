@@ -282,6 +282,12 @@ def test_states_of_others_are_refused_by_name(name):
         with pytest.raises(ValueError, match=key.split("/")[-1]):
             scheduler.load_state_dict(damaged)
         assert same_state(before, scheduler.state_dict())
+    for key in ("later", "rule/later", "ledger/later", "open/later"):  # of a later version
+        with pytest.raises(ValueError, match=f"without further entries, got.*{key}"):
+            scheduler.load_state_dict({**before, key: 1})
+        assert same_state(before, scheduler.state_dict())
+    scheduler.load_state_dict(before)
+    assert same_state(before, scheduler.state_dict())
 
 
 @pytest.mark.parametrize("turns", [2000, pytest.param(10_000, marks=pytest.mark.slow)])

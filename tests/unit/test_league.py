@@ -224,7 +224,7 @@ def test_rows_by_hand():
     [
         ({"generated_E": [0, 512, 2048]}, "generated_E must be the same"),
         ({"same": "4567"}, "same must be the same"),
-        ({"held_out_E": [0.2, 0.3, 0.3]}, "start of adaptive, seed 0 must be 0.1"),
+        ({"held_out_E": [0.2, 0.3, 0.3]}, "start of adaptive-seed0 must be 0.1, that of the other"),
     ],
 )
 def test_what_differs_cannot_be_compared(change, message):
@@ -232,6 +232,50 @@ def test_what_differs_cannot_be_compared(change, message):
     mixed["adaptive-seed0"] |= change
     with pytest.raises(ValueError, match=message):
         league_table.rows("dead", mixed)
+
+
+def summary(entries_of_dead):
+    return league_table.summary(league_table.numbers_of({"one": {"dead": entries_of_dead}}))
+
+
+def of_other_starts():
+    """The reference a tenth higher from the start, ``mopps`` 0.05 above it at the end, no adaptive."""
+    found = [entry("uniform", seed, [0.2, 0.3, 0.4]) for seed in (*DEV_SEEDS, *FINAL)]
+    found += [entry("mopps", seed, [0.2, 0.3, 0.45]) for seed in FINAL]
+    return {Run("dead", row["arm"], row["seed"]).name: row for row in found}
+
+
+def test_another_processor_is_a_series_of_its_own(tmp_path, monkeypatch):
+    by_series = {"one": {"dead": entries()}, "two": {"dead": of_other_starts(), "coins": {}}}
+    numbers = league_table.numbers_of(by_series)
+    assert {pool: list(found) for pool, found in numbers.items()} == {"dead": ["one", "two"]}
+    merged = league_table.together(numbers["dead"])
+    assert list(merged) == ["uniform", "adaptive", "mopps"]
+    # beside uniform of its own series; beside the other one it would be 0.15
+    assert merged["mopps"]["difference"]["mean"] == pytest.approx(0.05)
+    assert merged["uniform"]["start"] == pytest.approx(0.1)
+    text = league_table.page(by_series, "make league")
+    assert "Series `one`: held-out success starts at 0.100." in text
+    assert "Series `two`: held-out success starts at 0.200." in text
+    ranks = [line for line in text.split("\n") if line.startswith("| ") and " 1.0 [1.0, " in line]
+    assert ranks[0].startswith("| mopps | 1.0 [1.0, 1.0] |")  # +0.05, +0.027, 0
+    assert "Of 2 comparisons" in text
+    # one file of both: the table and the run itself refuse it
+    mixed = {**entries(), "mopps-seed1": of_other_starts()["mopps-seed1"]}
+    with pytest.raises(ValueError, match=r"start of .*-seed1 must be .* --series NAME"):
+        league_table.rows("dead", mixed)
+    book = Book(tmp_path)
+    write_json(book.path("dead"), entries())
+    fake_training(monkeypatch)
+    monkeypatch.setattr(
+        league, "entry_of", lambda run, *rest: of_other_starts()[f"{run.arm}-seed{run.seed}"]
+    )
+    run = Run("dead", "mopps", 1)
+    with pytest.raises(
+        ValueError, match="start of mopps-seed1 must be 0.1, that of the other runs"
+    ):
+        league.make(tmp_path, book, [run], jobs=1, rollouts=1024)
+    assert book.entries("dead") == entries()
 
 
 def with_oracles(pool, finals):
@@ -278,14 +322,17 @@ def test_the_best_oracle_is_chosen_on_development_seeds_and_run_on_the_others(
     share = league_table.shares_of(rows)["adaptive"]
     assert share.value == pytest.approx((819.2 - 409.6) / (819.2 - 327.68))
     assert league_table.shares_of(league_table.rows("dead", entries())) == {}
-    text = league_table.summary({"dead": found})
-    assert "| dead | 2.50 [2.50, 2.50] | adaptive | 2.00 [2.00, 2.00] | 0.83 [0.83, 0.83] |" in text
+    text = summary(found)
+    assert (
+        "| dead | one | 2.50 [2.50, 2.50] | adaptive | 2.00 [2.00, 2.00] | 0.83 [0.83, 0.83] |"
+        in text
+    )
     assert "| adaptive | 1.0 [1.0, 1.0] |  | 1 | 0 | 0 |" in text
     assert "5.5x" not in text  # of an arm that is not there nothing is said
     cures = {f"cures-seed{s}": entry("cures", s, [0.1, 0.3, 0.3]) for s in FINAL}
-    text = league_table.summary({"dead": {**found, **cures}})
+    text = summary({**found, **cures})
     assert "| cures | dead | 2.00 [2.00, 2.00] | 2.00 [2.00, 2.00] |" in text
-    text = league_table.summary({"dead": found})
+    text = summary(found)
     assert "Of 1 comparisons of a contender with uniform 1 differ at 5 %" in text
 
 
@@ -296,8 +343,8 @@ def test_small_pools_have_room_for_a_batch():
 
 
 def test_page_and_picture_from_the_entries_alone(tmp_path, capsys):
-    (tmp_path / "entries").mkdir()
-    write_json(tmp_path / "entries" / "dead.json", entries())
+    (tmp_path / "entries" / "xeon").mkdir(parents=True)
+    write_json(tmp_path / "entries" / "xeon" / "dead.json", entries())
     options = ["--entries", str(tmp_path / "entries"), "--page", str(tmp_path / "league.md")]
     options += ["--picture", str(tmp_path / "league.png"), "--page-only"]
     assert main(["league", *options]) == 0

@@ -79,6 +79,11 @@ def restore(scheduler: Scheduler, state: State, *, reissue: bool) -> None:
         scheduler._reissue = deque(sorted(scheduler._open)) if reissue else deque()
         scheduler._load_rule_state(loaded.section("rule"))
         check_consistency(scheduler)
+        unknown = sorted(loaded.flat.keys() - collect(scheduler).keys())
+        if unknown:  # of another version: what it says would be lost without a word
+            fail(
+                f"{scheduler.name}.load_state_dict", "state", "without further entries", unknown[:8]
+            )
 
 
 def _restore_pool(scheduler: Scheduler, state: SchedulerState) -> None:
