@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer, Qwen2Config
 
 from train.engines.protocol import Completions, Finish
 from train.seeds import Stream, numpy_generator
@@ -24,7 +25,7 @@ from train.tasks.arithmetic import (
     spread,
 )
 from train.tasks.arithmetic_config import ArithmeticConfig
-from train.tasks.characters import BOS, EOS, PAD, decode, encode
+from train.tasks.characters import BOS, EOS, PAD, VOCABULARY_SIZE, decode, encode, save_tokenizer
 
 TEXT = re.compile(r"(\d+)([-+*@])(\d+)=")
 
@@ -218,6 +219,17 @@ def test_what_was_lost_has_no_reward(task):
     assert task.pool.reward(np.arange(2), completions_of(answer)).tolist() == [1.0, 1.0]
     lost = task.pool.reward(np.arange(2), completions_of(answer, finish=Finish.MISSING))
     assert np.isnan(lost).all()
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_the_saved_tokenizer_has_the_tokens_of_the_model_alone(tmp_path, with_model):
+    save_tokenizer(tmp_path)
+    if with_model:  # then it is loaded as a Qwen2 tokenizer, which has a token for what is unknown
+        Qwen2Config().save_pretrained(tmp_path)
+    found = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(found) == VOCABULARY_SIZE
+    assert found("12+3=").input_ids == [BOS, *encode("12+3=")]
+    assert (found.pad_token_id, found.bos_token_id, found.eos_token_id) == (PAD, BOS, EOS)
 
 
 def test_tokenizer_round_trip_and_refusal():

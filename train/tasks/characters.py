@@ -75,7 +75,11 @@ def encode_answers(text_N: Sequence[str]) -> IntArray:
 
 
 def save_tokenizer(folder: Path) -> None:
-    """The same vocabulary as a tokenizer that ``AutoTokenizer`` loads; it puts BOS in front."""
+    """The same vocabulary as a tokenizer that ``AutoTokenizer`` loads; it puts BOS in front.
+
+    Beside a model's ``config.json`` it is loaded as that model's kind of tokenizer, which would add a
+    token of its own for what is unknown, if none were named.
+    """
     ids = {PAD_NAME: PAD, BOS_NAME: BOS, EOS_NAME: EOS, **_ID_OF}
     tokenizer = Tokenizer(WordLevel(ids, unk_token=PAD_NAME))
     tokenizer.pre_tokenizer = Split("", "isolated")
@@ -84,7 +88,11 @@ def save_tokenizer(folder: Path) -> None:
         single=f"{BOS_NAME} $A", special_tokens=[(BOS_NAME, BOS)]
     )
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD_NAME, bos_token=BOS_NAME, eos_token=EOS_NAME
+        tokenizer_object=tokenizer,
+        pad_token=PAD_NAME,
+        bos_token=BOS_NAME,
+        eos_token=EOS_NAME,
+        unk_token=PAD_NAME,
     ).save_pretrained(folder)
 
 
