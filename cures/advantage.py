@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from cures.checks import (
     FloatArray,
     IntArray,
+    InWords,
     as_choice,
     as_float,
     as_float_array,
@@ -96,7 +97,7 @@ def advantages(
     baseline = None
     if baseline_R is not None:
         if estimator == "grpo":
-            fail(where, "baseline_R", "None for estimator 'grpo'", "an array")
+            fail(where, "baseline_R", "None for estimator 'grpo'", InWords("an array"))
         baseline = as_float_array(where, "baseline_R", baseline_R, length=reward.size)
 
     _, index = np.unique(group, return_inverse=True)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betainc, xlog1py, xlogy
 
-from cures.checks import FloatArray, as_float_array, as_int_array, fail
+from cures.checks import FloatArray, InWords, as_float_array, as_int_array, fail
 
 __all__ = ["LEVELS", "central_coverage", "forecast_scores"]
 
@@ -66,7 +66,7 @@ def central_coverage(
     )
     level = as_float_array(where, "levels", list(levels), low=0.0, high=1.0, open_low=True)
     if alpha.size == 0:
-        fail(where, "alpha_B", "of shape (B,) with B >= 1", "shape (0,)")
+        fail(where, "alpha_B", "of shape (B,) with B >= 1", InWords("shape (0,)"))
     from_centre_B = np.abs(betainc(alpha, beta, rate) - 0.5)
     inside = (from_centre_B[:, None] < 0.5) & (from_centre_B[:, None] <= 0.5 * level)
     return np.asarray(inside.mean(axis=0))

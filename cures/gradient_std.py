@@ -9,6 +9,7 @@ In the data flow: ``posterior, moments -> gradient_std -> quota``.
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -276,7 +277,7 @@ def gradient_std_released(
     is_mixed = (rate > 0.0) & (rate < 1.0)
     for name, array in zip(named, moments, strict=True):
         if np.isnan(array[is_mixed]).any():
-            fail(where, name, "a number wherever 0 < p < 1", "nan")
+            fail(where, name, "a number wherever 0 < p < 1", math.nan)
     inner = [array[is_mixed] for array in moments]
     sigma = np.zeros(rate.shape)
     sigma[is_mixed] = _root(_eq_21(rate[is_mixed], inner[2], inner[3], (inner[0] - inner[1]) ** 2))

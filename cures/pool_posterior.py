@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 from cures.checks import (
     FloatArray,
     IntArray,
+    InWords,
     as_float,
     as_float_array,
     as_int_array,
@@ -183,7 +184,7 @@ class PoolPosterior(BetaPosterior):
         """
         if self._category_N is not None:
             legal = "None in a pool that grows"
-            fail("PoolPosterior.extend", "category_N", legal, "an array")
+            fail("PoolPosterior.extend", "category_N", legal, InWords("an array"))
         super().extend(count)
         self._stamp_N[-count:] = self.step  # not of this pool's time until now
         if self.memory is not None:

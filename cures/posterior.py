@@ -23,6 +23,7 @@ from cures.beta_moments import expected_mixed, expected_potential, expected_vari
 from cures.checks import (
     FloatArray,
     IntArray,
+    InWords,
     as_float,
     as_float_array,
     as_int,
@@ -247,7 +248,7 @@ class BetaPosterior:
         count = as_int(where, "count", count, 1)
         if any(half.ndim for half in self._prior):
             legal = "a pair of floats, one prior for all prompts, in a pool that grows"
-            fail(where, "prior", legal, "an array")
+            fail(where, "prior", legal, InWords("an array"))
         self._num_prompts += count
         none = np.zeros(count, dtype=self._holds)
         self._success_N = np.concatenate([self._success_N, none])

@@ -206,6 +206,11 @@ class Outcome:
             if array is not None:
                 frozen(array)
 
+    @property
+    def is_mixed_B(self) -> BoolArray:
+        """Groups with right and with wrong rollouts: those that teach something."""
+        return (self.success_B > 0) & (self.success_B < self.trial_B)
+
     @classmethod
     def of(
         cls,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cures.advantage import AGGREGATIONS, ESTIMATORS
-from cures.checks import as_choice, fail
+from cures.checks import InWords, as_choice, fail
 from train.engines.engine_config import VllmConfig
 from train.loss_kinds import KL_KINDS, MISMATCH_KINDS
 from train.model_config import DTYPES, PretrainedConfig, ScratchConfig
@@ -318,5 +318,5 @@ def _section(cls: type[Section], content: Mapping[str, Any]) -> Any:
             fail(f"[{cls.TITLE}]", "key", f"one of {names}", key)
     for f in fields(cls):
         if f.metadata and f.default is dataclasses.MISSING and f.name not in values:
-            fail(f"[{cls.TITLE}]", f.name, "given", "nothing")
+            fail(f"[{cls.TITLE}]", f.name, "given", InWords("nothing"))
     return cls(**values)

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from cures.checks import fail
+from cures.checks import InWords, fail
 from train.config import KINDS, SECTIONS, Config, from_dict
 from train.section import limits_text
 
@@ -54,7 +54,7 @@ def _take_tuned(content: dict[str, Any], tuned: Mapping[str, Any], source: objec
         fail(where, "content", legal, list(tuned))
     for key in ("name", "group_size", "tuned"):
         if key not in new:
-            fail(where, f"[scheduler] {key}", "given", "nothing")
+            fail(where, f"[scheduler] {key}", "given", InWords("nothing"))
     name = new["name"]
     for key in new:
         if key not in ("name", "group_size", "tuned", name):

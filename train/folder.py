@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from cures.checks import fail
+from cures.checks import InWords, fail
 from cures.storage import read_json, write_json
 from train import checkpoint
 from train.config import Config
@@ -39,7 +39,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     with reading(path, "restore it, or give another --out"):
         content = read_json(path)
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        fail("train", str(path), f"written by train run (format {FORMAT!r})", "something else")
+        fail(
+            "train",
+            str(path),
+            f"written by train run (format {FORMAT!r})",
+            InWords("something else"),
+        )
     return content
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import FloatArray, as_bool, as_float_array, as_int, fail
+from cures.checks import FloatArray, InWords, as_bool, as_float_array, as_int, fail
 
 FORMAT = "cures-tuned-1"
 REQUIRED = ("format", "population", "pool", "budget", "rollouts", "phase_end", "limit",
@@ -68,7 +68,7 @@ class TunedPopulation:
             fail("[scheduler]", "tuned", "a table, as python -m sim tune writes it", table)
         for key in REQUIRED:
             if key not in table:
-                fail(where, key, "given", "nothing")
+                fail(where, key, "given", InWords("nothing"))
         if table["format"] != FORMAT:
             fail(where, "format", repr(FORMAT), table["format"])
         pool, budget, rollouts = (
@@ -112,7 +112,7 @@ def _stratum(where: str, table: Any, phases: int, points: int) -> tuple[Stratum,
         fail(where, "stratum", "a table", table)
     for key in ("phase", "is_fresh", "octave", "weight"):
         if key not in table:
-            fail(where, key, "given", "nothing")
+            fail(where, key, "given", InWords("nothing"))
     phase = as_int(where, "phase", table["phase"], 0, phases - 1)
     is_fresh = as_bool(where, "is_fresh", table["is_fresh"])
     octave = as_int(where, "octave", table["octave"], 0, 62)

@@ -29,12 +29,9 @@ from cures.pool_posterior import PoolPosterior
 from cures.potential import prob_mixed
 from cures.records import Outcome, Plan, Selection
 from cures.schedulers.driver import Scheduler
-from cures.schedulers.driver.randomness import derived_generator
+from cures.schedulers.driver.randomness import Stream, derived_generator
 from cures.storage import State, StateValue
 
-POOL_STREAM = 100  # key: 0; the quantile of every prompt
-ROLLOUT_STREAM = 101  # key: plan id; imagined rollouts
-TRAINING_STREAM = 102  # key: batch; prompts of the imagined training
 MOST_FORGOTTEN = 0.1  # of the evidence per batch, where a pool is a few batches
 ENDLESS = 2**60  # rollouts of the loop: it is stopped from outside
 
@@ -120,7 +117,9 @@ class Shadow:
         self._generated += cost
         self._measured_mixed += int(trial[(success > 0) & (success < trial)].sum())
         # not on the prompts just visited, which are known better than those that a scheduler takes
-        generator = derived_generator(self.scheduler.seed, self._posterior.step, TRAINING_STREAM)
+        generator = derived_generator(
+            self.scheduler.seed, self._posterior.step, Stream.SHADOW_TRAINING
+        )
         anybody_B = generator.integers(self.scheduler.num_prompts, size=prompt.size)
         chance_B = prob_mixed(self._pool.rate(anybody_B), trial)
         self._expected_mixed += float((trial * chance_B).sum())
@@ -200,7 +199,7 @@ class _ImaginedPool:
         self.mixed = 0  # rollouts trained on in mixed groups
         self._scheduler = scheduler
         self._posterior = posterior
-        generator = derived_generator(scheduler.seed, 0, POOL_STREAM)
+        generator = derived_generator(scheduler.seed, 0, Stream.SHADOW_POOL)
         self._quantile_N = generator.random(scheduler.num_prompts)
         self._groups: dict[int, IntArray] = {}  # right and wrong rollouts of each
 
@@ -214,7 +213,7 @@ class _ImaginedPool:
         return np.asarray(betaincinv(alpha_B, beta_B, self._quantile_N[prompt_B]))
 
     def rollout(self, plan: Plan) -> Outcome:
-        generator = derived_generator(self._scheduler.seed, plan.plan_id, ROLLOUT_STREAM)
+        generator = derived_generator(self._scheduler.seed, plan.plan_id, Stream.SHADOW_ROLLOUT)
         success_B = generator.binomial(plan.quota_B, self.rate(plan.prompt_B))
         new_B_2 = np.stack([success_B, plan.quota_B - success_B], axis=1)
         for group, new in zip(plan.group_B.tolist(), new_B_2, strict=True):

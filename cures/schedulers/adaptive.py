@@ -32,12 +32,10 @@ from cures.sampling import draw_without_replacement, inclusion_probability, orde
 from cures.schedulers.driver import Scheduler
 from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
 from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import derived_generator
+from cures.schedulers.driver.randomness import Stream, derived_generator
 from cures.soft_threshold import soft_threshold
 from cures.storage import State, StateValue
 
-QUEUE_STREAM = 4  # key: 0; the order of the queue at first
-ADVANCE_STREAM = 5  # key: plan id
 MOST_PASSES = 1e6  # nothing fades
 MOST_FORGOTTEN = 0.1  # per update, for pools of a few batches
 NOISE_CUT, FLOOR = 0.3, 0.05  # of the explained share, see learnable_share; of the response
@@ -197,7 +195,7 @@ class Adaptive(Scheduler):
         self._told = np.zeros(0, dtype=np.int64)  # of a large pool: since the last update
         self._queue = FairQueue.shuffled(
             self.num_prompts if self.is_queued else 0,
-            derived_generator(self.seed, 0, QUEUE_STREAM),
+            derived_generator(self.seed, 0, Stream.QUEUE),
         )
         if self._is_large:
             self._renew(np.arange(self.num_prompts))
@@ -322,7 +320,7 @@ class Adaptive(Scheduler):
             self._keep_planned(plan)
         if not self.is_queued:
             return
-        advance_B = derived_generator(self.seed, plan.plan_id, ADVANCE_STREAM).random(len(plan))
+        advance_B = derived_generator(self.seed, plan.plan_id, Stream.ADVANCE).random(len(plan))
         self._queue.visit(plan.prompt_B, advance_B, size=len(plan))
 
     @property
@@ -407,7 +405,7 @@ class Adaptive(Scheduler):
         if not self.is_queued:
             return
         was_large = first > RENEWED
-        self._queue = self._queue.extended(count, derived_generator(self.seed, first, QUEUE_STREAM))
+        self._queue = self._queue.extended(count, derived_generator(self.seed, first, Stream.QUEUE))
         if self._is_large:
             self._renew(np.arange(first if was_large else 0, self.num_prompts))
 

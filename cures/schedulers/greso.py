@@ -12,7 +12,7 @@ from cures.records import Moments, Outcome, Plan, Selection
 from cures.schedulers.driver import COMPLETE
 from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import PLAN_STREAM, derived_generator
+from cures.schedulers.driver.randomness import Stream, derived_generator
 from cures.schedulers.refill import RefillScheduler
 from cures.storage import State, StateValue
 
@@ -167,7 +167,7 @@ class Greso(RefillScheduler):
         return Draft.of(prompt_B, np.full(prompt_B.size, self.group_size, dtype=np.int64))
 
     def _issued(self, plan: Plan, draft: Draft, is_streamed: bool) -> None:
-        generator = derived_generator(self.seed, plan.plan_id, PLAN_STREAM)
+        generator = derived_generator(self.seed, plan.plan_id, Stream.PLAN)
         size = 1 if is_streamed else self._refill_size()
         _, position_W = self._walk(generator, size)  # the same walk: a cut plan has its beginning
         before = self._passes.position

@@ -11,7 +11,7 @@ from cures.quota import allocate, round_to_total
 from cures.records import Plan
 from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import CHUNK_STREAM, derived_generator
+from cures.schedulers.driver.randomness import Stream, derived_generator
 from cures.schedulers.subsets import SubsetScheduler
 from cures.storage import State, StateValue
 
@@ -102,7 +102,7 @@ class Gvm(SubsetScheduler):
 
     def _fix_quotas(self) -> None:
         """Order and quotas of the visits that are left of the chunk, once, when the pilots are in."""
-        generator = derived_generator(self.seed, self._visit, CHUNK_STREAM)
+        generator = derived_generator(self.seed, self._visit, Stream.CHUNK)
         order = generator.permutation(self._size)
         if self._is_out_S is not None:
             order = order[~self._is_out_S[order]]

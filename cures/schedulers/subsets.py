@@ -28,7 +28,7 @@ from cures.sampling import order_free_sum
 from cures.schedulers.driver import Scheduler
 from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
 from cures.schedulers.driver.draft import Draft
-from cures.schedulers.driver.randomness import SUBSET_STREAM, derived_generator
+from cures.schedulers.driver.randomness import Stream, derived_generator
 from cures.schedulers.weighted import WeightedDraw, dense_equal_law
 from cures.storage import State, StateValue
 
@@ -103,7 +103,7 @@ class SubsetScheduler(Scheduler):
         if subset_N is None:
             if self.num_subsets == 1:
                 return None
-            order = derived_generator(self.seed, 0, SUBSET_STREAM).permutation(self.num_prompts)
+            order = derived_generator(self.seed, 0, Stream.SUBSET).permutation(self.num_prompts)
             parts = np.array_split(order.astype(np.int64), self.num_subsets)
             return [np.sort(part) for part in parts]
         label_N = as_int_array(
@@ -373,7 +373,7 @@ class SubsetScheduler(Scheduler):
         """The subsets with new prompts in them, as evenly as their number allows, at random."""
         assert self._subsets is not None
         first = self.num_prompts - count
-        generator = derived_generator(self.seed, first, SUBSET_STREAM)
+        generator = derived_generator(self.seed, first, Stream.SUBSET)
         label = np.resize(generator.permutation(self.num_subsets), count)
         generator.shuffle(label)
         return [

@@ -21,11 +21,10 @@ from cures.checks import (
 from cures.quota import allocate, allocate_by_value
 from cures.records import Plan, Selection
 from cures.schedulers.driver.checkpoint import SchedulerState, fingerprint
-from cures.schedulers.driver.randomness import derived_generator
+from cures.schedulers.driver.randomness import Stream, derived_generator
 from cures.schedulers.uniform import Uniform
 from cures.storage import State, StateValue
 
-LANDMARK_STREAM = 6  # key: 0; which prompts are landmarks (beside those of driver/randomness.py)
 NEGLIGIBLE = 1e-10  # eigenvalues below this share of the largest are rounding
 
 
@@ -135,7 +134,7 @@ class PromptProcess:
         if features_N_D is None:
             return
         num_prompts = len(features_N_D)
-        generator = derived_generator(seed, 0, LANDMARK_STREAM)
+        generator = derived_generator(seed, 0, Stream.LANDMARK)
         chosen = np.sort(generator.choice(num_prompts, min(rank, num_prompts), replace=False))
         self._landmark_R_D = features_N_D[chosen].astype(np.float64)
         if bandwidth is None:

@@ -67,6 +67,12 @@ def test_bad_counts_are_named(plan, success, trial, sentence):
         Outcome.of(plan, success, trial)
 
 
+def test_mixed_groups_by_hand():
+    success, trial = [0, 0, 1, 1, 2, 3], [0, 2, 1, 2, 3, 3]
+    outcome = Outcome(0, np.arange(6), success, trial)
+    assert outcome.is_mixed_B.tolist() == [False, False, False, True, True, False]
+
+
 def test_groups_of_an_outcome_are_unique():
     with pytest.raises(ValueError, match="group_B must be unique"):
         Outcome(0, [1, 1], [0, 0], [1, 1])

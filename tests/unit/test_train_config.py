@@ -148,7 +148,7 @@ def test_a_pretrained_model_on_a_data_set():
             {"task": {"pool_size": 20, "held_out_size": 4}},
             r"\[model\]: kind must be scratch with \[task\] kind arithmetic, got 'pretrained'",
         ),
-        ({"model": {"kind": "pretrained"}}, r"\[model\]: path must be given, got 'nothing'"),
+        ({"model": {"kind": "pretrained"}}, r"\[model\]: path must be given, got nothing"),
         ({"model": {**PRETRAINED, "path": ""}}, "path must be a non-empty string"),
         ({"model": {**PRETRAINED, "layers": 2}}, "key must be one of .*'path'.*, got 'layers'"),
         ({"model": {**PRETRAINED, "dtype": "int8"}}, "dtype must be one of .*'bfloat16'"),

@@ -300,8 +300,8 @@ def change_by_reference(case, estimator, aggregation):
 @pytest.mark.parametrize("aggregation", ["prompt", "rollout", "token"])
 def test_updates_of_a_host_equal_the_reference(estimator, aggregation):
     case = updated_host(estimator, aggregation)
-    # the first step of AdamW is nearly the sign of a gradient: rounding, which differs between processors,
-    # counts where that is small
+    # the first step of AdamW is nearly the sign of a gradient: rounding, which differs between
+    # processors, counts where that is small
     assert largest_error(case[0], change_by_reference(case, estimator, aggregation)) < 1e-4
 
 

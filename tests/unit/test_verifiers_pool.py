@@ -213,7 +213,7 @@ def test_a_closed_pool_has_no_processes_and_judges_no_more():
     pool.close()
     pool.close()
     assert all(is_gone(pid) for pid in found)
-    with pytest.raises(ValueError, match="pool must be open, got 'closed'"):
+    with pytest.raises(ValueError, match="pool must be open, got closed"):
         pool(["a"], ["a"])
     forgotten = VerifierPool("exact")
     forgotten(["a"], ["a"])

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cures.checks import fail
+from cures.checks import InWords, fail
 from cures.storage import read_json, write_json
 from train.benchmarks.answering import Exam
 from train.errors import reading
@@ -74,7 +74,7 @@ def _check_same(path: Path, wanted: Mapping[str, Any]) -> None:
     with reading(path, "restore it, or give another --out"):
         there = read_json(path)
     if not isinstance(there, dict) or there.get("format") != FORMAT:
-        fail("bench", str(path), f"of an evaluation (format {FORMAT!r})", "something else")
+        fail("bench", str(path), f"of an evaluation (format {FORMAT!r})", InWords("something else"))
     old, new = _flat(there), _flat(wanted)
     changed = [
         f"{name} {old.get(name)!r} there, {new.get(name)!r} now"

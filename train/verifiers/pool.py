@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import FloatArray, as_choice, as_float, as_int, fail
+from cures.checks import FloatArray, InWords, as_choice, as_float, as_int, fail
 from train.verifiers.naming import place_of
 from train.verifiers.process import (
     CrashedError,
@@ -141,7 +141,7 @@ class VerifierPool:
             If not, or the pool is closed.
         """
         if self._is_closed:
-            fail("VerifierPool", "pool", "open", "closed")
+            fail("VerifierPool", "pool", "open", InWords("closed"))
         if self._has_started:
             return
         try:

@@ -238,9 +238,8 @@ class CuresMixin(_Beside):  # type: ignore[misc]
 
     def _report(self, batch: GenerationBatch, outcome: Outcome, lesson: Lesson) -> None:
         """TRL's metrics that hang on groups, and ours."""
-        trial_B, success_B = outcome.trial_B, outcome.success_B
-        is_mixed_B = (success_B > 0) & (success_B < trial_B)
-        mixed = int(trial_B[is_mixed_B].sum()) / max(int(trial_B.sum()), 1)
+        trial_B = outcome.trial_B
+        mixed = int(trial_B[outcome.is_mixed_B].sum()) / max(int(trial_B.sum()), 1)
         metrics = self._metrics["train"]
         metrics["frac_reward_zero_std"][-1] = 1.0 - mixed
         logged = self._logs["advantages"]

@@ -117,7 +117,7 @@ class Session:
         """
         if not self.has_replay_buffer:
             legal = f"CuresReplayBuffer of pkg://{WHERE}"
-            fail(WHERE, "trainer.v1.sampler.custom_sampler", legal, "another one")
+            fail(WHERE, "trainer.v1.sampler.custom_sampler", legal, InWords("another one"))
         self.scheduler = scheduler_of(
             self.config, self.options, num_prompts=num_prompts, column=column
         )
@@ -133,7 +133,7 @@ class Session:
     def require_data_set(self) -> None:
         """Refuse to go on where verl has made another training set than ours."""
         if not self.is_started:
-            fail(WHERE, "data.custom_cls", DATA_SET, "another one")
+            fail(WHERE, "data.custom_cls", DATA_SET, InWords("another one"))
 
     # -- a step --------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Session:
     def _propose(self) -> None:
         if self._is_open:
             legal = f"CuresReplayBuffer of pkg://{WHERE}, and asked for every batch"
-            fail(WHERE, "trainer.v1.sampler.custom_sampler", legal, "another one")
+            fail(WHERE, "trainer.v1.sampler.custom_sampler", legal, InWords("another one"))
         self._plan = plan = self.scheduler.propose(limit=self.scheduler.budget)
         self._is_open = True
         columns = (plan.prompt_B.tolist(), plan.group_B.tolist(), plan.quota_B.tolist())
@@ -194,8 +194,7 @@ class Session:
         self._selection = self.scheduler.observe(outcome)
         self._is_open = False
         self._group_of = dict(zip(uid_R, group.tolist(), strict=True))
-        is_mixed_B = (outcome.success_B > 0) & (outcome.success_B < outcome.trial_B)
-        self._mixed = float(outcome.trial_B[is_mixed_B].sum() / max(group.size, 1))
+        self._mixed = float(outcome.trial_B[outcome.is_mixed_B].sum() / max(group.size, 1))
         self._rows_back = group.size
         self._files.append(OUTCOMES, outcome_rows(plan, outcome, step))
         return self._selection.is_update

@@ -5,20 +5,32 @@ Nothing random is stored in a checkpoint, so a resumed run and an uninterrupted 
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
 
 from cures.checks import IntArray, fail
 from cures.schedulers.driver.checkpoint import SchedulerState
 from cures.storage import State
 
-PLAN_STREAM = 0  # key: plan id
-PASS_STREAM = 1  # key: number of the pass over the pool
-SUBSET_STREAM = 2  # key: 0; the partition into disjoint subsets
-CHANGE_STREAM = 7  # key: position at which the set of a pass changed
-CHUNK_STREAM = 3  # key: number of the subset visit; the order of a chunk's prompts
+
+class Stream(IntEnum):
+    """What the random numbers of a scheduler (or of its shadow) are for; a number is never used anew."""
+
+    PLAN = 0  # key: plan id
+    PASS = 1  # key: number of the pass over the pool
+    SUBSET = 2  # key: 0; the partition into disjoint subsets
+    CHUNK = 3  # key: number of the subset visit; the order of a chunk's prompts
+    QUEUE = 4  # key: first id that is new; the order of the queue of `adaptive` at first
+    ADVANCE = 5  # key: plan id; where in the queue of `adaptive` a prompt comes back
+    LANDMARK = 6  # key: 0; which prompts are landmarks of `vip`
+    CHANGE = 7  # key: position at which the set of a pass changed
+    SHADOW_POOL = 100  # key: 0; the quantile of every prompt
+    SHADOW_ROLLOUT = 101  # key: plan id; imagined rollouts
+    SHADOW_TRAINING = 102  # key: batch; prompts of the imagined training
 
 
-def derived_generator(seed: int, key: int, stream: int) -> np.random.Generator:
+def derived_generator(seed: int, key: int, stream: Stream) -> np.random.Generator:
     """The generator of ``(seed, key, stream)``."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key, stream)))
 
@@ -89,7 +101,7 @@ class ShuffledPasses:
         is_member[self._members] = False
         joined = members[is_member[members]]
         if joined.size:
-            generator = derived_generator(self._seed, self.position, CHANGE_STREAM)
+            generator = derived_generator(self._seed, self.position, Stream.CHANGE)
             rest = generator.permutation(np.concatenate([rest, joined]))
         passes = ShuffledPasses(members, self._seed)
         passes.position = passes.start = self.position
@@ -129,6 +141,6 @@ class ShuffledPasses:
 
     def _derived_order(self, number: int) -> IntArray:
         if self._cached is None or self._cached[0] != number:
-            generator = derived_generator(self._seed, number, PASS_STREAM)
+            generator = derived_generator(self._seed, number, Stream.PASS)
             self._cached = (number, generator.permutation(self._members))
         return self._cached[1]

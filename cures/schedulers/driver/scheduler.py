@@ -32,7 +32,7 @@ from cures.schedulers.driver.draft import Draft, cut
 from cures.schedulers.driver.groups import LiveGroups
 from cures.schedulers.driver.open_plans import OpenPlan
 from cures.schedulers.driver.pool import MAX_PROMPTS, Pool
-from cures.schedulers.driver.randomness import PLAN_STREAM, derived_generator
+from cures.schedulers.driver.randomness import Stream, derived_generator
 from cures.schedulers.driver.rule import Rule
 from cures.schedulers.driver.streaming import StreamQuota
 from cures.storage import State
@@ -362,7 +362,7 @@ class Scheduler(Rule):
         if self.has_update_ready:
             return self._issue(Draft.nothing(), is_streamed=False)
         self._prepare()
-        generator = derived_generator(self.seed, self._next_plan_id, PLAN_STREAM)
+        generator = derived_generator(self.seed, self._next_plan_id, Stream.PLAN)
         if not is_streamed:
             return self._issue(
                 cut(self._draft(generator), limit, self.min_quota), is_streamed=False
