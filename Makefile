@@ -110,7 +110,7 @@ figures: setup  ## every figure of the paper: make the missing runs (half an hou
 	@$(PY) -m figures runs
 	@$(PY) -m figures all
 
-league: setup  ## every scheduler in the simulator and on the language model; says first how long it takes
+league: setup  ## every scheduler in the simulator, most on the language model; says first how long it takes
 	@$(PY) -m figures league
 
 gpu-check: setup  ## what only a GPU can show, at most 8 minutes on one; without one, a rehearsal that says so

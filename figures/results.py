@@ -17,7 +17,8 @@ from figures.provenance import EXACT, commit, provenance
 from sim.wording import difference_text, speed_up_text, verdict_text
 
 ARMS = (
-    "cures", "cures-released", "gvm", "speed", "dapo", "band", "oracle", "oracle@learnable",
+    "adaptive", "mopps", "cures", "cures-released", "gvm", "speed", "dapo", "band", "oracle",
+    "oracle@learnable",
 )  # fmt: skip
 ROLLOUTS, SEEDS, POOL, BATCH, GROUP, MARGIN = 200_000, 16, 4000, 64, 8, 0.005
 SIZE = (
@@ -37,8 +38,9 @@ HEADER = f"""\
 Chain-of-skills policy (success rates in closed form), {POOL} prompts, batch {BATCH} draws x {GROUP}
 rollouts, GRPO advantages, {ROLLOUTS} generated rollouts a run, pilots and every discarded rollout
 included; {SEEDS} paired seeds (same prompts, initial policy and held-out set), target levels fixed by
-uniform on {SEEDS} other seeds. Schedulers at their default settings. Learning rates were chosen on
-uniform alone. Verdict: non-inferiority at a margin of {MARGIN} in held-out success.
+uniform on {SEEDS} other seeds. Schedulers at their default settings ([league.md](league.md) has every
+one of them, under Adam). Learning rates were chosen on uniform alone. Verdict: non-inferiority at a
+margin of {MARGIN} in held-out success.
 
 `oracle` is the paper's rule fed the true success rates, for free; `oracle@learnable` is also told
 which prompts can be learned. They are references, not contenders.
