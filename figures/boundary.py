@@ -55,14 +55,13 @@ ones start evenly spread, {batch_size} draws of {group_size} rollouts an update.
 prompts that are not dead. Learning rate: times the default's. Transfer: another policy, 32 abilities, in
 which prompts help each other more to the right. RPP: REINFORCE++. Dashed: told the true success rates
 and which prompts can be learned; no contender. Bottom left: how many times uniform's share of rollouts
-in mixed groups an arm has until it reaches 80 % of uniform's gain, against R, what visits in proportion
-to a prompt's chance of a mixed group would give on the initial success rates (closed form). Bottom
+in mixed groups an arm has until it reaches 80 % of uniform's gain, against R, what visits by the soft
+threshold of `adaptive` would give on the initial success rates if they were known (closed form). Bottom
 middle and right: how many times fewer rollouts it needs, against the measured ratio, with bootstrap
 intervals. A point is a setting; circled: coins in the pool, whose groups are mixed and teach nothing;
 settings in which the speed-up is only a bound are not shown. Solid: saving = ratio, as theory says of
 plain ascent; dashed: its square root, the most that theory grants an optimiser that divides by the
-gradient's size. Numbers: exponent of the ratio over all settings without coins.
-`adaptive`: shares in proportion to the chance of a mixed group, memory of one pass."""
+gradient's size. Numbers: exponent of the ratio over all settings without coins."""
 
 
 def compute(folders: list[Path]) -> dict[str, Any]:

@@ -42,8 +42,7 @@ and optimiser (columns), with everything else alike; the step of normalised SGD 
 says, however long the gradient. Mean of {seeds} paired seeds. Below: minus uniform's, with Student's
 95 % interval, all at the lowest rate, all at the rate that is best for uniform, each at the rate that
 is best for itself. Best rates (vertical lines: uniform's) were chosen on {chosen} other seeds. Dashed:
-told the true success rates and which prompts can be learned; no contender.
-`adaptive`: shares in proportion to the chance of a mixed group, memory of one pass."""
+told the true success rates and which prompts can be learned; no contender."""
 
 
 def compute(folders: list[Path]) -> dict[str, Any]:

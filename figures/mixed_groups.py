@@ -2,10 +2,10 @@ r"""What avoiding groups without a spread of rewards has to offer, what arms had
 
 Under a group baseline only a mixed group, one with right and wrong answers, has a gradient. A group of n
 rollouts of a prompt with success rate p is mixed with chance :math:`P = 1 - p^n - (1-p)^n`. Of uniform
-sampling's groups a share :math:`\bar P` is mixed; of one that visits prompts in proportion to P, as
-``adaptive`` with ``worth="mixed"`` does once it knows them, :math:`\overline{P^2} / \bar P` (less where
-a prompt is due more than once an update). The ratio R of the two is what avoiding dead groups has to
-offer.
+sampling's groups a share :math:`\bar P` is mixed; of one that visits prompts in proportion to a soft
+threshold h(P), as ``adaptive`` does once it knows them, :math:`\overline{h(P) P} / \overline{h(P)}`
+(less where a prompt is due more than once an update). The ratio R of the two is what avoiding dead
+groups has to offer.
 
 What R saves depends on the step. Plain ascent moves as far as the gradient is long, so R times the mixed
 groups go R times as far: R times fewer rollouts. Adam divides by the gradient's root mean square. Where
@@ -23,15 +23,18 @@ from typing import Any
 
 import numpy as np
 
+import cures
 from cures.checks import FloatArray, InWords, fail
 from cures.comparison import rollouts_to_target
 from cures.potential import prob_mixed
 from cures.sampling import inclusion_probability
+from cures.soft_threshold import soft_threshold
 from figures.sim_folders import FRACTION, Comparison, FloatMatrix, difference
 from sim.diagnosis import load_columns
 from sim.settings import REFERENCE
 
 NO_GROUP_BASELINE = ("reinforce++",)
+HALF = cures.scheduler_settings("adaptive")["threshold"]  # of h
 EXPONENT = {"adam": (0.0, 0.5), "sgd": (1.0, 1.0)}  # of R, what theory says: from, to
 
 
@@ -57,7 +60,7 @@ def initial_rates(config: dict[str, Any]) -> FloatArray:
 
 
 def mixed_shares(rate_N: FloatArray, group_size: int, batch_size: int) -> tuple[float, float]:
-    r"""Share of mixed groups, for uniform visits and for visits in proportion to the chance of one.
+    r"""Share of mixed groups, for uniform visits and for visits in proportion to a soft threshold.
 
     Parameters
     ----------
@@ -70,7 +73,7 @@ def mixed_shares(rate_N: FloatArray, group_size: int, batch_size: int) -> tuple[
     -------
     tuple of float
         :math:`\overline P`, and :math:`\sum_i \pi_i P_i / m` with inclusion probabilities
-        :math:`\pi_i = \min(1, c P_i)`.
+        :math:`\pi_i = \min(1, c\, h(P_i))`.
 
     Examples
     --------
@@ -82,7 +85,8 @@ def mixed_shares(rate_N: FloatArray, group_size: int, batch_size: int) -> tuple[
     0.3333333333333333
     """
     mixed_N = prob_mixed(rate_N, group_size)
-    worth_N = np.maximum(mixed_N, np.finfo(np.float64).tiny)  # none is excluded, as in adaptive
+    worth_N = soft_threshold(mixed_N, HALF)
+    worth_N = np.maximum(worth_N, np.finfo(np.float64).tiny)  # none is excluded, as in adaptive
     chance_N = inclusion_probability(worth_N / worth_N.sum(), batch_size)
     return float(mixed_N.mean()), float(chance_N @ mixed_N / batch_size)
 

@@ -32,8 +32,6 @@ BATCH_FACTORS = (0.125, 0.25, 0.5, 1, 2, 4)
 ABLATION_POOLS = ("skills", "u_shaped", "dead")
 PIECE_POOLS = ("skills", "u_shaped", "dead", "coins")
 
-# Shares in proportion to the chance of a mixed group: what figures/mixed_groups.py predicts.
-IN_PROPORTION = {"worth": "mixed", "memory_passes": 1.0, "choose_memory": False}
 # One-factor sweeps: values beside the default; coins are a share of the prompts that are not dead.
 SWEPT = ("uniform", "adaptive", "cures", "oracle@learnable")
 DEAD = 0.6
@@ -49,8 +47,8 @@ SWEEPS: dict[str, tuple[Any, ...]] = {
 DEFAULT, LONG, LONGER = "default", "budget", 4  # LONG: the default, LONGER times as many rollouts
 SWEEP_RATE = 2.0  # times LEARNING_RATES: runs are shorter
 # Lowest of the rates; each is twice the one before. The dead pool is the built-in one.
-LOWEST_RATE = {"adam": 0.04, "sgd": 40.0, "normalised": 1.0}
-NUM_RATES, RATE_POOLS = 7, ("skills", "dead")
+LOWEST_RATE = {"adam": 0.04, "sgd": 80.0, "normalised": 2.0}
+NUM_RATES, RATE_POOLS = 8, ("skills", "dead")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +251,8 @@ def _rates(size: Size) -> dict[str, Recipe]:
 
 
 def _swept_arms(size: Size) -> dict[str, dict[str, Any]]:
-    """The oracle is told what can be learned, too; ``adaptive`` follows the rule of the theory."""
-    arms = _arms(size, *SWEPT[:-1]) | _arms(size, SWEPT[-1], learnable=True)
-    return arms | {"adaptive": IN_PROPORTION}
+    """The oracle is told what can be learned, too."""
+    return _arms(size, *SWEPT[:-1]) | _arms(size, SWEPT[-1], learnable=True)
 
 
 def _settings(size: Size, arms: dict[str, dict[str, Any]], **changes: Any) -> Settings:

@@ -107,11 +107,13 @@ def test_share_of_mixed_groups_by_enumeration():
         )
 
     chance = np.array([mixed(p) for p in rate_N])
+    share = chance**3 / (chance**3 + 0.3**3)
     uniform, weighted = mixed_groups.mixed_shares(rate_N, 3, 1)
     assert uniform == pytest.approx(chance.mean(), rel=1e-12)
-    assert weighted == pytest.approx((chance**2).sum() / chance.sum(), rel=1e-12)
-    # R is 1 plus the squared coefficient of variation of the chances
-    assert weighted / uniform == pytest.approx(1 + chance.var() / chance.mean() ** 2, rel=1e-12)
+    assert weighted == pytest.approx((share * chance).sum() / share.sum(), rel=1e-12)
+    # R is 1 plus the covariance of chances and shares, in multiples of their means
+    covariance = np.cov(share / share.mean(), chance / chance.mean(), ddof=0)[0, 1]
+    assert weighted / uniform == pytest.approx(1 + covariance, rel=1e-12)
     # a batch of three: both prompts that can teach are in it, and one that cannot
     assert mixed_groups.mixed_shares(rate_N, 3, 3)[1] == pytest.approx(chance.sum() / 3, rel=1e-12)
 
@@ -173,8 +175,10 @@ def test_cells_by_hand(tmp_path):
     assert found["name_C"] == ["boundary-sgd-default", "boundary-sgd-coin-0"]
     assert found["coins_C"].tolist() == [False, True]
     # n = 3: P = 3 p (1-p), 0.48 at 0.2 and at 0.8, 0.75 for the coin; 7 of 10 learnable, all alike:
-    # uniform 0.7 x 0.48, the other 0.48; with the coin (0.75 + 6 x 0.48) / 10 and by its squares
-    with_coin = (0.75**2 + 6 * 0.48**2) / (0.75 + 6 * 0.48) / ((0.75 + 6 * 0.48) / 10)
+    # uniform 0.7 x 0.48, the other 0.48; with the coin (0.75 + 6 x 0.48) / 10 and by its shares
+    coin, learnable = (p**3 / (p**3 + 0.3**3) for p in (0.75, 0.48))
+    weighted = (coin * 0.75 + 6 * learnable * 0.48) / (coin + 6 * learnable)
+    with_coin = weighted / ((0.75 + 6 * 0.48) / 10)
     assert found["predicted_C"] == pytest.approx([1 / 0.7, with_coin], rel=1e-12)
     assert np.allclose(found["fast"]["measured_C"], 2.0)
     assert np.allclose(found["fast"]["speed_up_C"], [2.0, 4.0])

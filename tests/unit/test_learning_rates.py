@@ -90,6 +90,6 @@ def test_rates_are_two_apart_and_a_third_of_the_seeds_chooses():
             names = [name for name in known if name.startswith(f"rates-{pool}-{optimiser}-")]
             settings = [known[name]() for name in names]
             rates = [s.learning_rate for s in settings]
-            assert rates == [lowest * factor for factor in (1, 2, 4, 8, 16, 32, 64)]
+            assert rates == [lowest * factor for factor in (1, 2, 4, 8, 16, 32, 64, 128)]
             assert {s.seeds for s in settings} == {12}  # 4 choose, 8 are compared
             assert {s.population for s in settings} == {pool}
