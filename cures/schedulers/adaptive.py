@@ -42,7 +42,7 @@ NOISE_CUT, FLOOR = 0.3, 0.05  # of the explained share, see learnable_share; of 
 WORTHS, BASELINES = ("threshold", "mixed", "potential"), ("group", "posterior")
 SCALE = (0.5, 2.0)  # of the step
 LEAST = 1e-30  # of a share
-RENEWED = 4096  # prompts of a large pool whose shares are renewed at every update
+RENEWED = 8192  # prompts of a large pool whose shares are renewed at every update
 
 
 def forgotten(num_prompts: int, batch_size: int, memory_passes: float = 2.0) -> float:
