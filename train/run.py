@@ -189,6 +189,9 @@ def _resume(run: _Run, saved: checkpoint.Checkpoint) -> None:
     run.grid.last = read_log(run.folder, "evaluation")[-1]["generated"]
     if run.watch is not None:  # what it saw before is on disk; warnings were given then
         run.watch.add(read_log(run.folder, "outcomes"))
+    # what was lost is measured before anything is learned; it may be lost again
+    _evaluate_passed(run, before=saved.position.generated + 1)
+    _end_if_lost(run)
     run.progress.console.print(
         f"resumed after update {saved.position.updates} ({saved.position.generated} rollouts)",
         highlight=False,

@@ -25,14 +25,14 @@ def config_of(root, every=32):
     return small_config(task={"coins": 1.0}, evaluation={"every": every}, run=values)
 
 
-def lose(monkeypatch, number):
-    """All answers of one evaluation, counted from 1."""
+def lose(monkeypatch, *numbers):
+    """All answers of these evaluations, counted from 1."""
     calls = []
 
     def held_out_success(*arguments, **options):
         calls.append(None)
         rate_N = original(*arguments, **options)
-        return np.full_like(rate_N, np.nan) if len(calls) == number else rate_N
+        return np.full_like(rate_N, np.nan) if len(calls) in numbers else rate_N
 
     original = run.held_out_success
     monkeypatch.setattr(run, "held_out_success", held_out_success)
@@ -78,6 +78,24 @@ def test_inside_a_plan_the_update_is_not_lost_either(alone, tmp_path, monkeypatc
     assert (found[1]["generated"], found[1]["step"]) == (24, 2)
     assert found[:1] + found[2:] == whole[:1] + whole[2:]
     log = "outcomes.jsonl"  # evaluations change no run
+    assert (stopped / log).read_bytes() == (alone / log).read_bytes()
+
+
+@pytest.mark.parametrize(("every", "at"), [(24, (24, 2)), (32, (32, 2))])
+def test_lost_again_and_again_nothing_is_learned_in_between(every, at, alone, tmp_path, monkeypatch):
+    whole = read_jsonl(trained(config_of(tmp_path, every), tmp_path / "whole") / "evaluation.jsonl")
+    stopped = tmp_path / "stopped"
+    for number in (2, 1, 1):  # of this process
+        with monkeypatch.context() as patch:
+            lose(patch, number)
+            with pytest.raises(NothingJudgedError, match="4 of 4 questions"):
+                trained(config_of(tmp_path, every), stopped)
+        assert latest_checkpoint(stopped).name == "00000002-000000000032"
+    trained(config_of(tmp_path, every), stopped)
+    found = read_jsonl(stopped / "evaluation.jsonl")
+    assert (found[1]["generated"], found[1]["step"]) == at
+    assert found[:1] + found[2:] == whole[:1] + whole[2:]
+    log = "outcomes.jsonl"
     assert (stopped / log).read_bytes() == (alone / log).read_bytes()
 
 
