@@ -3,7 +3,7 @@
     python -m benchmarks.explained_share RUN ... [--page docs/results/explained_share.md]
 
 RUN is a folder of ``python -m train run`` with scheduler adaptive, use_moments and task.coins, such as
-``runs/league/coins/adaptive@moments-seed0`` of `make league`. Its latest checkpoint has the two
+``runs/league/xeon/coins/adaptive@moments-seed0`` of `make league`. Its latest checkpoint has the two
 variances of every prompt (cures/explained_share.py), its task says which prompts are coins.
 """
 

@@ -3,7 +3,7 @@
     python -m benchmarks.memory_length RUN ... [--page docs/results/memory_length.md]
 
 RUN has an ``outcomes.jsonl`` and its settings: a folder of ``python -m train run``, such as
-``runs/league/natural/uniform-seed100`` of `make league`. Its groups are told in order to the posterior
+``runs/league/xeon/natural/uniform-seed100`` of `make league`. Its groups are told in order to the posterior
 of scheduler `adaptive` (``cures/memory_length.py``), and to ones whose memory is fixed.
 """
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.response RUN ... [--memory 4 8 16 32] [--page docs/results/response.md]
 
-RUN is a folder of ``python -m train run``, any scheduler: ``runs/league/coins/uniform-seed0`` of
+RUN is a folder of ``python -m train run``, any scheduler: ``runs/league/xeon/coins/uniform-seed0`` of
 `make league`. Its groups are told to ``cures/response.py`` in order. Runs of one pool, named by the
 folder they lie in, are put together.
 """

@@ -129,14 +129,13 @@ def _said(options: argparse.Namespace) -> str:
 
 def _league(options: argparse.Namespace) -> None:
     """Make what is missing; the page and its pictures from all that is there."""
-    book = league.Book(options.entries / options.series)
+    book = league.Book(options.entries / league.checked_series(options.series))
     simulated = simulator_league.Book(options.simulator_entries or options.entries / "simulator")
     if not options.page_only:
         _make_league(options, book, simulated)
-    names = [*league.SERIES, *({options.series} - set(league.SERIES))]
     by_series = {
         name: {pool: league.Book(options.entries / name).entries(pool) for pool in league.POOLS}
-        for name in names
+        for name in league.all_series(options.entries)
     }
     cells = simulated.everything()
     numbers = simulator_league_rows.numbers_of(cells)
@@ -145,7 +144,7 @@ def _league(options: argparse.Namespace) -> None:
     command = "make league" if said == "python -m figures league" else said
     atomic_write(options.page, league_table.page(by_series, command, text).encode())
     pictures = []
-    if any(any(pools.values()) for pools in by_series.values()):
+    if by_series:
         pictures.append(save(league_table.draw(by_series), options.picture))
     if text:
         pictures.append(save(league_heat_map.draw(numbers), options.simulator_picture))
@@ -178,11 +177,12 @@ def _make_league(
         root = options.simulator_runs
         simulator_league.make_with_progress(root, simulated, cells, named, size, jobs=options.jobs)
     if arms.get("model"):
-        league.make(options.runs, book, runs, jobs=options.jobs)
+        root = options.runs / options.series
+        league.make(root, book, runs, jobs=options.jobs)
         seeds = range(options.seeds)
         best = league.best_runs(book, options.pools, arms["model"], seeds)
         if best:
-            league.make(options.runs, book, best, jobs=options.jobs)
+            league.make(root, book, best, jobs=options.jobs)
 
 
 def _draw_all(options: argparse.Namespace) -> None:
@@ -318,7 +318,7 @@ def _add_league(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     _path(table, "--page", "page to write", Path("docs/results/league.md"))
     model = table.add_argument_group("language model")
-    _path(model, "--runs", "folder of the run folders", Path("runs/league"))
+    _path(model, "--runs", "folder of the run folders, by series", Path("runs/league"))
     _path(model, "--entries", "folder of what is kept of runs", Path("docs/results/league"))
     model.add_argument(
         "--series",

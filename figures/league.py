@@ -7,13 +7,15 @@ pool and seed share their warm start, their held-out problems and everything but
 A finished run becomes one small entry of ``docs/results/league/SERIES/POOL.json`` and is never made
 again: stopped, the same command goes on where it was. A warm start made on another kind of processor is
 another model (hundreds of steps with products in bfloat16 amplify roundings), so runs are compared
-within a series: those whose warm starts are the same. Every series has a uniform of its own.
+within a series: those whose warm starts are the same. Every series has run folders, warm starts and a
+uniform of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -226,6 +228,26 @@ def chosen_oracle(pool: str, entries: Mapping[str, Mapping[str, Any]]) -> str | 
     return best_oracle(variants, ROLLOUTS)
 
 
+def all_series(entries: Path) -> list[str]:
+    """Names of the series of which entries are kept, those of :data:`SERIES` first."""
+    found = {path.parent.name for pool in POOLS for path in entries.glob(f"*/{pool}.json")}
+    return [*(name for name in SERIES if name in found), *sorted(found - set(SERIES))]
+
+
+def checked_series(name: str) -> str:
+    """A series' name, which is that of a folder.
+
+    Raises
+    ------
+    ValueError
+        If it is no such name, or that of the simulator's entries.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name) or name == "simulator":
+        legal = "a name of small letters, digits, '_', '.' and '-', other than 'simulator'"
+        fail("league", "--series", legal, name)
+    return name
+
+
 class Book:
     """Finished runs of a series, one JSON file for each pool."""
 
@@ -276,7 +298,10 @@ class Book:
 
 
 def check_starts(entries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse runs of a pool and seed that begin with other weights than the first of them.
+    """Refuse runs of a pool and seed that begin with another held-out success than the first of them.
+
+    Another model nearly always has another one; that it may have the same by chance is why a series
+    has folders of its own.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -48,9 +48,10 @@ A Qwen2 of 0.2 million parameters learns arithmetic by GRPO (AdamW, 128 groups x
 `configs/tiny_cpu.toml`), {rollouts:,} generated rollouts a run, pilots, screening and discarded ones
 included. Every seed has a warm start of its own; all arms of a seed, pool and series share it. A series
 is a kind of processor: on another one, the warm start of a seed is another model (roundings grow to the
-size of the weights), so that runs are only compared within a series, with its own uniform. Schedulers
-at their own defaults, but for `cures-released` on the small pool (one subset). Held-out problems are
-natural in every pool.
+size of the weights), so that a run is only compared with uniform of its own series. Where arms of
+several series stand together, in the ranks and in the picture, each is shown by its difference to its
+own uniform. Schedulers at their own defaults, but for `cures-released` on the small pool (one subset).
+Held-out problems are natural in every pool.
 
 - natural: 4,000 problems as they come. dead: 60 % of them never right, 25 % always right. coins: 20 %
   with a reward that is a coin flip. small: 256 problems, two batches, where `adaptive` samples uniformly
@@ -200,12 +201,17 @@ def numbers_of(by_series: Mapping[str, Mapping[str, Entries]]) -> dict[str, dict
 
 
 def together(found: Mapping[str, Rows]) -> Rows:
-    """Every arm of a pool, each beside the uniform of its own series; of the largest one that has it."""
+    """Every arm of a pool, each beside the uniform of the first series that has it.
+
+    A series with fewer seeds than another is still being made, and left out.
+    """
+    seeds = max((of_series[REFERENCE]["seeds"] for of_series in found.values()), default=0)
+    whole = {n: rows for n, rows in found.items() if rows[REFERENCE]["seeds"] == seeds}
     result: Rows = {}
     for arm in (*ARMS, BEST):
-        there = [of_series[arm] for of_series in found.values() if arm in of_series]
-        if there:
-            result[arm] = max(there, key=lambda row: row["seeds"])
+        for name, of_series in whole.items():
+            if arm in of_series and arm not in result:
+                result[arm] = of_series[arm] | {"series": name}
     return result
 
 
@@ -292,7 +298,9 @@ def _ranks(merged: Mapping[str, Rows]) -> str:
         f"## Mean rank over {len(merged)} pools",
         "",
         "By mean held-out success at the end minus that of the series' uniform, 1 is the highest; of "
-        "arms that every pool has, told ones left out. 95 % by redrawing seeds.",
+        "arms that every pool has, told ones left out. 95 % by redrawing seeds (those of several "
+        "series, which have nothing in common, by the same numbers; that moves no arm's mean)."
+        + _of_other_series(merged, arms),
         "",
         *rank_lines(
             arms,
@@ -301,6 +309,20 @@ def _ranks(merged: Mapping[str, Rows]) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _of_other_series(merged: Mapping[str, Rows], arms: Sequence[str]) -> str:
+    """Which arms are not of the series of the reference, in a sentence."""
+    others = {
+        pool: [arm for arm in arms if found[arm]["series"] != found[REFERENCE]["series"]]
+        for pool, found in merged.items()
+    }
+    texts = [
+        f"{', '.join(f'`{arm}`' for arm in there)} ({pool}: `{merged[pool][there[0]]['series']}`)"
+        for pool, there in others.items()
+        if there
+    ]
+    return f" Of another series than uniform's row: {'; '.join(texts)}." if texts else ""
 
 
 def _corrected(numbers: Mapping[str, Mapping[str, Rows]]) -> str:

@@ -254,12 +254,22 @@ def test_another_processor_is_a_series_of_its_own(tmp_path, monkeypatch):
     # beside uniform of its own series; beside the other one it would be 0.15
     assert merged["mopps"]["difference"]["mean"] == pytest.approx(0.05)
     assert merged["uniform"]["start"] == pytest.approx(0.1)
+    assert [merged[arm]["series"] for arm in merged] == ["one", "one", "two"]
     text = league_table.page(by_series, "make league")
+    assert "Of another series than uniform's row: `mopps` (dead: `two`)." in text
     assert "Series `one`: held-out success starts at 0.100." in text
     assert "Series `two`: held-out success starts at 0.200." in text
     ranks = [line for line in text.split("\n") if line.startswith("| ") and " 1.0 [1.0, " in line]
     assert ranks[0].startswith("| mopps | 1.0 [1.0, 1.0] |")  # +0.05, +0.027, 0
     assert "Of 2 comparisons" in text
+    dead = league_table.draw(by_series).axes[1]
+    drawn = [list(line.get_ydata()) for line in dead.get_lines()]
+    for expected in (
+        [0.0] * 3,
+        [0.0, 0.1, 0.16 / 6],
+        [0.0, 0.0, 0.05],
+    ):  # minus the series' uniform
+        assert any(line == pytest.approx(expected) for line in drawn), expected
     # one file of both: the table and the run itself refuse it
     mixed = {**entries(), "mopps-seed1": of_other_starts()["mopps-seed1"]}
     with pytest.raises(ValueError, match=r"start of .*-seed1 must be .* --series NAME"):
@@ -276,6 +286,26 @@ def test_another_processor_is_a_series_of_its_own(tmp_path, monkeypatch):
     ):
         league.make(tmp_path, book, [run], jobs=1, rollouts=1024)
     assert book.entries("dead") == entries()
+
+
+def test_a_series_that_is_being_made_is_left_out_of_what_stands_together():
+    new = {k: v for k, v in of_other_starts().items() if v["seed"] in (*DEV_SEEDS, 0)}
+    numbers = league_table.numbers_of({"one": {"dead": entries()}, "two": {"dead": new}})
+    assert numbers["dead"]["two"]["mopps"]["seeds"] == 1
+    assert list(league_table.together(numbers["dead"])) == ["uniform", "adaptive"]
+    assert "## Mean rank over 1 pools" in league_table.summary(numbers)
+
+
+def test_series_are_folders_with_entries(tmp_path):
+    for name, pool in (("new", "dead"), ("epyc", "small"), ("simulator", "dead-grpo")):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / f"{pool}.json", {})
+    assert league.all_series(tmp_path) == ["epyc", "new"]
+    assert league.all_series(tmp_path / "none") == []
+    for name in ("", "../up", "simulator", "Xeon", "a/b"):
+        with pytest.raises(ValueError, match="--series must be a name"):
+            league.checked_series(name)
+    assert league.checked_series("xeon-8") == "xeon-8"
 
 
 def with_oracles(pool, finals):

@@ -82,7 +82,9 @@ def test_inside_a_plan_the_update_is_not_lost_either(alone, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(("every", "at"), [(24, (24, 2)), (32, (32, 2))])
-def test_lost_again_and_again_nothing_is_learned_in_between(every, at, alone, tmp_path, monkeypatch):
+def test_lost_again_and_again_nothing_is_learned_in_between(
+    every, at, alone, tmp_path, monkeypatch
+):
     whole = read_jsonl(trained(config_of(tmp_path, every), tmp_path / "whole") / "evaluation.jsonl")
     stopped = tmp_path / "stopped"
     for number in (2, 1, 1):  # of this process
