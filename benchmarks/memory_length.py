@@ -3,8 +3,8 @@
     python -m benchmarks.memory_length RUN ... [--page docs/results/memory_length.md]
 
 RUN has an ``outcomes.jsonl`` and its settings: a folder of ``python -m train run``, such as
-``runs/league/xeon/natural/uniform-seed100`` of `make league`. Its groups are told in order to the posterior
-of scheduler `adaptive` (``cures/memory_length.py``), and to ones whose memory is fixed.
+``runs/league/xeon/natural/uniform-seed100`` of `make league`. Its groups are told in order to the
+posterior of scheduler `adaptive` (``cures/memory_length.py``), and to ones whose memory is fixed.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import math
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -316,9 +317,11 @@ def main() -> None:
     print(table(found))
     memories = measure_memory(sizes, names)
     print(f"\n{memory_table(memories)}")
-    if arguments.page is not None:
-        atomic_write(arguments.page, page(found, memories, allocate.measured()).encode())
     draw_figure(found, arguments.batch_of_all, arguments.figure)
+    if arguments.page is not None:
+        command = shlex.join(["python", "-m", "benchmarks.scheduler_step", *sys.argv[1:]])
+        text = page(found, memories, allocate.measured(), command)
+        atomic_write(arguments.page, text.encode())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,11 @@ class TrainingDivergedError(TrainError):
 
 
 class TargetNotReachedError(TrainError):
-    """The supervised steps ended below ``target_success``."""
+    """The supervised steps ended below ``target_success``; ``success``: when it was last measured."""
+
+    def __init__(self, message: str, success: float | None) -> None:
+        super().__init__(message)
+        self.success = success
 
 
 class NothingJudgedError(TrainError):

@@ -113,6 +113,7 @@ def supervise(
     Raises
     ------
     TrainingDivergedError, TargetNotReachedError
+        After the latter the model is what the steps made of it.
     """
     warm = config.warm_start
     assert warm is not None
@@ -123,7 +124,7 @@ def supervise(
     optimizers = _optimizers(model, warm)
     order = _endless_order(len(worked), warm)
     probe = fresh_problems(task, warm) if warm.target_success is not None else None
-    loss = None
+    loss = success = None
     for step in range(warm.steps):
         share = 1.0 - (1.0 - FINAL_LR_SHARE) * step / warm.steps
         loss = -policy(worked.sequences(next(order)).to(model.device)).log_prob_F.mean()
@@ -143,7 +144,8 @@ def supervise(
     if probe is not None:
         raise TargetNotReachedError(
             f"warm_start: target_success = {warm.target_success} was not reached in "
-            f"{warm.steps} steps; raise steps or lower the target"
+            f"{warm.steps} steps; raise steps or lower the target",
+            success,
         )
     return warm.steps, None if loss is None else loss.item(), None
 

@@ -11,4 +11,7 @@ At another commit it refuses, and all stays, until the folder ``curriculum`` in 
 
 The profile ``cpu`` is the same program with a tiny model: it shows that the program works, and its times
 mean nothing.
+
+Exit status: 0, every correctness part holds; 1, one does not or is missing, or a call did not come back
+before the time was over (a traceback says where); 2, a wrong option.
 """

@@ -84,16 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     setting = Setting(PROFILES[name], device, out, deadline, Console(soft_wrap=True))
     command = f"python -m benchmarks.gpu_check --profile {name} --minutes {minutes:g}"
     try:
-        found = measured(setting, command, missing)
+        found = measured(setting, command, missing, options.page)
     finally:
         faulthandler.cancel_dump_traceback_later()
-    if options.page is not None:
-        atomic_write(options.page, page(found, has_times=setting.has_gpu).encode())
     return 0 if is_correct(found["parts"]) else 1
 
 
-def measured(setting: Setting, command: str, missing: Sequence[str] = ()) -> dict[str, Any]:
-    """All parts, one after the other; what they found is written after each."""
+def measured(
+    setting: Setting, command: str, missing: Sequence[str] = (), also: Path | None = None
+) -> dict[str, Any]:
+    """All parts, one after the other; what they found is written after each, to ``also``, too."""
     profile, out, console = setting.profile, setting.out, setting.console
     out.mkdir(parents=True, exist_ok=True)
     transformers.utils.logging.disable_progress_bar()
@@ -119,6 +119,8 @@ def measured(setting: Setting, command: str, missing: Sequence[str] = ()) -> dic
         write_json(out / "gpu_check.json", found)
         text = page(found, has_times=True)
         atomic_write(out / "gpu_check.md", text.encode())
+        if also is not None:
+            atomic_write(also, page(found, has_times=setting.has_gpu).encode())
     pictures = draw_all(found["parts"], out)
     console.print(text, highlight=False, markup=False)
     for path in (out / "gpu_check.json", out / "gpu_check.md", *pictures):

@@ -25,6 +25,7 @@ from figures.demo import run_folder
 from figures.training_table import rows as table_rows
 from sim.analysis import closed
 from train.config import Config, from_dict
+from train.errors import TargetNotReachedError
 from train.model import new_model_of
 from train.progress import TrainingProgress
 from train.run import train
@@ -45,7 +46,13 @@ def warm_start(setting: Setting) -> dict[str, Any]:
         assert isinstance(task, ArithmeticTask)
         model = new_model_of(config, task).to(setting.device)
         with TrainingProgress(setting.console) as progress:
-            steps, _, success = supervise(model, task, config, progress.warm_start_step)
+            try:
+                steps, _, success = supervise(model, task, config, progress.warm_start_step)
+            except (
+                TargetNotReachedError
+            ) as error:  # a weak start is a start, and the page says how weak
+                assert config.warm_start is not None
+                steps, success = config.warm_start.steps, error.success
         model.save_pretrained(folder / "model")
         # alone: beside a model's config.json it would be read as that model's kind of tokenizer
         task.save_tokenizer(folder / "tokenizer")

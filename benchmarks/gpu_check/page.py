@@ -111,6 +111,11 @@ def page(found: Mapping[str, Any], *, has_times: bool) -> str:
     parts = found["parts"]
     lines = ["# GPU check", "", *([REHEARSAL] if found["gpu"] is None else []), WHAT]
     lines += [found["origin"], ""]
+    if not has_times:
+        lines += [
+            "Speed, gradient moments and curricula were measured, too, and are left out here.",
+            "",
+        ]
     met = {None: "not measured", True: "met", False: "missed"}
     lines += table([
         {

@@ -67,15 +67,25 @@ def test_the_page_says_what_was_missed():
     }
     memories = {(name, 10**7): Held(38.0, 0.5, 2.5, 320.0) for name in ("cures", "adaptive")}
     allocations = {("uniform", 10**6): (0.2, 0.01), ("equal", 10**6): (0.3, 0.01)}
-    text = page(times, memories, allocations)
+    text = page(times, memories, allocations, "python -m benchmarks.scheduler_step --repeats 3")
+    assert "Command: `python -m benchmarks.scheduler_step --repeats 3`." in text
     # by hand: 2.5 ms of 2, 2.5 ms of 4, loading 2.5 s of 2 twice
     missed = [line.split("|")[1].strip() for line in text.splitlines() if "**missed**" in line]
     assert missed == [
         "`cures`, a step at 1,000,000 prompts",
         "`cures`, state of 10,000,000 prompts loaded",
         "`adaptive`, state of 10,000,000 prompts loaded",
+        "release",
     ]
     # 0.1 / 2.5e-3 and 0.1 / 3e-3; 2.4 / 2.5e-3 and 2.4 / 3e-3
-    assert "| dense numpy | 20x | 40x | 33x |" in text
-    assert "| release | 1000x | ~960x | ~800x |" in text
-    assert "| `allocate` for 1,000,000 groups, the slowest kind | 0.5 s | 0.3 s |  |" in text
+    assert "| dense numpy | 20x | 40x |  | 33x |  |" in text
+    assert "| release | 1000x | ~960x | **missed** | ~800x | **missed** |" in text
+    allocate = "| `allocate` for 1,000,000 groups, the slowest kind | 0.5 s | 0.3 s |  |"
+    assert allocate in text
+    # of smaller pools and other schedulers: what was measured, and no more
+    few = page({k: t for k, t in times.items() if k[1] == 10**6}, {}, allocations, "c")
+    assert [line for line in few.splitlines() if line.startswith("| `")] == [
+        "| `cures`, a step at 1,000,000 prompts | 2 ms | 2.5 ms | **missed** |",
+        allocate,
+    ]
+    assert "faster than" not in few

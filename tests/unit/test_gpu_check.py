@@ -385,6 +385,15 @@ def test_warm_start_and_resume(setting, monkeypatch):
     assert found["rows"][0]["distance"] > resume.GPU_LIMIT, "it would be seen on a GPU, too"
 
 
+def test_a_warm_start_below_its_target_is_gone_on_with(tmp_path):
+    start = {**TINY.sections["warm_start"], "target_success": 1.0, "steps": 20, "check_every": 10}
+    weak = setting_of(tmp_path, replace(TINY, sections={**TINY.sections, "warm_start": start}))
+    about = curriculum.warm_start(weak)
+    assert about["supervised_steps"] == 20
+    assert about["success"] < 1.0
+    assert (tmp_path / curriculum.FOLDER / "model" / "model.safetensors").exists()
+
+
 @pytest.mark.slow
 def test_the_whole_check_on_a_cpu(setting, monkeypatch):
     found = command.measured(setting, "python -m benchmarks.gpu_check")
