@@ -28,8 +28,8 @@ QUANTILES = (0.1, 0.5, 0.9)
 ABOUT = """\
 # How much of the score the reward explains: coins and other prompts
 
-Finished runs of `make league`. Scores by the head of the tiny language model, summed over the groups of
-a whole run that had two right and two wrong rollouts at least (`cures/explained_share.py`).
+Finished runs. Scores by the head of the language model, summed over the groups of a whole run that
+had two right and two wrong rollouts at least (`cures/explained_share.py`).
 """
 
 

@@ -25,10 +25,9 @@ QUARTERS = 4
 ABOUT = """\
 # How long evidence about a success rate should last
 
-Finished runs of `make league` (tiny language model). *chosen*: mean logarithm of the chance
-that the posterior of `adaptive` gave to a group of a prompt that was seen before;
-then that of fixed memories of so many updates, minus it; then what was chosen
-(`cures/memory_length.py`).
+Finished runs. *chosen*: mean logarithm of the chance that the posterior of `adaptive` gave to a
+group of a prompt that was seen before; then that of fixed memories of so many updates, minus it;
+then what was chosen (`cures/memory_length.py`).
 """
 
 

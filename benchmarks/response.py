@@ -29,10 +29,9 @@ MARKS = (0.5, 0.75, 1.0)  # of a run's updates
 ABOUT = """\
 # Do success rates that stay tell coins?
 
-Finished runs of `make league` (tiny language model), told group by group to `cures/response.py`;
-means over runs. *Judged*: prompts with two visits and a rate in [0.2, 0.8]. *Area*:
-chance that a coin among them has higher odds of being steady than another prompt.
-*Weight*: what is left of a visit.
+Finished runs, told group by group to `cures/response.py`; means over runs. *Judged*: prompts with
+two visits and a rate in [0.2, 0.8]. *Area*: chance that a coin among them has higher odds of being
+steady than another prompt. *Weight*: what is left of a visit.
 """
 
 

@@ -105,6 +105,18 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, StateValue]) ->
         np.savez(file, allow_pickle=False, **arrays)
 
 
+def refuse_further(where: str, state: State, expected: State) -> None:
+    """Refuse a state with entries that nobody reads: what they say would be lost without a word.
+
+    Raises
+    ------
+    ValueError
+    """
+    further = sorted(state.keys() - expected.keys())
+    if further:
+        fail(where, "state", "without further entries", further[:8])
+
+
 def load_state(path: str | os.PathLike[str]) -> State:
     """Read what :func:`save_state` wrote; scalars come back as int, float or str.
 

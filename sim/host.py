@@ -30,7 +30,7 @@ from cures.checks import (
     fail,
 )
 from cures.records import Moments, Outcome, Plan, Selection
-from cures.storage import State
+from cures.storage import State, refuse_further
 from sim.drift import drift_step
 from sim.moments import score_moments
 from sim.optimiser import OPTIMISERS, OptimiserState, ascend
@@ -238,11 +238,9 @@ class SimHost:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Inverse of :meth:`state_dict`; anything missing, misshapen or further is refused by name."""
+        """Inverse of :meth:`state_dict`; a wrong entry is named, missing or further ones, too."""
         expected: State = self.state_dict()
-        further = sorted(state.keys() - expected.keys())
-        if further:
-            fail("SimHost.load_state_dict", "state", "without further entries", further)
+        refuse_further("SimHost.load_state_dict", state, expected)
         for key, present in expected.items():
             if key not in state:
                 fail("SimHost.load_state_dict", "state", f"with an entry {key!r}", sorted(state))

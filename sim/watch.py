@@ -35,7 +35,7 @@ from cures.forecast import LEVELS, central_coverage, forecast_scores
 from cures.records import Outcome, Plan, Selection
 from cures.sampling import effective_sample_size
 from cures.schedulers.driver import Scheduler
-from cures.storage import State
+from cures.storage import State, refuse_further
 from sim.host import SimHost
 
 COVERAGE = {level: f"coverage_{level * 100:.0f}" for level in LEVELS}
@@ -127,7 +127,8 @@ class Watch:
         return {**own, **total, **column}
 
     def load_state_dict(self, state: State) -> None:
-        """Inverse of :meth:`state_dict`."""
+        """Inverse of :meth:`state_dict`; further entries are refused."""
+        refuse_further("Watch.load_state_dict", state, self.state_dict())
         self._visit_N = np.array(state["visit_N"])
         self._is_seen_N = np.array(state["is_seen_N"])
         self._reached = int(np.asarray(state["reached"]))

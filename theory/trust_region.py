@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import rel_entr
 
-from cures.checks import FloatArray, as_float, as_float_array, fail
+from cures.checks import FloatArray, InWords, as_float, as_float_array, fail
 
 _SERIES = 0.1  # below it, x - log(1 + x) loses too many digits
 _TERMS = 16  # 0.1^16 is below the spacing of floats
@@ -136,7 +136,7 @@ def exact_dataset_improvement(
     prob = as_float_array(where, "prob_N", prob_N, length=p.size, low=0.0)
     radius = as_float(where, "delta", delta, 0.0)
     if abs(prob.sum() - 1.0) > 1e-9:
-        fail(where, "prob_N", "a distribution that sums to 1", f"sum {prob.sum()}")
+        fail(where, "prob_N", "a distribution that sums to 1", InWords(f"sum {prob.sum()}"))
     step = _best_steps(p, radius, prob)
     return float(prob @ step), step
 

@@ -57,7 +57,7 @@ def check_ours(folder: Path) -> None:
         If ``folder`` is a file, or holds anything but a run, or a ``config.json`` of someone else.
     """
     if folder.exists() and not folder.is_dir():
-        fail("train", "--out", "a folder", f"the file {folder}")
+        fail("train", "--out", "a folder", InWords(f"the file {folder}"))
     if (folder / "config.json").exists():
         read_config(folder)
     elif folder.exists() and any(not _is_ours(entry) for entry in folder.iterdir()):

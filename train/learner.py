@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cures.checks import FloatArray, IntArray, fail
+from cures.checks import FloatArray, IntArray, InWords, fail
 from train.config import LearnerConfig
 from train.engines.protocol import Decoding
 from train.errors import TrainingDivergedError
@@ -110,7 +110,7 @@ class Learner:
     ) -> None:
         if (config.kl != "none") != (reference is not None):
             legal = "given if and only if learner.kl is not 'none'"
-            fail("Learner", "reference", legal, None if reference is None else "a policy")
+            fail("Learner", "reference", legal, None if reference is None else InWords("a policy"))
         self.policy = policy
         self.config = config
         self.total_rollouts = total_rollouts

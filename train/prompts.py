@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cures.checks import IntArray, fail
+from cures.checks import IntArray, InWords, fail
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +43,12 @@ class Prompts:
         """
         length_N = np.array([len(row) for row in rows], dtype=np.int64)
         if (length_N == 0).any():
-            fail("Prompts.of", "rows", "non-empty", f"row {int(length_N.argmin())} of no token")
+            fail(
+                "Prompts.of",
+                "rows",
+                "non-empty",
+                InWords(f"row {int(length_N.argmin())} of no token"),
+            )
         flat = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows] or [length_N])
         return cls(torch.from_numpy(flat), np.concatenate([[0], np.cumsum(length_N)]))
 

@@ -30,7 +30,7 @@ from cures.potential import prob_mixed
 from cures.records import Outcome, Plan, Selection
 from cures.schedulers.driver import Scheduler
 from cures.schedulers.driver.randomness import Stream, derived_generator
-from cures.storage import State, StateValue
+from cures.storage import State, StateValue, refuse_further
 
 MOST_FORGOTTEN = 0.1  # of the evidence per batch, where a pool is a few batches
 ENDLESS = 2**60  # rollouts of the loop: it is stopped from outside
@@ -179,6 +179,9 @@ class Shadow:
             if name and section in parts:
                 parts[section][name] = value
         where = "Shadow.load_state_dict"
+        sections = tuple(f"{section}/" for section in parts)
+        own = {key: value for key, value in state.items() if not key.startswith(sections)}
+        refuse_further(where, own, {"generated": 0, "measured_mixed": 0, "expected_mixed": 0.0})
         generated = as_int(where, "generated", state.get("generated"), 0)
         measured = as_int(where, "measured_mixed", state.get("measured_mixed"), 0)
         expected = as_float(where, "expected_mixed", state.get("expected_mixed"), 0.0)
@@ -243,8 +246,8 @@ class _ImaginedPool:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         where = "Shadow.load_state_dict"
-        if not {"mixed", "group", "right", "wrong"} <= state.keys():
-            fail(where, "state", "with the entries of pool/", sorted(state))
+        if state.keys() != {"mixed", "group", "right", "wrong"}:
+            fail(where, "state", "with the entries of pool/, and no others", sorted(state))
         group = as_int_array(where, "pool/group", state["group"], low=0)
         right, wrong = (
             as_int_array(where, f"pool/{key}", state[key], length=group.size, low=0)

@@ -116,7 +116,7 @@ class Adaptive(Scheduler):
     Why rest: a prompt has nothing new to say before the policy has moved, and the few prompts of a small
     pool that still teach would be asked at every update (LOG.md has what happened without).
 
-    Of pools of more than 4096 prompts, shares are renewed when a prompt is visited and in turn, 4096 at
+    Of pools of more than 8192 prompts, shares are renewed when a prompt is visited and in turn, 8192 at
     every update, so that a step costs what it touches; up to there all are, at every step. Where fewer
     prompts teach than ``rest`` updates visit, all are renewed in any pool. With ``queue=False`` or
     ``importance_weights`` a step looks at the whole pool.

@@ -44,7 +44,7 @@ class Gvm(SubsetScheduler):
     get nothing. What a host's limit cuts from a plan, its highest ids first, is not generated later.
 
     Cost of a subset: ``pilots`` x its prompts + ``steps_per_subset`` x ``budget``, exactly (less only
-    where ``max_quota`` x live visits cannot hold it).
+    where ``max_quota`` x live visits cannot hold it, or a host's limit cuts).
 
     Parameters
     ----------

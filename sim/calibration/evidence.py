@@ -138,7 +138,7 @@ def _row(path: Path, number: int, text: str) -> tuple[int, int, int, int, bool]:
         fail(WHERE, f"{path}, line {number}", "a JSON object", row)
     for field in (*RANGES, "is_pilot"):
         if field not in row:
-            _refuse(path, number, field, "present", f"only {sorted(row)}")
+            _refuse(path, number, field, "present", InWords(f"only {sorted(row)}"))
     for field, (low, high) in RANGES.items():
         value = row[field]
         if type(value) is not int or not low <= value <= high:

@@ -23,11 +23,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cures.storage import read_jsonl
+from cures.storage import read_json, read_jsonl
 from train.config_file import load
 from train.progress import TrainingProgress
 from train.run import train
-from train.warm_start_cache import fingerprint
+from train.warm_start_cache import dependencies, fingerprint
 
 ROOT = Path(__file__).parents[2]
 FILE = Path(__file__).with_name("train_curves.json")
@@ -35,24 +35,30 @@ START = Path(__file__).with_name("warm_start")
 EXACT = ("generated", "rollouts", "trained", "groups")
 CLOSE = ("loss", "grad_norm", "entropy", "reward")
 RTOL = 1e-3
+LIBRARIES = ("torch", "transformers")  # of any version
 CASES = {
     "uniform-grpo": ["scheduler.name=uniform"],
     "cures-reinforce++": ["scheduler.name=cures", "learner.estimator=reinforce++"],
 }
 
 
-def curve_of(overrides: list[str]) -> dict[str, list[Any]]:
+def curve_of(overrides: list[str], *, makes_start: bool = False) -> dict[str, list[Any]]:
     """Ten updates of configs/smoke.toml with a smaller model."""
+    assert START.exists() != makes_start, f"{START} is there once and for all"
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "cache"
         wanted = ["model.hidden_size=32", "model.ffn_size=64", "warm_start.steps=500"]
         wanted += [f"run.cache={cache}", "run.rollouts=2560"]
         config = load(ROOT / "configs" / "smoke.toml", [*wanted, *overrides])
         if START.exists():
+            about, now = read_json(START / "about.json")["depends_on"], dependencies(config)
+            assert {k: about[k] for k in now if k not in LIBRARIES} == {
+                k: v for k, v in now.items() if k not in LIBRARIES
+            }, f"remove {START} and make it anew"
             shutil.copytree(START, cache / fingerprint(config))
         with TrainingProgress(Console(quiet=True)) as progress:
             train(config, Path(folder) / "run", progress)
-        if not START.exists():
+        if makes_start:
             shutil.copytree(cache / fingerprint(config), START)
         rows = read_jsonl(Path(folder) / "run" / "metrics.jsonl")
     return {name: [row[name] for row in rows] for name in (*EXACT, *CLOSE)}
@@ -82,5 +88,7 @@ def test_another_loss_would_be_seen():
 
 
 if __name__ == "__main__":
+    if not START.exists():
+        curve_of([], makes_start=True)
     curves = {case: curve_of(values) for case, values in CASES.items()}
     FILE.write_text(json.dumps(curves) + "\n")

@@ -133,8 +133,12 @@ def test_state_survives_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "key", ["pool/mixed", "posterior/step", "expected_mixed", "scheduler/next_plan_id"]
-)
+    "key",
+    [
+        "pool/mixed", "posterior/step", "expected_mixed", "scheduler/next_plan_id", "later",
+        "other/later", "pool/later", "posterior/later", "scheduler/later",
+    ],
+)  # fmt: skip
 def test_a_damaged_state_changes_nothing(key):
     saved, other = (Shadow(small_scheduler("uniform"), groups_per_batch=8) for _ in range(2))
     saved.observe([1, 2], [1, 0], [4, 4], rollouts=8)

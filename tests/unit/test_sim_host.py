@@ -316,6 +316,7 @@ def test_state_is_exact():
     ("change", "message"),
     [
         (lambda s: s.pop("theta"), "with an entry 'theta'"),
+        (lambda s: s.update(later=1), r"without further entries, got \['later'\]"),
         (lambda s: s.update(theta=np.zeros(7)), r"state\['theta'\] must be of dtype float64"),
         (lambda s: s.update({"waiting/group": np.zeros(3)}), r"state\['waiting/group'\] must be"),
         (

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from cures.checks import fail
+from cures.checks import InWords, fail
 from cures.storage import atomic_write
 from train.errors import reading
 
@@ -153,7 +153,12 @@ def check_complete(where: Path, answers: list[Answer], problems: int, samples: i
         legal = (
             f"with {samples} answers to each of {problems} problems, once and in order; {REMEDY}"
         )
-        fail("bench", str(where), legal, f"{len(found)} answers, wrong from number {place} on")
+        fail(
+            "bench",
+            str(where),
+            legal,
+            InWords(f"{len(found)} answers, wrong from number {place} on"),
+        )
 
 
 def _lines(answers: Iterable[Answer]) -> bytes:

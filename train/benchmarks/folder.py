@@ -36,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     if folder.exists():
         if not folder.is_dir():
-            fail("bench", "--out", "a folder", f"the file {folder}")
+            fail("bench", "--out", "a folder", InWords(f"the file {folder}"))
         names = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".")
         if names and CONFIG not in names:
             fail("bench", "--out", f"empty, or with the {CONFIG} of an evaluation", str(folder))

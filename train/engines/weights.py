@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cures.checks import fail
+from cures.checks import InWords, fail
 
 
 class WeightNames:
@@ -60,4 +60,4 @@ class WeightNames:
                 yield name, value
         if missing:
             legal = f"all {len(self.shape)} weights of the model"
-            fail("load_weights", "named", legal, f"none called {sorted(missing)[0]}")
+            fail("load_weights", "named", legal, InWords(f"none called {sorted(missing)[0]}"))

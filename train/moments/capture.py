@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.distributed.fsdp import FSDPModule
 
-from cures.checks import IntArray, fail
+from cures.checks import IntArray, InWords, fail
 from train.hooks import inputs_of
 from train.moments.parameters import WHERE, ParameterSet, Part
 from train.policy import Policy
@@ -140,7 +140,7 @@ def _require_rows(part: Part, calls: list[_Call], sequences: Sequences) -> None:
     found = [tuple(call.input.shape[:2]) for call in calls]
     if found != [shape]:
         legal = f"layers that see every token of a row, once (here one call, {shape} tokens)"
-        fail(WHERE, "parameters", legal, f"{part.name}, called with {found}")
+        fail(WHERE, "parameters", legal, InWords(f"{part.name}, called with {found}"))
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from cures.checks import IntArray, fail
+from cures.checks import IntArray, InWords, fail
 
 PAD, BOS, EOS = 0, 1, 2
 PAD_NAME, BOS_NAME, EOS_NAME = "<pad>", "<bos>", "<eos>"
@@ -99,5 +99,10 @@ def save_tokenizer(folder: Path) -> None:
 def _table(rows: list[list[int]]) -> IntArray:
     lengths = sorted({len(row) for row in rows})
     if len(lengths) != 1:
-        fail("characters", "text_N", "non-empty, of texts of one length", f"lengths {lengths}")
+        fail(
+            "characters",
+            "text_N",
+            "non-empty, of texts of one length",
+            InWords(f"lengths {lengths}"),
+        )
     return np.array(rows, dtype=np.int64)

@@ -15,7 +15,7 @@ from cures.schedulers.driver.groups import LiveGroups
 from cures.schedulers.driver.open_plans import OpenPlan
 from cures.schedulers.driver.pool import Pool
 from cures.schedulers.driver.streaming import StreamQuota
-from cures.storage import State
+from cures.storage import State, refuse_further
 
 if TYPE_CHECKING:
     from cures.schedulers.driver.scheduler import Scheduler
@@ -79,11 +79,7 @@ def restore(scheduler: Scheduler, state: State, *, reissue: bool) -> None:
         scheduler._reissue = deque(sorted(scheduler._open)) if reissue else deque()
         scheduler._load_rule_state(loaded.section("rule"))
         check_consistency(scheduler)
-        unknown = sorted(loaded.flat.keys() - collect(scheduler).keys())
-        if unknown:  # of another version: what it says would be lost without a word
-            fail(
-                f"{scheduler.name}.load_state_dict", "state", "without further entries", unknown[:8]
-            )
+        refuse_further(f"{scheduler.name}.load_state_dict", loaded.flat, collect(scheduler))
 
 
 def _restore_pool(scheduler: Scheduler, state: SchedulerState) -> None:

@@ -19,7 +19,7 @@ class Stream(IntEnum):
 
     PLAN = 0  # key: plan id
     PASS = 1  # key: number of the pass over the pool
-    SUBSET = 2  # key: 0; the partition into disjoint subsets
+    SUBSET = 2  # key: first id that is new; the partition into disjoint subsets
     CHUNK = 3  # key: number of the subset visit; the order of a chunk's prompts
     QUEUE = 4  # key: first id that is new; the order of the queue of `adaptive` at first
     ADVANCE = 5  # key: plan id; where in the queue of `adaptive` a prompt comes back
