@@ -32,12 +32,12 @@ examples:
   python -m train bench Qwen/Qwen2.5-Math-1.5B --engine vllm
 
 A run that was stopped, or killed, goes on where it was if the same command is given again.
-Exit status: 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C.
+Exit status: 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 if it worked, 2 on bad input, 1 if a run failed, 130 after Ctrl-C."""
+    """Run the command and return its exit status."""
     options = _parser().parse_args(arguments)
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     try:

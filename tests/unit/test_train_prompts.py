@@ -55,5 +55,5 @@ def test_a_table_is_read_row_by_row():
 
 
 def test_an_empty_prompt_is_named():
-    with pytest.raises(ValueError, match="rows must be non-empty, got 'row 1 of no token'"):
+    with pytest.raises(ValueError, match="rows must be non-empty, got row 1 of no token"):
         Prompts.of([[4], [], [5]])
