@@ -16,7 +16,9 @@ from train.config_file import load
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = re.findall(r"^([a-z-]+):", MAKEFILE, flags=re.MULTILINE)
+VARIABLES = re.findall(r"^([A-Z_]+) \?=", MAKEFILE, flags=re.MULTILINE)
 PROGRAMS = ("sim", "train", "figures", "theory")
 
 
@@ -32,7 +34,9 @@ def commands_of(text: str) -> list[list[str]]:
 def check(words: list[str]) -> None:
     """Raise if a command is not taken, SystemExit if a parser says so."""
     if words[0] == "make":
-        assert all(word in TARGETS for word in words[1:]), words
+        for word in words[1:]:
+            variable, is_given, _ = word.partition("=")
+            assert variable in (VARIABLES if is_given else TARGETS), word
         return
     module = words.index("-m") + 1
     name, rest = words[module], words[module + 1 :]
@@ -83,6 +87,7 @@ def test_all_of_them_are_found():
         "python -m figures raport x",
         "python -m theory prove",
         "make coffee",
+        "make demo TORCH_INDEXES=x",
     ],
 )
 def test_what_is_wrong_is_refused(line):
