@@ -8,6 +8,7 @@
 #   TRL_VENV     where that of test-trl and against-trl lives
 #   VERL_VENV    where that of test-verl lives
 #   DOCS_VENV    where that of docs lives
+#   SERIES       of league: a name for the runs of a kind of processor that the page does not have yet
 #   TRL_PINS     which TRL: constraints-trl.txt, the newest; constraints-trl-0.25.txt, a year older
 
 PYTHON ?= python3.11
@@ -20,6 +21,7 @@ TRL_PINS ?= constraints-trl.txt
 TRL_VENV ?= .venv-trl
 VERL_VENV ?= .venv-verl
 DOCS_VENV ?= .venv-docs
+SERIES ?=
 
 comma := ,
 PIN_HASH := $(shell (cat pyproject.toml constraints.txt Makefile; echo "$(EXTRAS)") | sha256sum | cut -c1-16)
@@ -111,7 +113,7 @@ figures: setup  ## every figure of the paper: make the missing runs (half an hou
 	@$(PY) -m figures all
 
 league: setup  ## every scheduler in the simulator, most on the language model; says first how long it takes
-	@$(PY) -m figures league
+	@$(PY) -m figures league $(if $(SERIES),--series $(SERIES))
 
 gpu-check: setup  ## what only a GPU can show, at most 8 minutes on one; without one, a rehearsal that says so
 	@$(PY) -m benchmarks.gpu_check --out runs/gpu_check
