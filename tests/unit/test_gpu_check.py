@@ -404,9 +404,9 @@ def test_the_whole_check_on_a_cpu(setting, monkeypatch):
         "uniform", "adaptive", "cures",
     ]  # fmt: skip
     text = (setting.out / "gpu_check.md").read_text()
-    for title in ("passes", "Speed", "Gradient moments", "Curricula"):
+    for title in ("passes", "## Speed", "## Gradient moments", "## Curricula"):
         assert title in text
-    assert "Speed" not in page(found, has_times=False)
+    assert "## Speed" not in page(found, has_times=False)
     for name in ("throughput", "curriculum"):
         assert (setting.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     # given again: finished runs are kept
