@@ -182,8 +182,7 @@ methods that screen or refill generate more than {BUDGET} rollouts per update. T
     text += "\n".join(lines) + "\n"
     text += f"""
 Aims: `uniform` at least {TARGET_STEPS:.0f} steps per second; the others at most {TARGET_FACTOR:.0f}
-times their scheduler's own time (`step / scheduler`; **bold** where it is more, as the scheduler costs
-less there than the least that the host does).
+times their scheduler's own time (`step / scheduler`; **bold** where it is more).
 """
     if compare_s is not None:
         text += f"""

@@ -48,9 +48,8 @@ def warm_start(setting: Setting) -> dict[str, Any]:
         with TrainingProgress(setting.console) as progress:
             try:
                 steps, _, success = supervise(model, task, config, progress.warm_start_step)
-            except (
-                TargetNotReachedError
-            ) as error:  # a weak start is a start, and the page says how weak
+            except TargetNotReachedError as error:
+                # a weak start is a start, and the page says how weak
                 assert config.warm_start is not None
                 steps, success = config.warm_start.steps, error.success
         model.save_pretrained(folder / "model")

@@ -111,11 +111,15 @@ def page(found: Mapping[str, Any], *, has_times: bool) -> str:
     parts = found["parts"]
     lines = ["# GPU check", "", *([REHEARSAL] if found["gpu"] is None else []), WHAT]
     lines += [found["origin"], ""]
-    if not has_times:
-        lines += [
-            "Speed, gradient moments and curricula were measured, too, and are left out here.",
-            "",
-        ]
+    left_out = [
+        title
+        for name, (title, _) in SECTIONS.items()
+        if not has_times
+        and name not in CORRECTNESS
+        and parts.get(name, {}).get("status") == "measured"
+    ]
+    if left_out:
+        lines += [f"Measured, too, and left out here: {'; '.join(left_out)}.", ""]
     met = {None: "not measured", True: "met", False: "missed"}
     lines += table([
         {

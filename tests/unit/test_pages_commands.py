@@ -69,6 +69,15 @@ def test_it_is_taken(words):
     check(words)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_two_comparisons_of_a_page_share_a_folder(page):
+    # a folder holds one comparison: another one that names none lands in the same, and is refused
+    found = [words for words in commands_of(page.read_text()) if words[2:4] == ["sim", "compare"]]
+    options = [sim.cli.parser().parse_args(words[3:]) for words in found]
+    folders = [str(o.out or o.population) for o in options]
+    assert len(set(folders)) == len(folders), folders
+
+
 def test_all_of_them_are_found():
     programs = [word for case in COMMANDS for word in case.values[0] if word in PROGRAMS]
     assert set(programs) == set(PROGRAMS)
