@@ -266,7 +266,7 @@ def test_a_divergence_needs_a_reference_and_a_reference_a_divergence():
     k3 = replace(host.config.learner, kl="k3")
     with pytest.raises(ValueError, match=r"reference must be given if and only if .*, got None"):
         Learner(host.policy, k3, **options)
-    with pytest.raises(ValueError, match="if and only if learner.kl is not 'none', got 'a policy'"):
+    with pytest.raises(ValueError, match="if and only if learner.kl is not 'none', got a policy"):
         Learner(host.policy, host.config.learner, reference=host.policy, **options)
     Learner(host.policy, k3, reference=host.policy, **options)
 
