@@ -201,12 +201,17 @@ def numbers_of(by_series: Mapping[str, Mapping[str, Entries]]) -> dict[str, dict
 
 
 def together(found: Mapping[str, Rows]) -> Rows:
-    """Every arm of a pool, each beside the uniform of the first series that has it.
+    """Every arm of a pool, each beside the uniform of its own series.
 
-    A series with fewer seeds than another is still being made, and left out.
+    Of several series that have it the one with the most arms counts, so that most stand in one. A series
+    with fewer seeds than another is still being made, and left out.
     """
     seeds = max((of_series[REFERENCE]["seeds"] for of_series in found.values()), default=0)
-    whole = {n: rows for n, rows in found.items() if rows[REFERENCE]["seeds"] == seeds}
+    whole = {
+        name: rows
+        for name, rows in sorted(found.items(), key=lambda item: -len(item[1]))  # stable
+        if rows[REFERENCE]["seeds"] == seeds
+    }
     result: Rows = {}
     for arm in (*ARMS, BEST):
         for name, of_series in whole.items():

@@ -296,6 +296,20 @@ def test_a_series_that_is_being_made_is_left_out_of_what_stands_together():
     assert "## Mean rank over 1 pools" in league_table.summary(numbers)
 
 
+def test_an_arm_of_several_series_counts_in_the_one_with_the_most_arms():
+    both = of_other_starts() | {
+        f"{arm}-seed{seed}": entry(arm, seed, [0.2, 0.3, final])
+        for arm, final in (("adaptive", 0.41), ("dapo", 0.39))
+        for seed in FINAL
+    }
+    for order in (("one", "two"), ("two", "one")):
+        entries_of = {"one": {"dead": entries()}, "two": {"dead": both}}
+        numbers = league_table.numbers_of({name: entries_of[name] for name in order})
+        merged = league_table.together(numbers["dead"])
+        assert {row["series"] for row in merged.values()} == {"two"}
+        assert merged["adaptive"]["difference"]["mean"] == pytest.approx(0.01)
+
+
 def test_series_are_folders_with_entries(tmp_path):
     for name, pool in (("new", "dead"), ("epyc", "small"), ("simulator", "dead-grpo")):
         (tmp_path / name).mkdir()
