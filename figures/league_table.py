@@ -279,7 +279,8 @@ def _table(of_series: Rows) -> list[str]:
 def summary(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
     """Over all pools: mean ranks, Holm's correction, and the share of the best oracle's saving."""
     merged = {pool: together(found) for pool, found in numbers.items()}
-    parts = [_ranks(merged), _corrected(numbers), _shares(numbers), _paper(merged)]
+    parts = [_ranks(merged), _corrected(numbers), _of_all_series(numbers)]
+    parts += [_shares(numbers), _paper(merged)]
     return "\n".join(part for part in parts if part)
 
 
@@ -328,6 +329,31 @@ def _of_other_series(merged: Mapping[str, Rows], arms: Sequence[str]) -> str:
         if there
     ]
     return f" Of another series than uniform's row: {'; '.join(texts)}." if texts else ""
+
+
+def _of_all_series(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
+    """Arms that several series have: all their seeds together, each beside uniform of its series."""
+    lines = []
+    for pool, found in numbers.items():
+        for arm in (a for a in (*ARMS, BEST) if a != REFERENCE and not is_told_true_rates(a)):
+            own = [
+                of_series[arm]["minus_S_E"][:, -1]
+                for of_series in found.values()
+                if arm in of_series
+            ]
+            if len(own) > 1:
+                minus_S = np.concatenate(own)
+                difference = paired_difference(minus_S, np.zeros(minus_S.size))
+                text = difference_text(asdict(difference), digits=3)
+                verdict = harm_verdict(difference, MARGIN)
+                lines.append(f"| {pool} | {arm} | {minus_S.size} | {text} | {verdict} |")
+    if not lines:
+        return ""
+    heads = [
+        "| pool | arm | seeds of all series | minus uniform [95 %] | verdict |",
+        "|---" * 5 + "|",
+    ]
+    return "\n".join(["## Arms of several series", "", *heads, *lines, ""])
 
 
 def _corrected(numbers: Mapping[str, Mapping[str, Rows]]) -> str:

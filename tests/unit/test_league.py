@@ -308,6 +308,12 @@ def test_an_arm_of_several_series_counts_in_the_one_with_the_most_arms():
         merged = league_table.together(numbers["dead"])
         assert {row["series"] for row in merged.values()} == {"two"}
         assert merged["adaptive"]["difference"]["mean"] == pytest.approx(0.01)
+    # six seeds each: minus 0.3 in one, 0.01 in the other
+    minus = [*(final - 0.3 for final in FINAL.values()), *[0.01] * 6]
+    low, high = stats.t.interval(0.95, 11, np.mean(minus), stats.sem(minus))
+    line = f"| dead | adaptive | 12 | {np.mean(minus):+.3f} [{low:+.3f}, {high:+.3f}] | no harm |"
+    assert line in league_table.summary(numbers)
+    assert "Arms of several" not in summary(entries())
 
 
 def test_series_are_folders_with_entries(tmp_path):
