@@ -20,7 +20,9 @@ from cures.storage import atomic_write  # noqa: E402
 from figures import (  # noqa: E402
     calibration_study,
     league,
+    league_curves,
     league_heat_map,
+    league_rows,
     league_table,
     learning_curves,
     lm_runs,
@@ -137,17 +139,18 @@ def _league(options: argparse.Namespace) -> None:
         name: {pool: league.Book(options.entries / name).entries(pool) for pool in league.POOLS}
         for name in league.all_series(options.entries)
     }
+    numbers = league_rows.numbers_of(by_series)
     cells = simulated.everything()
-    numbers = simulator_league_rows.numbers_of(cells)
-    text = simulator_league_table.section(cells, numbers)
+    simulated_numbers = simulator_league_rows.numbers_of(cells)
+    text = simulator_league_table.section(cells, simulated_numbers)
     said = _said(options)
     command = "make league" if said == "python -m figures league" else said
-    atomic_write(options.page, league_table.page(by_series, command, text).encode())
+    atomic_write(options.page, league_table.page(by_series, numbers, command, text).encode())
     pictures = []
     if by_series:
-        pictures.append(save(league_table.draw(by_series), options.picture))
+        pictures.append(save(league_curves.draw(numbers), options.picture))
     if text:
-        pictures.append(save(league_heat_map.draw(numbers), options.simulator_picture))
+        pictures.append(save(league_heat_map.draw(simulated_numbers), options.simulator_picture))
     _show([*pictures, options.page])
 
 

@@ -4,42 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from cures.checks import InWords, fail
-from cures.comparison import SpeedUp, harm_verdict, paired_difference, seeds_needed, speed_up
-from figures.holm import holm, paired_p_value
-from figures.league import (
-    ARMS,
-    AXES,
-    BEST,
-    DEV_SEEDS,
-    POOLS,
-    check_starts,
-    chosen_oracle,
-    gain_of,
-    reached,
-)
+from cures.comparison import harm_verdict, paired_difference
+from figures.holm import holm
+from figures.league import ARMS, AXES, BEST, DEV_SEEDS, POOLS, chosen_oracle
 from figures.league_ranking import rank_lines
-from figures.oracle_share import OracleShare, share_text, shares_of_arms
+from figures.league_rows import FRACTIONS, Entries, Rows, shares_of, together
+from figures.oracle_share import share_text
 from figures.sim_folders import FRACTION
-from figures.simulator_league_rows import OURS
 from figures.style import POOLS as POOL_NAMES
-from figures.style import light_grid, line, method_name, page_figure, styled, thousands
 from figures.training_table import MARGIN
-from sim.picture import arm_styles
 from sim.settings import REFERENCE, is_told_true_rates
 from sim.wording import difference_text, p_text, speed_up_text
-
-FRACTIONS = (0.8, 1.0)
-TICKS = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03)
-Entries = dict[str, dict[str, Any]]  # of a pool and series: name of a run -> its entry
-Rows = dict[str, dict[str, Any]]  # arm -> its numbers
-FloatMatrix = np.ndarray[Any, np.dtype[np.float64]]
 
 INTRODUCTION = """\
 # League: schedulers on a real tiny language model, four pools
@@ -67,157 +46,6 @@ Held-out problems are natural in every pool.
   development seeds; it alone is run on the others.
 - *CPU*: seconds of rollouts and updates on the machines that ran them, which differ.
 """
-
-
-def arms_of(pool: str, entries: Entries) -> dict[str, list[dict[str, Any]]]:
-    """Arms that have every seed of the reference -> their entries on these, ascending.
-
-    The others are still being made. The best oracle goes by that name.
-
-    Raises
-    ------
-    ValueError
-        If the runs of a pool differ in more than scheduler and seed, or those of a seed in their warm
-        start.
-    """
-    found: dict[str, dict[int, dict[str, Any]]] = {}
-    for entry in entries.values():
-        if entry["seed"] not in DEV_SEEDS:
-            found.setdefault(entry["arm"], {})[entry["seed"]] = entry
-    reference = found.get(REFERENCE, {})
-    for key in ("generated_E", "same"):
-        kinds = {str(entry[key]) for entry in entries.values()}
-        if len(kinds) > 1:
-            fail("league", key, "the same in all runs of a pool", sorted(kinds))
-    check_starts(entries)
-    best = chosen_oracle(pool, entries)
-    if best is not None:
-        found[BEST] = found.get(best, {})
-    return {
-        arm: [found[arm][seed] for seed in sorted(reference)]
-        for arm in (*ARMS, BEST)
-        if reference and found.get(arm, {}).keys() >= reference.keys()
-    }
-
-
-def curves(runs: list[dict[str, Any]]) -> FloatMatrix:
-    """Held-out success of every seed, shape (S, E)."""
-    return np.array([run["held_out_E"] for run in runs])
-
-
-def rows(pool: str, entries: Entries) -> Rows:
-    """Numbers of every arm of a pool and series.
-
-    Returns
-    -------
-    dict
-        arm -> ``seeds``, ``start``, ``final``, ``minus_S_E`` (success minus uniform's at every point of
-        ``generated_E``), ``difference`` (at the end; fields of
-        :class:`cures.comparison.PairedDifference`, None for the reference), ``p_value`` (paired t; None
-        below six seeds), ``verdict``, ``speed_up`` (fraction, or axis, -> fields of
-        :class:`cures.comparison.SpeedUp`), ``reached_S`` (rollouts to the level, None where it is not
-        reached) and means of ``wasted``, ``pilot``, ``updates``, ``tokens`` and ``cpu_s``.
-
-    Raises
-    ------
-    ValueError
-        See :func:`arms_of`.
-    """
-    arms = arms_of(pool, entries)
-    gain = gain_of(entries)
-    result: Rows = {}
-    for arm, runs in arms.items():
-        own, reference = curves(runs), curves(arms[REFERENCE])
-        means = {
-            key: float(np.mean([run[key] for run in runs]))
-            for key in ("wasted", "pilot", "updates", "tokens", "cpu_s")
-        }
-        row: dict[str, Any] = {"seeds": len(own), "final": float(own[:, -1].mean()), **means}
-        row["start"] = float(own[:, 0].mean())
-        row["generated_E"], row["minus_S_E"] = runs[0]["generated_E"], own - reference
-        row["difference"], row["verdict"], row["speed_up"] = None, "reference", {}
-        row["p_value"] = None
-        row["reached_S"] = [None if gain is None else reached(run, gain) for run in runs]
-        if arm != REFERENCE:
-            difference = paired_difference(own[:, -1], reference[:, -1])
-            row["difference"] = asdict(difference)
-            is_told = is_told_true_rates(arm)
-            row["verdict"] = "told" if is_told else harm_verdict(difference, MARGIN)
-            if len(own) >= seeds_needed():
-                row["p_value"] = paired_p_value(own[:, -1] - reference[:, -1])
-            if gain is not None:
-                for fraction in FRACTIONS:
-                    part = gain * fraction / FRACTION
-                    found = along("generated", runs, arms[REFERENCE], part)
-                    row["speed_up"][f"{fraction}"] = asdict(found)
-                for axis in AXES:
-                    row["speed_up"][axis] = asdict(along(axis, runs, arms[REFERENCE], gain))
-        result[arm] = row
-    return result
-
-
-def along(
-    axis: str, runs: list[dict[str, Any]], reference: list[dict[str, Any]], gain: float
-) -> SpeedUp:
-    """Speed-up to the level on an axis; ends may differ, grids are as fine.
-
-    Parameters
-    ----------
-    axis : str
-        ``generated``, or of :data:`figures.league.AXES`.
-    runs, reference : list of dict
-        Entries of an arm and of uniform, seed by seed.
-    gain : float
-        Held-out success above the start.
-    """
-    spacing = None
-    if axis != "generated":  # where all runs share a grid
-        points = len(reference[0]["held_out_E"]) - 1
-        spacing = float(np.mean([run[f"{axis}_E"][-1] for run in reference])) / points
-    timed: list[Any] = []
-    for found in (reference, runs):
-        at_S = [reached(run, gain, axis=axis, spacing=spacing) for run in found]
-        ends = [run[f"{axis}_E"][-1] for run in found]
-        timed.append([end if at is None else at for at, end in zip(at_S, ends, strict=True)])
-        timed.append([at is None for at in at_S])
-    return speed_up(*timed, generator=np.random.default_rng(0))
-
-
-def numbers_of(by_series: Mapping[str, Mapping[str, Entries]]) -> dict[str, dict[str, Rows]]:
-    """Pool -> series -> :func:`rows`, where there are any.
-
-    Parameters
-    ----------
-    by_series : mapping
-        Series -> pool -> entries.
-    """
-    numbers: dict[str, dict[str, Rows]] = {}
-    for pool in POOLS:
-        by_name = {name: rows(pool, pools.get(pool, {})) for name, pools in by_series.items()}
-        found = {name: of_series for name, of_series in by_name.items() if of_series}
-        if found:
-            numbers[pool] = found
-    return numbers
-
-
-def together(found: Mapping[str, Rows]) -> Rows:
-    """Every arm of a pool, each beside the uniform of its own series.
-
-    Of several series that have it the one with the most arms counts, so that most stand in one. A series
-    with fewer seeds than another is still being made, and left out.
-    """
-    seeds = max((of_series[REFERENCE]["seeds"] for of_series in found.values()), default=0)
-    whole = {
-        name: rows
-        for name, rows in sorted(found.items(), key=lambda item: -len(item[1]))  # stable
-        if rows[REFERENCE]["seeds"] == seeds
-    }
-    result: Rows = {}
-    for arm in (*ARMS, BEST):
-        for name, of_series in whole.items():
-            if arm in of_series and arm not in result:
-                result[arm] = of_series[arm] | {"series": name}
-    return result
 
 
 def section(pool: str, found: Mapping[str, Rows], best: Mapping[str, str | None]) -> str:
@@ -373,19 +201,6 @@ def _corrected(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
     )
 
 
-def shares_of(found: Rows) -> dict[str, OracleShare]:
-    """Share of the best oracle's saving that `adaptive` reaches, where it saves any for certain."""
-    best = found.get(BEST, {"speed_up": {}})["speed_up"].get(f"{FRACTION}")
-    if best is None or not (best["low"] or 0.0) > 1.0:
-        return {}
-    return shares_of_arms(
-        {arm: row["reached_S"] for arm, row in found.items()},
-        reference=REFERENCE,
-        best=BEST,
-        arms=[arm for arm in found if arm.startswith("adaptive")],
-    )
-
-
 def _shares(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
     lines = []
     for pool, by_name in numbers.items():
@@ -443,13 +258,20 @@ def _paper(merged: Mapping[str, Rows]) -> str:
     )
 
 
-def page(by_series: Mapping[str, Mapping[str, Entries]], command: str, simulated: str = "") -> str:
+def page(
+    by_series: Mapping[str, Mapping[str, Entries]],
+    numbers: Mapping[str, Mapping[str, Rows]],
+    command: str,
+    simulated: str = "",
+) -> str:
     """The page of docs/results.
 
     Parameters
     ----------
     by_series : mapping
         Series -> pool -> entries of the language model's runs.
+    numbers : mapping
+        Of these, from :func:`figures.league_rows.numbers_of`.
     command : str
         That makes them.
     simulated : str
@@ -471,7 +293,6 @@ def page(by_series: Mapping[str, Mapping[str, Entries]], command: str, simulated
     parts = [f"# League of schedulers\n\nCommand: `{command}`.\n"]
     if everything:
         commits = sorted({entry["commit"] for entry in everything})
-        numbers = numbers_of(by_series)
         parts = [
             INTRODUCTION.format(
                 rollouts=everything[0]["settings"]["run.rollouts"],
@@ -491,42 +312,3 @@ def page(by_series: Mapping[str, Mapping[str, Entries]], command: str, simulated
         if simulated:
             parts[0] += "\nBelow: the same in the simulator, with every scheduler.\n"
     return "\n".join(part for part in (*parts, simulated) if part)
-
-
-@styled
-def draw(by_series: Mapping[str, Mapping[str, Entries]]) -> Figure:
-    """A panel per pool: mean held-out success minus uniform's of the same seeds.
-
-    The band is one standard error of the mean difference of `adaptive`. The scale is linear up to four
-    margins, and logarithmic beyond.
-    """
-    numbers = numbers_of(by_series)
-    figure = page_figure(5.2)
-    panels = figure.subplots(2, 2, sharex=True, sharey=True)
-    shown: dict[str, Any] = {}
-    styles = arm_styles([*ARMS, BEST])
-    for axes, pool in zip(panels.flat, POOLS, strict=True):
-        for arm, row in together(numbers.get(pool, {})).items():
-            grid_E, minus_S_E = row["generated_E"], row["minus_S_E"]
-            mean_E = minus_S_E.mean(axis=0)
-            (handle,) = axes.plot(grid_E, mean_E, **line(styles[arm]))
-            shown[method_name(arm)] = handle
-            if arm == OURS[0] and len(minus_S_E) > 1:
-                error_E = minus_S_E.std(axis=0, ddof=1) / np.sqrt(len(minus_S_E))
-                color = handle.get_color()
-                axes.fill_between(
-                    grid_E, mean_E - error_E, mean_E + error_E, color=color, alpha=0.2, lw=0
-                )
-        axes.axhline(-MARGIN, color="0.5", linewidth=0.8, linestyle=":")
-        axes.set_yscale("symlog", linthresh=4.0 * MARGIN, linscale=2.0)
-        axes.set_yticks(TICKS, [f"{tick:+g}" if tick else "0" for tick in TICKS])
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.set_title(POOL_NAMES.get(pool, pool))
-        light_grid(axes)
-        thousands(axes, "rollouts generated (thousands)")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("held-out success minus uniform's")
-    figure.legend(
-        list(shown.values()), list(shown), frameon=False, loc="outside lower center", ncols=4
-    )
-    return figure

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from cures.storage import write_json
-from figures import league, league_table
+from figures import league, league_curves, league_rows, league_table
 from figures.__main__ import main
 from figures.league import ARMS, DEV_SEEDS, SEEDS, Book, Run
 from figures.training_runs import run_quietly
@@ -181,7 +181,7 @@ def entries():
 
 
 def test_rows_by_hand():
-    rows = league_table.rows("dead", entries())
+    rows = league_rows.rows("dead", entries())
     assert list(rows) == ["uniform", "adaptive"]  # mopps has one seed of six
     # scipy's paired test
     assert rows["adaptive"]["p_value"] == pytest.approx(
@@ -207,16 +207,16 @@ def test_rows_by_hand():
         k: {**v, "updates_E": [0, 2, 4], "updates": 4} if v["arm"] == "adaptive" else v
         for k, v in entries().items()
     }
-    on_updates = league_table.rows("dead", twice)["adaptive"]["speed_up"]
+    on_updates = league_rows.rows("dead", twice)["adaptive"]["speed_up"]
     assert on_updates["updates"]["ratio"] == pytest.approx(1.0)  # twice as many updates each
     assert on_updates["tokens"]["ratio"] == pytest.approx(2.0)
     slow = {**entries(), **{f"mopps-seed{s}": entry("mopps", s, [0.1, 0.1, 0.1]) for s in FINAL}}
     assert (
-        league_table.rows("dead", slow)["mopps"]["speed_up"]["1.0"]["bound"] == "at most"
+        league_rows.rows("dead", slow)["mopps"]["speed_up"]["1.0"]["bound"] == "at most"
     )  # never arrives
     dead = {k: {**v, "held_out_E": [0.1, 0.1, 0.1]} for k, v in entries().items()}
-    assert league_table.rows("dead", dead)["adaptive"]["speed_up"] == {}  # uniform learned nothing
-    assert league_table.rows("dead", {}) == {}
+    assert league_rows.rows("dead", dead)["adaptive"]["speed_up"] == {}  # uniform learned nothing
+    assert league_rows.rows("dead", {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -231,11 +231,11 @@ def test_what_differs_cannot_be_compared(change, message):
     mixed = entries()
     mixed["adaptive-seed0"] |= change
     with pytest.raises(ValueError, match=message):
-        league_table.rows("dead", mixed)
+        league_rows.rows("dead", mixed)
 
 
 def summary(entries_of_dead):
-    return league_table.summary(league_table.numbers_of({"one": {"dead": entries_of_dead}}))
+    return league_table.summary(league_rows.numbers_of({"one": {"dead": entries_of_dead}}))
 
 
 def of_other_starts():
@@ -247,22 +247,22 @@ def of_other_starts():
 
 def test_another_processor_is_a_series_of_its_own(tmp_path, monkeypatch):
     by_series = {"one": {"dead": entries()}, "two": {"dead": of_other_starts(), "coins": {}}}
-    numbers = league_table.numbers_of(by_series)
+    numbers = league_rows.numbers_of(by_series)
     assert {pool: list(found) for pool, found in numbers.items()} == {"dead": ["one", "two"]}
-    merged = league_table.together(numbers["dead"])
+    merged = league_rows.together(numbers["dead"])
     assert list(merged) == ["uniform", "adaptive", "mopps"]
     # beside uniform of its own series; beside the other one it would be 0.15
     assert merged["mopps"]["difference"]["mean"] == pytest.approx(0.05)
     assert merged["uniform"]["start"] == pytest.approx(0.1)
     assert [merged[arm]["series"] for arm in merged] == ["one", "one", "two"]
-    text = league_table.page(by_series, "make league")
+    text = league_table.page(by_series, numbers, "make league")
     assert "Of another series than uniform's row: `mopps` (dead: `two`)." in text
     assert "Series `one`: held-out success starts at 0.100." in text
     assert "Series `two`: held-out success starts at 0.200." in text
     ranks = [line for line in text.split("\n") if line.startswith("| ") and " 1.0 [1.0, " in line]
     assert ranks[0].startswith("| mopps | 1.0 [1.0, 1.0] |")  # +0.05, +0.027, 0
     assert "Of 2 comparisons" in text
-    dead = league_table.draw(by_series).axes[1]
+    dead = league_curves.draw(numbers).axes[1]
     drawn = [list(line.get_ydata()) for line in dead.get_lines()]
     for expected in (
         [0.0] * 3,
@@ -273,7 +273,7 @@ def test_another_processor_is_a_series_of_its_own(tmp_path, monkeypatch):
     # one file of both: the table and the run itself refuse it
     mixed = {**entries(), "mopps-seed1": of_other_starts()["mopps-seed1"]}
     with pytest.raises(ValueError, match=r"start of .*-seed1 must be .* --series NAME"):
-        league_table.rows("dead", mixed)
+        league_rows.rows("dead", mixed)
     book = Book(tmp_path)
     write_json(book.path("dead"), entries())
     fake_training(monkeypatch)
@@ -290,9 +290,9 @@ def test_another_processor_is_a_series_of_its_own(tmp_path, monkeypatch):
 
 def test_a_series_that_is_being_made_is_left_out_of_what_stands_together():
     new = {k: v for k, v in of_other_starts().items() if v["seed"] in (*DEV_SEEDS, 0)}
-    numbers = league_table.numbers_of({"one": {"dead": entries()}, "two": {"dead": new}})
+    numbers = league_rows.numbers_of({"one": {"dead": entries()}, "two": {"dead": new}})
     assert numbers["dead"]["two"]["mopps"]["seeds"] == 1
-    assert list(league_table.together(numbers["dead"])) == ["uniform", "adaptive"]
+    assert list(league_rows.together(numbers["dead"])) == ["uniform", "adaptive"]
     assert "## Mean rank over 1 pools" in league_table.summary(numbers)
 
 
@@ -304,8 +304,8 @@ def test_an_arm_of_several_series_counts_in_the_one_with_the_most_arms():
     }
     for order in (("one", "two"), ("two", "one")):
         entries_of = {"one": {"dead": entries()}, "two": {"dead": both}}
-        numbers = league_table.numbers_of({name: entries_of[name] for name in order})
-        merged = league_table.together(numbers["dead"])
+        numbers = league_rows.numbers_of({name: entries_of[name] for name in order})
+        merged = league_rows.together(numbers["dead"])
         assert {row["series"] for row in merged.values()} == {"two"}
         assert merged["adaptive"]["difference"]["mean"] == pytest.approx(0.01)
     # six seeds each: minus 0.3 in one, 0.01 in the other
@@ -365,13 +365,13 @@ def test_the_best_oracle_is_chosen_on_development_seeds_and_run_on_the_others(
     assert league.best_runs(book, ["dead"], ["uniform"], [0]) == []
     for seed in FINAL:
         found[f"oracle@t15-seed{seed}"] = entry("oracle@t15", seed, [0.1, 0.35, 0.4])
-    rows = league_table.rows("dead", found)
+    rows = league_rows.rows("dead", found)
     assert list(rows) == ["uniform", "adaptive", league.BEST]
     assert rows[league.BEST]["verdict"] == "told"
     # uniform reaches 0.26 at 819.2, ours at 409.6, the oracle at 512 * 0.16 / 0.25 = 327.68
-    share = league_table.shares_of(rows)["adaptive"]
+    share = league_rows.shares_of(rows)["adaptive"]
     assert share.value == pytest.approx((819.2 - 409.6) / (819.2 - 327.68))
-    assert league_table.shares_of(league_table.rows("dead", entries())) == {}
+    assert league_rows.shares_of(league_rows.rows("dead", entries())) == {}
     text = summary(found)
     assert (
         "| dead | one | 2.50 [2.50, 2.50] | adaptive | 2.00 [2.00, 2.00] | 0.83 [0.83, 0.83] |"

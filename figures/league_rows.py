@@ -1,0 +1,197 @@
+"""Numbers of the league on the language model: every arm beside uniform of its own series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from cures.checks import fail
+from cures.comparison import SpeedUp, harm_verdict, paired_difference, seeds_needed, speed_up
+from figures.holm import paired_p_value
+from figures.league import (
+    ARMS,
+    AXES,
+    BEST,
+    DEV_SEEDS,
+    POOLS,
+    check_starts,
+    chosen_oracle,
+    gain_of,
+    reached,
+)
+from figures.oracle_share import OracleShare, shares_of_arms
+from figures.sim_folders import FRACTION
+from figures.training_table import MARGIN
+from sim.settings import REFERENCE, is_told_true_rates
+
+FRACTIONS = (0.8, 1.0)
+Entries = dict[str, dict[str, Any]]  # of a pool and series: name of a run -> its entry
+Rows = dict[str, dict[str, Any]]  # arm -> its numbers
+FloatMatrix = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def arms_of(pool: str, entries: Entries) -> dict[str, list[dict[str, Any]]]:
+    """Arms that have every seed of the reference -> their entries on these, ascending.
+
+    The others are still being made. The best oracle goes by that name.
+
+    Raises
+    ------
+    ValueError
+        If the runs of a pool differ in more than scheduler and seed, or those of a seed in their warm
+        start.
+    """
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for entry in entries.values():
+        if entry["seed"] not in DEV_SEEDS:
+            found.setdefault(entry["arm"], {})[entry["seed"]] = entry
+    reference = found.get(REFERENCE, {})
+    for key in ("generated_E", "same"):
+        kinds = {str(entry[key]) for entry in entries.values()}
+        if len(kinds) > 1:
+            fail("league", key, "the same in all runs of a pool", sorted(kinds))
+    check_starts(entries)
+    best = chosen_oracle(pool, entries)
+    if best is not None:
+        found[BEST] = found.get(best, {})
+    return {
+        arm: [found[arm][seed] for seed in sorted(reference)]
+        for arm in (*ARMS, BEST)
+        if reference and found.get(arm, {}).keys() >= reference.keys()
+    }
+
+
+def curves(runs: list[dict[str, Any]]) -> FloatMatrix:
+    """Held-out success of every seed, shape (S, E)."""
+    return np.array([run["held_out_E"] for run in runs])
+
+
+def rows(pool: str, entries: Entries) -> Rows:
+    """Numbers of every arm of a pool and series.
+
+    Returns
+    -------
+    dict
+        arm -> ``seeds``, ``start``, ``final``, ``minus_S_E`` (success minus uniform's at every point of
+        ``generated_E``), ``difference`` (at the end; fields of
+        :class:`cures.comparison.PairedDifference`, None for the reference), ``p_value`` (paired t; None
+        below six seeds), ``verdict``, ``speed_up`` (fraction, or axis, -> fields of
+        :class:`cures.comparison.SpeedUp`), ``reached_S`` (rollouts to the level, None where it is not
+        reached) and means of ``wasted``, ``pilot``, ``updates``, ``tokens`` and ``cpu_s``.
+
+    Raises
+    ------
+    ValueError
+        See :func:`arms_of`.
+    """
+    arms = arms_of(pool, entries)
+    gain = gain_of(entries)
+    result: Rows = {}
+    for arm, runs in arms.items():
+        own, reference = curves(runs), curves(arms[REFERENCE])
+        means = {
+            key: float(np.mean([run[key] for run in runs]))
+            for key in ("wasted", "pilot", "updates", "tokens", "cpu_s")
+        }
+        row: dict[str, Any] = {"seeds": len(own), "final": float(own[:, -1].mean()), **means}
+        row["start"] = float(own[:, 0].mean())
+        row["generated_E"], row["minus_S_E"] = runs[0]["generated_E"], own - reference
+        row["difference"], row["verdict"], row["speed_up"] = None, "reference", {}
+        row["p_value"] = None
+        row["reached_S"] = [None if gain is None else reached(run, gain) for run in runs]
+        if arm != REFERENCE:
+            difference = paired_difference(own[:, -1], reference[:, -1])
+            row["difference"] = asdict(difference)
+            is_told = is_told_true_rates(arm)
+            row["verdict"] = "told" if is_told else harm_verdict(difference, MARGIN)
+            if len(own) >= seeds_needed():
+                row["p_value"] = paired_p_value(own[:, -1] - reference[:, -1])
+            if gain is not None:
+                for fraction in FRACTIONS:
+                    part = gain * fraction / FRACTION
+                    found = along("generated", runs, arms[REFERENCE], part)
+                    row["speed_up"][f"{fraction}"] = asdict(found)
+                for axis in AXES:
+                    row["speed_up"][axis] = asdict(along(axis, runs, arms[REFERENCE], gain))
+        result[arm] = row
+    return result
+
+
+def along(
+    axis: str, runs: list[dict[str, Any]], reference: list[dict[str, Any]], gain: float
+) -> SpeedUp:
+    """Speed-up to the level on an axis; ends may differ, grids are as fine.
+
+    Parameters
+    ----------
+    axis : str
+        ``generated``, or of :data:`figures.league.AXES`.
+    runs, reference : list of dict
+        Entries of an arm and of uniform, seed by seed.
+    gain : float
+        Held-out success above the start.
+    """
+    spacing = None
+    if axis != "generated":  # where all runs share a grid
+        points = len(reference[0]["held_out_E"]) - 1
+        spacing = float(np.mean([run[f"{axis}_E"][-1] for run in reference])) / points
+    timed: list[Any] = []
+    for found in (reference, runs):
+        at_S = [reached(run, gain, axis=axis, spacing=spacing) for run in found]
+        ends = [run[f"{axis}_E"][-1] for run in found]
+        timed.append([end if at is None else at for at, end in zip(at_S, ends, strict=True)])
+        timed.append([at is None for at in at_S])
+    return speed_up(*timed, generator=np.random.default_rng(0))
+
+
+def numbers_of(by_series: Mapping[str, Mapping[str, Entries]]) -> dict[str, dict[str, Rows]]:
+    """Pool -> series -> :func:`rows`, where there are any.
+
+    Parameters
+    ----------
+    by_series : mapping
+        Series -> pool -> entries.
+    """
+    numbers: dict[str, dict[str, Rows]] = {}
+    for pool in POOLS:
+        by_name = {name: rows(pool, pools.get(pool, {})) for name, pools in by_series.items()}
+        found = {name: of_series for name, of_series in by_name.items() if of_series}
+        if found:
+            numbers[pool] = found
+    return numbers
+
+
+def together(found: Mapping[str, Rows]) -> Rows:
+    """Every arm of a pool, each beside the uniform of its own series.
+
+    Of several series that have it the one with the most arms counts, so that most stand in one. A series
+    with fewer seeds than another is still being made, and left out.
+    """
+    seeds = max((of_series[REFERENCE]["seeds"] for of_series in found.values()), default=0)
+    whole = {
+        name: rows
+        for name, rows in sorted(found.items(), key=lambda item: -len(item[1]))  # stable
+        if rows[REFERENCE]["seeds"] == seeds
+    }
+    result: Rows = {}
+    for arm in (*ARMS, BEST):
+        for name, of_series in whole.items():
+            if arm in of_series and arm not in result:
+                result[arm] = of_series[arm] | {"series": name}
+    return result
+
+
+def shares_of(found: Rows) -> dict[str, OracleShare]:
+    """Share of the best oracle's saving that `adaptive` reaches, where it saves any for certain."""
+    best = found.get(BEST, {"speed_up": {}})["speed_up"].get(f"{FRACTION}")
+    if best is None or not (best["low"] or 0.0) > 1.0:
+        return {}
+    return shares_of_arms(
+        {arm: row["reached_S"] for arm, row in found.items()},
+        reference=REFERENCE,
+        best=BEST,
+        arms=[arm for arm in found if arm.startswith("adaptive")],
+    )
