@@ -14,7 +14,7 @@ from figures.run_folders import read_fields
 from figures.visits import Visits
 from train.folder import read_config
 
-READ = f"Both are of this reading, the runs were there before. {EXACT}"
+READ = f"The runs were made before, each by a commit and on a machine of its own. {EXACT}"
 
 
 def parser_of(doc: str | None) -> argparse.ArgumentParser:

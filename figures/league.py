@@ -6,7 +6,7 @@ pool and seed share their warm start, their held-out problems and everything but
 
 A finished run becomes one small entry of ``docs/results/league/SERIES/POOL.json`` and is never made
 again: stopped, the same command goes on where it was. A warm start made on another kind of processor is
-another model (hundreds of steps with products in bfloat16 amplify roundings), so runs are compared
+another model (hundreds of steps amplify roundings), so runs are compared
 within a series: those whose warm starts are the same. Every series has run folders, warm starts and a
 uniform of its own.
 """

@@ -26,8 +26,8 @@ INTRODUCTION = """\
 A Qwen2 of 0.2 million parameters learns arithmetic by GRPO (AdamW, 128 groups x 8 rollouts an update,
 `configs/tiny_cpu.toml`), {rollouts:,} generated rollouts a run, pilots, screening and discarded ones
 included. Every seed has a warm start of its own; all arms of a seed, pool and series share it. A series
-is a kind of processor: on another one, the warm start of a seed is another model (roundings grow to the
-size of the weights), so that a run is only compared with uniform of its own series. Where arms of
+is a kind of processor: on another one, the warm start of a seed is another model (hundreds of steps
+amplify roundings), so that a run is only compared with uniform of its own series. Where arms of
 several series stand together, in the ranks and in the picture, each is shown by its difference to its
 own uniform. Schedulers at their own defaults, but for `cures-released` on the small pool (one subset).
 Held-out problems are natural in every pool.

@@ -238,7 +238,7 @@ class SimHost:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Inverse of :meth:`state_dict`; a wrong entry is named, missing or further ones, too."""
+        """Inverse of :meth:`state_dict`; a wrong, missing or further entry is named, nothing changes."""
         expected: State = self.state_dict()
         refuse_further("SimHost.load_state_dict", state, expected)
         for key, present in expected.items():

@@ -22,11 +22,11 @@ class Limits(NamedTuple):
 
 
 FLOAT32 = Limits(1e-4, 1e-4)  # at any token: what docs/engines.md promises of every engine
-# A number near 1 has roundings of 2^-8 = 0.004 in bfloat16. On a CPU the model of profile gpu has a mean
-# of 0.0055 and, of 1049 tokens, a largest of 0.025: both limits are some four times that. The largest of
-# 16,000 normal differences is 5.4 times their mean; a mean alone would hide one wrong token.
+# A number near 1 has roundings of 2^-8 = 0.004 in bfloat16. Both limits are some four times what the
+# tiny model has on a CPU (docs/results/gpu.md); a mean alone would hide one wrong token.
 BFLOAT16 = Limits(0.1, 0.02)
-# Of the gradient's norm, float32: sums in another order leave 1e-6 on a CPU, a lost rollout of 16 0.26.
+# Of the gradient's norm, float32. Sums in another order leave a hundredth of it on a CPU (the same
+# page), one lost rollout a thousand times as much (the control in tests/unit/test_gpu_check.py).
 GRADIENT_LIMIT = 1e-4
 
 

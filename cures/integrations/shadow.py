@@ -174,17 +174,18 @@ class Shadow:
             If it is of another scheduler, or damaged; nothing has changed then.
         """
         parts: dict[str, State] = {"pool": {}, "posterior": {}, "scheduler": {}}
+        own: State = {}
         for key, value in state.items():
             section, _, name = key.partition("/")
             if name and section in parts:
                 parts[section][name] = value
+            else:
+                own[key] = value
         where = "Shadow.load_state_dict"
-        sections = tuple(f"{section}/" for section in parts)
-        own = {key: value for key, value in state.items() if not key.startswith(sections)}
-        refuse_further(where, own, {"generated": 0, "measured_mixed": 0, "expected_mixed": 0.0})
-        generated = as_int(where, "generated", state.get("generated"), 0)
-        measured = as_int(where, "measured_mixed", state.get("measured_mixed"), 0)
-        expected = as_float(where, "expected_mixed", state.get("expected_mixed"), 0.0)
+        refuse_further(where, own, ("generated", "measured_mixed", "expected_mixed"))
+        generated = as_int(where, "generated", own.get("generated"), 0)
+        measured = as_int(where, "measured_mixed", own.get("measured_mixed"), 0)
+        expected = as_float(where, "expected_mixed", own.get("expected_mixed"), 0.0)
         posterior = self._new_posterior()
         posterior.load_state_dict(parts["posterior"])
         pool = _ImaginedPool(self.scheduler, posterior)

@@ -2,13 +2,12 @@
 
 ``train_curves.json`` was written by ``OMP_NUM_THREADS=1 python -m tests.golden.test_train_curves``.
 Counts are compared exactly; losses, norms and entropies to a thousandth: kernels of another CPU (or
-``ATEN_CPU_CAPABILITY=default``) round otherwise, which ten updates amplify to some 1e-6, while a changed
-sign, weight or seed moves them by far more, as the control shows. A change of these numbers needs a line
-in CHANGELOG.md that says why.
+``ATEN_CPU_CAPABILITY=default``) round otherwise, which ten updates do not amplify to as much, while a
+changed sign, weight or seed moves them by far more, as the control shows. A change of these numbers
+needs a line in CHANGELOG.md that says why.
 
 All begin with the weights of ``warm_start/``, made by the same command where there are none: a warm
-start made on another CPU is another model, as hundreds of steps with products in bfloat16 amplify a
-rounding to the size of the weights themselves.
+start made on another CPU is another model, as hundreds of steps amplify roundings.
 """
 
 from __future__ import annotations

@@ -217,7 +217,7 @@ def test_accumulation_and_its_negative_control(setting):
     rollouts = batch.rollouts.take(torch.arange(TINY.rollouts - 1))
     lost = replace(batch, rollouts=rollouts, prompts=batch.prompts.take(np.arange(len(rollouts))))
     part, _ = correctness.updated(setting, subject, lost, 10_000)
-    assert correctness.distance(part, whole) > correctness.GRADIENT_LIMIT
+    assert correctness.distance(part, whole) > 1000 * correctness.GRADIENT_LIMIT
 
 
 def test_speeds_and_moments_are_measured(setting):

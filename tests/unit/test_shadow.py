@@ -136,7 +136,7 @@ def test_state_survives_a_file(tmp_path):
     "key",
     [
         "pool/mixed", "posterior/step", "expected_mixed", "scheduler/next_plan_id", "later",
-        "other/later", "pool/later", "posterior/later", "scheduler/later",
+        "other/later", "pool/", "pool/later", "posterior/later", "scheduler/later",
     ],
 )  # fmt: skip
 def test_a_damaged_state_changes_nothing(key):
