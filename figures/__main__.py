@@ -135,10 +135,7 @@ def _league(options: argparse.Namespace) -> None:
     simulated = simulator_league.Book(options.simulator_entries or options.entries / "simulator")
     if not options.page_only:
         _make_league(options, book, simulated)
-    by_series = {
-        name: {pool: league.Book(options.entries / name).entries(pool) for pool in league.POOLS}
-        for name in league.all_series(options.entries)
-    }
+    by_series = league.read_all(options.entries)
     numbers = league_rows.numbers_of(by_series)
     cells = simulated.everything()
     simulated_numbers = simulator_league_rows.numbers_of(cells)
@@ -170,7 +167,13 @@ def _make_league(
         arms = {half: tuple(arm for arm in options.arms if arm in arms[half]) for half in arms}
     size = replace(simulator_league.FULL, seeds=options.simulator_seeds)
     cells = simulator_league.wanted(options.populations, options.estimators)
-    runs = list(league.wanted(options.pools, arms.get("model", ()), range(options.seeds)))
+    others = league.read_all(options.entries)
+    others.pop(options.series, None)
+    elsewhere = {
+        pool: league.developed(pool, league.of_pool(others, pool)) for pool in league.POOLS
+    }
+    seeds = range(options.seeds)
+    runs = league.wanted(options.pools, arms.get("model", ()), seeds, elsewhere=elsewhere)
     if arms.get("simulator"):
         named = arms["simulator"]
         print(simulator_league.estimate(cells, simulated, named, size, jobs=options.jobs))
@@ -182,8 +185,8 @@ def _make_league(
     if arms.get("model"):
         root = options.runs / options.series
         league.make(root, book, runs, jobs=options.jobs)
-        seeds = range(options.seeds)
-        best = league.best_runs(book, options.pools, arms["model"], seeds)
+        found = league.read_all(options.entries)
+        best = league.best_runs(found, options.pools, arms["model"], seeds)
         if best:
             league.make(root, book, best, jobs=options.jobs)
 

@@ -17,12 +17,13 @@ import hashlib
 import json
 import re
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ CONFIG = "configs/tiny_cpu.toml"
 ROLLOUTS, EVERY = 119_808, 8192  # 117 updates of 1024
 SEEDS = range(8)  # compared
 DEV_SEEDS = range(100, 102)  # uniform alone: the levels
-SERIES = ("xeon", "epyc")  # so far, by the processors that made their warm starts
+SERIES = ("xeon", "epyc", "zen3")  # so far, by the processors that made their warm starts
 SECONDS = 75  # of a run on one core of a small machine, for the estimate
 POOLS: dict[str, dict[str, Any]] = {
     "natural": {},
@@ -82,6 +83,7 @@ ARMS: dict[str, Arm] = {
 # Fifteen subsets of 256 prompts hold less than a batch, which it draws without replacement.
 EXCEPTIONS = {("small", "cures-released"): Arm("cures-released", {"num_subsets": 1})}
 AXES = ("updates", "tokens", "cpu")  # beside rollouts
+Entries = dict[str, dict[str, Any]]  # of a pool and series: name of a run -> its entry
 
 
 def oracles(pool: str) -> dict[str, Arm]:
@@ -142,8 +144,22 @@ class Run:
         return root / self.pool / self.name
 
 
-def wanted(pools: Sequence[str], arms: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+def wanted(
+    pools: Sequence[str],
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    elsewhere: Mapping[str, Collection[int]] = MappingProxyType({}),
+) -> list[Run]:
     """All runs, seed by seed, those on development seeds first; without the best oracle's own.
+
+    Parameters
+    ----------
+    pools, arms : sequence of str
+    seeds : sequence of int
+    elsewhere : mapping
+        Pool -> development seeds on which another series has run the variants of the oracle
+        (:func:`developed`): not once more.
 
     Raises
     ------
@@ -159,7 +175,8 @@ def wanted(pools: Sequence[str], arms: Sequence[str], seeds: Sequence[int]) -> l
             fail("league", "--seeds", f"of {list(SEEDS)}", seed)
     runs = []
     for seed, pool in product(DEV_SEEDS, pools):
-        names = [REFERENCE, *(oracles(pool) if BEST in arms else ())]
+        is_due = BEST in arms and seed not in elsewhere.get(pool, ())
+        names = [REFERENCE, *(oracles(pool) if is_due else ())]
         runs += [Run(pool, name, seed) for name in names]
     for seed, pool in product(seeds, pools):
         runs += [Run(pool, arm, seed) for arm in arms if arm != BEST]
@@ -167,12 +184,15 @@ def wanted(pools: Sequence[str], arms: Sequence[str], seeds: Sequence[int]) -> l
 
 
 def best_runs(
-    book: Book, pools: Sequence[str], arms: Sequence[str], seeds: Sequence[int]
+    by_series: Mapping[str, Mapping[str, Entries]],
+    pools: Sequence[str],
+    arms: Sequence[str],
+    seeds: Sequence[int],
 ) -> list[Run]:
     """Compared runs of every pool's best oracle, once its development runs are there."""
     if BEST not in arms:
         return []
-    chosen = {pool: chosen_oracle(pool, book.entries(pool)) for pool in pools}
+    chosen = {pool: chosen_oracle(pool, of_pool(by_series, pool)) for pool in pools}
     return [
         Run(pool, name, seed)
         for seed, (pool, name) in product(seeds, chosen.items())
@@ -209,23 +229,59 @@ def reached(
     return None if is_censored_S[0] else float(at_S[0])
 
 
-def chosen_oracle(pool: str, entries: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """A pool's best oracle on development seeds; None while one of its runs is missing."""
-    gain = gain_of(entries)
-    runs = {
-        name: [entries.get(Run(pool, name, seed).name) for seed in DEV_SEEDS]
-        for name in oracles(pool)
-    }
-    if gain is None or any(entry is None for found in runs.values() for entry in found):
+def developed(pool: str, entries_of: Mapping[str, Entries]) -> dict[int, str]:
+    """Development seed of a pool -> the first series with all its variants of the oracle.
+
+    Parameters
+    ----------
+    pool : str
+    entries_of : mapping
+        Series -> its entries of the pool.
+    """
+    found: dict[int, str] = {}
+    for (name, entries), seed in product(entries_of.items(), DEV_SEEDS):
+        has_all = all(Run(pool, variant, seed).name in entries for variant in oracles(pool))
+        if has_all and gain_of(entries) is not None:
+            found.setdefault(seed, name)
+    return found
+
+
+def chosen_oracle(pool: str, entries_of: Mapping[str, Entries]) -> str | None:
+    """A pool's best oracle on development seeds, the same for all series; None while runs are missing.
+
+    Every seed's variants are timed in one series, to the level of its own uniform.
+
+    Parameters
+    ----------
+    pool : str
+    entries_of : mapping
+        Series -> its entries of the pool.
+    """
+    series = developed(pool, entries_of)
+    if len(series) < len(DEV_SEEDS):
         return None
-    variants = {
-        name: {
-            "rollouts_at_S": [reached(e, gain) for e in found if e],
-            "final_S": [e["held_out_E"][-1] for e in found if e],
+    gain = {name: gain_of(entries_of[name]) for name in series.values()}
+    variants = {}
+    for variant in oracles(pool):
+        runs = [(s, entries_of[s][Run(pool, variant, seed).name]) for seed, s in series.items()]
+        variants[variant] = {
+            "rollouts_at_S": [reached(entry, gain[s] or 0.0) for s, entry in runs],
+            "final_S": [entry["held_out_E"][-1] for _, entry in runs],
         }
-        for name, found in runs.items()
-    }
     return best_oracle(variants, ROLLOUTS)
+
+
+def of_pool(by_series: Mapping[str, Mapping[str, Entries]], pool: str) -> dict[str, Entries]:
+    """Series -> its entries of a pool."""
+    return {name: pools.get(pool, {}) for name, pools in by_series.items()}
+
+
+def read_all(entries: Path) -> dict[str, dict[str, Entries]]:
+    """Series -> pool -> entries: all that is kept."""
+    return {
+        name: {pool: Book(entries / name).entries(pool) for pool in POOLS}
+        for name in all_series(entries)
+    }
 
 
 def all_series(entries: Path) -> list[str]:
@@ -259,7 +315,7 @@ class Book:
         """Of a pool's entries."""
         return self.folder / f"{pool}.json"
 
-    def entries(self, pool: str) -> dict[str, dict[str, Any]]:
+    def entries(self, pool: str) -> Entries:
         """Name of a run -> its entry."""
         path = self.path(pool)
         return read_json(path) if path.exists() else {}

@@ -17,9 +17,11 @@ from figures.league import (
     BEST,
     DEV_SEEDS,
     POOLS,
+    Entries,
     check_starts,
     chosen_oracle,
     gain_of,
+    of_pool,
     reached,
 )
 from figures.oracle_share import OracleShare, shares_of_arms
@@ -28,15 +30,14 @@ from figures.training_table import MARGIN
 from sim.settings import REFERENCE, is_told_true_rates
 
 FRACTIONS = (0.8, 1.0)
-Entries = dict[str, dict[str, Any]]  # of a pool and series: name of a run -> its entry
 Rows = dict[str, dict[str, Any]]  # arm -> its numbers
 FloatMatrix = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def arms_of(pool: str, entries: Entries) -> dict[str, list[dict[str, Any]]]:
+def arms_of(entries: Entries, best: str | None) -> dict[str, list[dict[str, Any]]]:
     """Arms that have every seed of the reference -> their entries on these, ascending.
 
-    The others are still being made. The best oracle goes by that name.
+    The others are still being made. The variant ``best`` of the oracle goes by that name.
 
     Raises
     ------
@@ -54,7 +55,6 @@ def arms_of(pool: str, entries: Entries) -> dict[str, list[dict[str, Any]]]:
         if len(kinds) > 1:
             fail("league", key, "the same in all runs of a pool", sorted(kinds))
     check_starts(entries)
-    best = chosen_oracle(pool, entries)
     if best is not None:
         found[BEST] = found.get(best, {})
     return {
@@ -69,8 +69,14 @@ def curves(runs: list[dict[str, Any]]) -> FloatMatrix:
     return np.array([run["held_out_E"] for run in runs])
 
 
-def rows(pool: str, entries: Entries) -> Rows:
+def rows(entries: Entries, best: str | None = None) -> Rows:
     """Numbers of every arm of a pool and series.
+
+    Parameters
+    ----------
+    entries : dict
+    best : str, optional
+        Which variant of the oracle is the pool's best one.
 
     Returns
     -------
@@ -87,7 +93,7 @@ def rows(pool: str, entries: Entries) -> Rows:
     ValueError
         See :func:`arms_of`.
     """
-    arms = arms_of(pool, entries)
+    arms = arms_of(entries, best)
     gain = gain_of(entries)
     result: Rows = {}
     for arm, runs in arms.items():
@@ -157,7 +163,9 @@ def numbers_of(by_series: Mapping[str, Mapping[str, Entries]]) -> dict[str, dict
     """
     numbers: dict[str, dict[str, Rows]] = {}
     for pool in POOLS:
-        by_name = {name: rows(pool, pools.get(pool, {})) for name, pools in by_series.items()}
+        entries_of = of_pool(by_series, pool)
+        best = chosen_oracle(pool, entries_of)
+        by_name = {name: rows(entries, best) for name, entries in entries_of.items()}
         found = {name: of_series for name, of_series in by_name.items() if of_series}
         if found:
             numbers[pool] = found

@@ -10,9 +10,9 @@ import numpy as np
 from cures.checks import InWords, fail
 from cures.comparison import harm_verdict, paired_difference
 from figures.holm import holm
-from figures.league import ARMS, AXES, BEST, DEV_SEEDS, POOLS, chosen_oracle
+from figures.league import ARMS, AXES, BEST, DEV_SEEDS, POOLS, Entries, chosen_oracle, of_pool
 from figures.league_ranking import rank_lines
-from figures.league_rows import FRACTIONS, Entries, Rows, shares_of, together
+from figures.league_rows import FRACTIONS, Rows, shares_of, together
 from figures.oracle_share import share_text
 from figures.sim_folders import FRACTION
 from figures.style import POOLS as POOL_NAMES
@@ -43,12 +43,12 @@ Held-out problems are natural in every pool.
 - Verdicts are not corrected for their number. Levels rest on two development seeds.
 - *oracle* is told success rates by rollouts that are not counted: no contender. `{best}` is the variant
   (temperature x quota on or off; with coins also told what is learnable) that was fastest on the
-  development seeds; it alone is run on the others.
+  development seeds, each timed in one series; it alone is run on the others.
 - *CPU*: seconds of rollouts and updates on the machines that ran them, which differ.
 """
 
 
-def section(pool: str, found: Mapping[str, Rows], best: Mapping[str, str | None]) -> str:
+def section(pool: str, found: Mapping[str, Rows], best: str | None) -> str:
     """One pool in markdown: a table for every series.
 
     Parameters
@@ -56,8 +56,8 @@ def section(pool: str, found: Mapping[str, Rows], best: Mapping[str, str | None]
     pool : str
     found : mapping
         Series -> :func:`rows`.
-    best : mapping
-        Series -> which variant the best oracle is.
+    best : str or None
+        Which variant the best oracle is.
     """
     parts = [f"## {POOL_NAMES.get(pool, pool)}\n"]
     for name, of_series in found.items():
@@ -65,7 +65,7 @@ def section(pool: str, found: Mapping[str, Rows], best: Mapping[str, str | None]
             f"Series `{name}`: held-out success starts at {of_series[REFERENCE]['start']:.3f}."
         ]
         if BEST in of_series:
-            about.append(f"The best oracle is `{best[name]}`.")
+            about.append(f"The best oracle is `{best}`.")
         parts += [" ".join(about) + "\n", "\n".join(_table(of_series)) + "\n"]
     return "\n".join(parts)
 
@@ -307,7 +307,7 @@ def page(
         ]
         parts.append(summary(numbers))
         for pool, found in numbers.items():
-            best = {name: chosen_oracle(pool, by_series[name][pool]) for name in found}
+            best = chosen_oracle(pool, of_pool(by_series, pool))
             parts.append(section(pool, found, best))
         if simulated:
             parts[0] += "\nBelow: the same in the simulator, with every scheduler.\n"

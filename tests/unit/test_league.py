@@ -181,7 +181,7 @@ def entries():
 
 
 def test_rows_by_hand():
-    rows = league_rows.rows("dead", entries())
+    rows = league_rows.rows(entries())
     assert list(rows) == ["uniform", "adaptive"]  # mopps has one seed of six
     # scipy's paired test
     assert rows["adaptive"]["p_value"] == pytest.approx(
@@ -207,16 +207,14 @@ def test_rows_by_hand():
         k: {**v, "updates_E": [0, 2, 4], "updates": 4} if v["arm"] == "adaptive" else v
         for k, v in entries().items()
     }
-    on_updates = league_rows.rows("dead", twice)["adaptive"]["speed_up"]
+    on_updates = league_rows.rows(twice)["adaptive"]["speed_up"]
     assert on_updates["updates"]["ratio"] == pytest.approx(1.0)  # twice as many updates each
     assert on_updates["tokens"]["ratio"] == pytest.approx(2.0)
     slow = {**entries(), **{f"mopps-seed{s}": entry("mopps", s, [0.1, 0.1, 0.1]) for s in FINAL}}
-    assert (
-        league_rows.rows("dead", slow)["mopps"]["speed_up"]["1.0"]["bound"] == "at most"
-    )  # never arrives
+    assert league_rows.rows(slow)["mopps"]["speed_up"]["1.0"]["bound"] == "at most"  # never arrives
     dead = {k: {**v, "held_out_E": [0.1, 0.1, 0.1]} for k, v in entries().items()}
-    assert league_rows.rows("dead", dead)["adaptive"]["speed_up"] == {}  # uniform learned nothing
-    assert league_rows.rows("dead", {}) == {}
+    assert league_rows.rows(dead)["adaptive"]["speed_up"] == {}  # uniform learned nothing
+    assert league_rows.rows({}) == {}
 
 
 @pytest.mark.parametrize(
@@ -231,7 +229,7 @@ def test_what_differs_cannot_be_compared(change, message):
     mixed = entries()
     mixed["adaptive-seed0"] |= change
     with pytest.raises(ValueError, match=message):
-        league_rows.rows("dead", mixed)
+        league_rows.rows(mixed)
 
 
 def summary(entries_of_dead):
@@ -273,7 +271,7 @@ def test_another_processor_is_a_series_of_its_own(tmp_path, monkeypatch):
     # one file of both: the table and the run itself refuse it
     mixed = {**entries(), "mopps-seed1": of_other_starts()["mopps-seed1"]}
     with pytest.raises(ValueError, match=r"start of .*-seed1 must be .* --series NAME"):
-        league_rows.rows("dead", mixed)
+        league_rows.rows(mixed)
     book = Book(tmp_path)
     write_json(book.path("dead"), entries())
     fake_training(monkeypatch)
@@ -354,24 +352,26 @@ def test_the_best_oracle_is_chosen_on_development_seeds_and_run_on_the_others(
     assert [run.arm for run in runs if run.seed not in DEV_SEEDS] == ["uniform"]
     # the level, 0.26, is reached after 1/2 * 0.16/0.2 of the run; the others never arrive
     found = with_oracles("dead", {"oracle@t15": (0.3, 0.3)})
-    assert league.chosen_oracle("dead", found) == "oracle@t15"
+    assert league.chosen_oracle("dead", {"one": found}) == "oracle@t15"
     del found["oracle@t05-seed100"]
-    assert league.chosen_oracle("dead", found) is None  # not yet
-    book = Book(tmp_path)
+    assert league.chosen_oracle("dead", {"one": found}) is None  # not yet
     found = with_oracles("dead", {"oracle@t15": (0.3, 0.3)})
-    write_json(book.path("dead"), found)
-    best = league.best_runs(book, ["dead", "natural"], ["uniform", league.BEST], [0, 1])
+    (tmp_path / "one").mkdir()
+    write_json(tmp_path / "one" / "dead.json", found)
+    read = league.read_all(tmp_path)
+    best = league.best_runs(read, ["dead", "natural"], ["uniform", league.BEST], [0, 1])
     assert best == [Run("dead", "oracle@t15", 0), Run("dead", "oracle@t15", 1)]
-    assert league.best_runs(book, ["dead"], ["uniform"], [0]) == []
+    assert league.best_runs(read, ["dead"], ["uniform"], [0]) == []
     for seed in FINAL:
         found[f"oracle@t15-seed{seed}"] = entry("oracle@t15", seed, [0.1, 0.35, 0.4])
-    rows = league_rows.rows("dead", found)
+    assert list(league_rows.rows(found)) == ["uniform", "adaptive"]
+    rows = league_rows.rows(found, "oracle@t15")
     assert list(rows) == ["uniform", "adaptive", league.BEST]
     assert rows[league.BEST]["verdict"] == "told"
     # uniform reaches 0.26 at 819.2, ours at 409.6, the oracle at 512 * 0.16 / 0.25 = 327.68
     share = league_rows.shares_of(rows)["adaptive"]
     assert share.value == pytest.approx((819.2 - 409.6) / (819.2 - 327.68))
-    assert league_rows.shares_of(league_rows.rows("dead", entries())) == {}
+    assert league_rows.shares_of(league_rows.rows(entries())) == {}
     text = summary(found)
     assert (
         "| dead | one | 2.50 [2.50, 2.50] | adaptive | 2.00 [2.00, 2.00] | 0.83 [0.83, 0.83] |"
@@ -384,6 +384,36 @@ def test_the_best_oracle_is_chosen_on_development_seeds_and_run_on_the_others(
     assert "| cures | dead | 2.00 [2.00, 2.00] | 2.00 [2.00, 2.00] |" in text
     text = summary(found)
     assert "Of 1 comparisons of a contender with uniform 1 differ at 5 %" in text
+
+
+def test_a_development_seed_is_run_in_one_series_alone_and_timed_by_its_uniform():
+    fast = with_oracles("dead", {"oracle@t15": (0.3, 0.3)})
+    # started elsewhere, and ten times as much to gain: every variant but one is far from the level
+    steep = {name: {**e, "held_out_E": [0.0, *e["held_out_E"][1:]]} for name, e in fast.items()}
+    for seed in DEV_SEEDS:
+        steep[f"uniform-seed{seed}"]["held_out_E"] = [0.0, 1.0, 2.0]
+        steep[f"oracle@t50-seed{seed}"]["held_out_E"] = [0.0, 1.9, 2.0]
+
+    def without(entries, seed):
+        return {k: e for k, e in entries.items() if e["arm"] == "uniform" or e["seed"] != seed}
+
+    one, two = without(fast, 101), without(steep, 100)
+    assert league.developed("dead", {"one": one}) == {100: "one"}
+    assert league.chosen_oracle("dead", {"one": one}) is None
+    assert league.developed("dead", {"one": one, "two": two}) == {100: "one", 101: "two"}
+    # at t15: 409.6 of 1024 and never; at t50: never and 1024 * 0.5 * 1.6 / 1.9 = 431
+    assert league.chosen_oracle("dead", {"one": one, "two": two}) == "oracle@t15"
+    turned = {"one": without(steep, 101), "two": without(fast, 100)}
+    assert league.chosen_oracle("dead", turned) == "oracle@t15"  # by one's level alone: t50
+    assert league.chosen_oracle("dead", {"one": fast, "two": two}) == "oracle@t15"
+    assert league.chosen_oracle("dead", {"one": steep, "two": fast}) == "oracle@t50"
+    # a variant is missing, or uniform: that seed is not there
+    assert league.developed("dead", {"one": without(one, 100), "two": two}) == {101: "two"}
+    of_oracles = {k: e for k, e in fast.items() if e["arm"] != "uniform"}
+    assert league.developed("dead", {"one": of_oracles}) == {}
+    runs = league.wanted(["dead"], ["uniform", league.BEST], [0], elsewhere={"dead": {100: "one"}})
+    due = {run.seed for run in runs if run.arm.startswith("oracle")}
+    assert due == {101}
 
 
 def test_small_pools_have_room_for_a_batch():
