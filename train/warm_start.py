@@ -25,6 +25,7 @@ from train.engines.native import NativeEngine
 from train.errors import TargetNotReachedError, TrainingDivergedError
 from train.evaluation import success_rate
 from train.model import new_model_of
+from train.muon import Muon
 from train.policy import Policy, is_finite
 from train.prompts import Prompts
 from train.seeds import Stream, numpy_generator
@@ -244,7 +245,7 @@ def _optimizers(
         is_matrix = parameter.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name
         (body if is_matrix else rest).append(parameter)
     adamw = torch.optim.AdamW(rest, lr=warm.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0)
-    muon = torch.optim.Muon(body, lr=warm.muon_lr, weight_decay=0.0)
+    muon = Muon(body, lr=warm.muon_lr)
     return [(adamw, warm.adamw_lr), (muon, warm.muon_lr)]
 
 

@@ -20,7 +20,7 @@ from train.checkpoint import sync
 from train.config import Config
 from train.errors import reading
 
-FORMAT = 5  # raise when a change makes cached models differ from what would be trained now
+FORMAT = 6  # raise when a change makes cached models differ from what would be trained now
 
 
 def fingerprint(config: Config) -> str:

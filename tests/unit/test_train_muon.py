@@ -1,0 +1,70 @@
+"""Muon against torch's own, whose cast to bfloat16 is undone, and against singular values."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from train.muon import Muon, orthogonalised
+
+SHAPES = ((6, 4), (4, 9), (5, 5))
+
+
+def updated(optimizer_of, steps=5):
+    """Matrices after some updates by the same gradients."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(shape):
+        return torch.randn(shape, generator=generator)
+
+    weights = [drawn(shape).requires_grad_() for shape in SHAPES]
+    optimizer = optimizer_of(weights)
+    for _ in range(steps):
+        for weight in weights:
+            weight.grad = drawn(weight.shape)
+        optimizer.step()
+    return weights
+
+
+def largest_difference(one, other):
+    return max((a - b).abs().max().item() for a, b in zip(one, other, strict=True))
+
+
+def torchs(weights):
+    return torch.optim.Muon(weights, lr=0.02, weight_decay=0.0)
+
+
+def ours(weights):
+    return Muon(weights, lr=0.02)
+
+
+def test_updates_are_those_of_torch_without_its_cast_to_bfloat16(monkeypatch):
+    assert largest_difference(updated(ours), updated(ours, steps=4)) > 0.01
+    # five updates of 0.02 with errors of bfloat16's 2^-9 each, and a few of them in every update
+    rounded = largest_difference(updated(ours), updated(torchs))
+    assert 1e-5 < rounded < 5 * 0.02 * 2.0**-9 * 10
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: self.float())
+    assert largest_difference(updated(ours), updated(torchs)) <= 1e-7
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_singular_vectors_stay_and_singular_values_come_near_one(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    inside = left.T @ orthogonalised(matrix) @ right.T
+    value = inside.diagonal()
+    assert (inside - torch.diag(value)).abs().max() < 1e-12
+    # where the composed polynomial stays for singular values that are not tiny
+    assert 0.68 < value.min() and value.max() < 1.14
+    assert (left.T @ matrix @ right.T).diagonal().max() > 2.0  # they were not so before
+
+
+def test_a_zero_gradient_moves_nothing_and_vectors_are_refused():
+    weight = torch.ones(3, 2, requires_grad=True)
+    optimizer = Muon([weight], lr=0.1)
+    optimizer.step()  # without a gradient
+    weight.grad = torch.zeros(3, 2)
+    optimizer.step()
+    assert torch.equal(weight, torch.ones(3, 2))
+    with pytest.raises(ValueError, match=r"must be matrices, got shape \(3,\)"):
+        Muon([torch.ones(3)], lr=0.1)
