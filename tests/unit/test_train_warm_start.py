@@ -15,6 +15,7 @@ from tests.train_cases import small_config
 from train.building import fix_numerics
 from train.errors import TargetNotReachedError, TrainingDivergedError
 from train.model import new_model_of
+from train.muon import Muon
 from train.policy import Policy
 from train.seeds import Stream, numpy_generator
 from train.tasks.characters import EOS, decode, encode_answers
@@ -173,7 +174,7 @@ def test_a_model_that_is_not_finite_is_not_stored(tmp_path, monkeypatch, what, t
                 with torch.no_grad():
                     parameter.fill_(value)
 
-    monkeypatch.setattr(torch.optim.Muon, "step", tamper)
+    monkeypatch.setattr(Muon, "step", tamper)
     with pytest.raises(TrainingDivergedError, match="after 20 steps; lower adamw_lr or muon_lr"):
         made(config)
     assert not list((tmp_path / "cache").glob("*/about.json"))
