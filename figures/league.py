@@ -33,7 +33,7 @@ from cures.ledger import shares
 from cures.storage import read_json, read_jsonl, write_json
 from cures.targets import rollouts_to_target, target_gains
 from figures import simulator_league
-from figures.league_record import best_oracle, defaults
+from figures.league_record import as_of, best_oracle, defaults
 from figures.provenance import commit
 from figures.run_folders import comparable, cpu_clock, read_run
 from figures.sim_folders import FRACTION
@@ -331,7 +331,10 @@ class Book:
         entry = self.entries(run.pool).get(run.name)
         if entry is None:
             return False
-        now = {"settings": run.settings(rollouts), "defaults": run.defaults}
+        now = {
+            "settings": run.settings(rollouts),
+            "defaults": as_of(entry["defaults"], run.defaults),
+        }
         then = {key: entry[key] for key in now}
         if then != now:
             legal = f"made with {now} (remove the entry to make it anew)"

@@ -39,6 +39,19 @@ def defaults(scheduler: str) -> dict[str, Any]:
     return {key: value for key, value in found if value is None or isinstance(value, PLAIN)}
 
 
+def as_of(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of now for the options that there were then.
+
+    One that came since leaves a run as it was: another rule under an old name would change golden plans.
+
+    Examples
+    --------
+    >>> as_of({"temperature": 0.1}, {"temperature": 0.05, "knows": "all"})
+    {'temperature': 0.05}
+    """
+    return {key: now[key] for key in then if key in now}
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """What runs are timed by, from uniform's development runs alone.

@@ -29,7 +29,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cures.checks import as_choice, as_int, fail
 from cures.storage import read_json, write_json
-from figures.league_record import Entry, Level, best_oracle, defaults, level_of, record
+from figures.league_record import Entry, Level, as_of, best_oracle, defaults, level_of, record
 from figures.provenance import commit
 from sim.compare import check_means, prepare
 from sim.settings import HOST, REFERENCE, Settings, split_arm
@@ -182,7 +182,7 @@ class Book:
         for arm, row in entry.get("arms", {}).items():
             now = settings.options.get(_variant(entry, arm), {})
             self._same(cell, f"options of {arm}", row["options"], now)
-            own = defaults(split_arm(arm)[0])
+            own = as_of(row["defaults"], defaults(split_arm(arm)[0]))
             self._same(cell, f"defaults of {arm}", row["defaults"], own)
         return entry
 

@@ -124,7 +124,11 @@ def test_finished_runs_are_never_made_again(tmp_path, monkeypatch):
     assert made == ["uniform-seed0"]
     with pytest.raises(ValueError, match="remove the entry to make it anew"):
         league.make(tmp_path, book, runs, jobs=2, rollouts=2048)
-    assert book.entries("dead")["adaptive-seed0"]["defaults"]["rest"] == 4
+    own = book.entries("dead")["adaptive-seed0"]["defaults"]
+    assert own["rest"] == 4
+    monkeypatch.setattr(league, "defaults", lambda scheduler: {**own, "came_since": True})
+    adaptive = [run for run in runs if run.arm == "adaptive"]
+    assert league.missing_of(book, adaptive, 1024) == []
     monkeypatch.setattr(league, "defaults", lambda scheduler: {"rest": 5})  # another default since
     with pytest.raises(ValueError, match=r"'rest': 5"):
         league.make(tmp_path, book, runs, jobs=2, rollouts=1024)

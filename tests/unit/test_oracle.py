@@ -55,6 +55,52 @@ def test_draws_follow_equation_14_of_the_learnable_prompts():
     assert stats.chisquare(counts, expected(worth_N)).pvalue < 1e-6  # negative control
 
 
+def test_what_was_never_visited_counts_like_the_mean_of_what_was():
+    def law(scheduler):
+        scheduler.propose()
+        return scheduler.sampling_distribution()
+
+    def softmax(worth_N):
+        score = np.exp(worth_N / 0.2)
+        return score / score.sum()
+
+    worth_N = np.sqrt(RATE_N * (1 - RATE_N))
+    scheduler = make(temperature=0.2, knows="visited")
+    plan = scheduler.propose()
+    assert np.allclose(scheduler.sampling_distribution(), 1 / 8, rtol=1e-15)  # nobody is known
+    assert np.allclose(scheduler.gradient_std(np.arange(8))[0], 1.0)
+    scheduler.observe(ScriptedHost(RATE_N).outcome(plan))
+    is_seen_N = np.isin(np.arange(8), plan.prompt_B)
+    assert 0 < is_seen_N.sum() < 8  # else there is nothing to see here
+    believed_N = np.where(is_seen_N, worth_N, worth_N[is_seen_N].mean())
+    assert np.allclose(law(scheduler), softmax(believed_N), rtol=1e-12)
+    assert not np.allclose(law(scheduler), softmax(worth_N), rtol=1e-3)  # which is 'all'
+    assert np.allclose(law(make(temperature=0.2)), softmax(worth_N), rtol=1e-12)
+    told = make()
+    told.propose()
+    sigma_N, _ = told.gradient_std(np.arange(8))
+    expected_N = np.where(is_seen_N, sigma_N, sigma_N[is_seen_N].mean())
+    assert np.allclose(scheduler.gradient_std(np.arange(8))[0], expected_N, rtol=1e-12)
+    resumed = make(temperature=0.2, knows="visited")
+    resumed.load_state_dict(scheduler.state_dict())
+    assert np.array_equal(law(resumed), law(scheduler))
+    with pytest.raises(ValueError, match="knows must be one of"):
+        make(knows="some")
+
+
+def test_prompts_that_join_are_not_visited_yet():
+    rate_N = RATE_N
+    scheduler = make(lambda: rate_N, knows="visited", temperature=0.2)
+    scheduler.observe(ScriptedHost(RATE_N).outcome(scheduler.propose()))
+    is_seen_N = np.append(scheduler.state_dict()["rule/visited_N"], [0, 0]) == 1
+    rate_N = np.append(RATE_N, [0.5, 0.0])
+    scheduler.extend(2)
+    scheduler.propose()
+    worth_N = np.sqrt(rate_N * (1 - rate_N))
+    score_N = np.exp(np.where(is_seen_N, worth_N, worth_N[is_seen_N].mean()) / 0.2)
+    assert np.allclose(scheduler.sampling_distribution(), score_N / score_N.sum(), rtol=1e-12)
+
+
 def test_relabelling_the_prompts_relabels_the_distribution():
     order = np.random.default_rng(0).permutation(8)
     plain, moved = make(), make(lambda: RATE_N[order])
