@@ -129,9 +129,10 @@ def test_finished_runs_are_never_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(league, "defaults", lambda scheduler: {**own, "came_since": True})
     adaptive = [run for run in runs if run.arm == "adaptive"]
     assert league.missing_of(book, adaptive, 1024) == []
-    monkeypatch.setattr(league, "defaults", lambda scheduler: {"rest": 5})  # another default since
-    with pytest.raises(ValueError, match=r"'rest': 5"):
-        league.make(tmp_path, book, runs, jobs=2, rollouts=1024)
+    for other in ({**own, "rest": 5}, {k: v for k, v in own.items() if k != "rest"}):
+        monkeypatch.setattr(league, "defaults", lambda scheduler, other=other: other)
+        with pytest.raises(ValueError, match="remove the entry to make it anew"):
+            league.make(tmp_path, book, adaptive, jobs=2, rollouts=1024)
 
 
 def test_what_is_kept_of_a_run(tmp_path):
