@@ -328,10 +328,10 @@ def _add_league(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _path(model, "--entries", "folder of what is kept of runs", Path("docs/results/league"))
     model.add_argument(
         "--series",
-        default=league.SERIES[0],
+        default=league.SERIES[-1],
         metavar="NAME",
         help="runs with the same warm starts, one for each kind of processor: "
-        f"{', '.join(league.SERIES)} or a new one ({league.SERIES[0]})",
+        f"{', '.join(league.SERIES)} or a new one ({league.SERIES[-1]})",
     )
     _path(model, "--picture", "picture to draw", OUT / "league.png")
     model.add_argument("--pools", nargs="+", default=list(league.POOLS), help="pools (all four)")

@@ -5,10 +5,10 @@ seeds, on which uniform also fixes the target levels; the table is made of the o
 pool and seed share their warm start, their held-out problems and everything but the scheduler.
 
 A finished run becomes one small entry of ``docs/results/league/SERIES/POOL.json`` and is never made
-again: stopped, the same command goes on where it was. A warm start made on another kind of processor is
-another model (hundreds of steps amplify roundings), so runs are compared
-within a series: those whose warm starts are the same. Every series has run folders, warm starts and a
-uniform of its own.
+again: stopped, the same command goes on where it was. A warm start made on another kind of processor, or
+by other code, is another model (hundreds of steps amplify roundings), so runs are compared within a
+series: those whose warm starts are the same. Every series has run folders, warm starts and a uniform of
+its own.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ CONFIG = "configs/tiny_cpu.toml"
 ROLLOUTS, EVERY = 119_808, 8192  # 117 updates of 1024
 SEEDS = range(8)  # compared
 DEV_SEEDS = range(100, 102)  # uniform alone: the levels
-SERIES = ("xeon", "epyc", "zen3")  # so far, by the processors that made their warm starts
+# So far, by the processors that made their warm starts, those of the first two with torch's Muon. Of a
+# development seed of the oracles the first series counts that has it, so an order once chosen stays.
+SERIES = ("xeon", "epyc", "zen3")
 SECONDS = 75  # of a run on one core of a small machine, for the estimate
 POOLS: dict[str, dict[str, Any]] = {
     "natural": {},
@@ -229,8 +231,8 @@ def reached(
     return None if is_censored_S[0] else float(at_S[0])
 
 
-def developed(pool: str, entries_of: Mapping[str, Entries]) -> dict[int, str]:
-    """Development seed of a pool -> the first series with all its variants of the oracle.
+def developed(pool: str, entries_of: Mapping[str, Entries]) -> dict[int, tuple[str, float]]:
+    """Development seed of a pool -> the first series with all its variants of the oracle, and its level.
 
     Parameters
     ----------
@@ -238,11 +240,13 @@ def developed(pool: str, entries_of: Mapping[str, Entries]) -> dict[int, str]:
     entries_of : mapping
         Series -> its entries of the pool.
     """
-    found: dict[int, str] = {}
+    found: dict[int, tuple[str, float]] = {}
     for (name, entries), seed in product(entries_of.items(), DEV_SEEDS):
-        has_all = all(Run(pool, variant, seed).name in entries for variant in oracles(pool))
-        if has_all and gain_of(entries) is not None:
-            found.setdefault(seed, name)
+        needed = [Run(pool, variant, seed) for variant in oracles(pool)]
+        needed += [Run(pool, REFERENCE, other) for other in DEV_SEEDS]  # both: the level
+        gain = gain_of(entries)
+        if gain is not None and all(run.name in entries for run in needed):
+            found.setdefault(seed, (name, gain))
     return found
 
 
@@ -257,16 +261,18 @@ def chosen_oracle(pool: str, entries_of: Mapping[str, Entries]) -> str | None:
     entries_of : mapping
         Series -> its entries of the pool.
     """
-    series = developed(pool, entries_of)
-    if len(series) < len(DEV_SEEDS):
+    found = developed(pool, entries_of)
+    if len(found) < len(DEV_SEEDS):
         return None
-    gain = {name: gain_of(entries_of[name]) for name in series.values()}
     variants = {}
     for variant in oracles(pool):
-        runs = [(s, entries_of[s][Run(pool, variant, seed).name]) for seed, s in series.items()]
+        runs = [
+            (entries_of[series][Run(pool, variant, seed).name], gain)
+            for seed, (series, gain) in found.items()
+        ]
         variants[variant] = {
-            "rollouts_at_S": [reached(entry, gain[s] or 0.0) for s, entry in runs],
-            "final_S": [entry["held_out_E"][-1] for _, entry in runs],
+            "rollouts_at_S": [reached(entry, gain) for entry, gain in runs],
+            "final_S": [entry["held_out_E"][-1] for entry, _ in runs],
         }
     return best_oracle(variants, ROLLOUTS)
 
@@ -372,8 +378,8 @@ def check_starts(entries: Mapping[str, Mapping[str, Any]]) -> None:
         start = starts.setdefault(entry["seed"], found)
         if found != start:
             legal = (
-                f"{start}, that of the other runs of the seed (another kind of processor makes another "
-                "warm start: begin a series of its own, --series NAME)"
+                f"{start}, that of the other runs of the seed (another kind of processor, or other "
+                "code, makes another warm start: begin a series of its own, --series NAME)"
             )
             fail("league", f"start of {name}", legal, found)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cures.checks import fail
+from cures.checks import FloatArray, fail
 from cures.comparison import SpeedUp, harm_verdict, paired_difference, seeds_needed, speed_up
 from figures.holm import paired_p_value
 from figures.league import (
@@ -24,6 +24,7 @@ from figures.league import (
     of_pool,
     reached,
 )
+from figures.league_record import as_of
 from figures.oracle_share import OracleShare, shares_of_arms
 from figures.sim_folders import FRACTION
 from figures.training_table import MARGIN
@@ -55,6 +56,9 @@ def arms_of(entries: Entries, best: str | None) -> dict[str, list[dict[str, Any]
         if len(kinds) > 1:
             fail("league", key, "the same in all runs of a pool", sorted(kinds))
     check_starts(entries)
+    others = sorted(arm for arm in found if arm not in ARMS and arm != best)
+    if others:  # the choice has changed since they were made: they would go without a word
+        fail("league", "compared variant of the oracle", f"{best}, the best one", others)
     if best is not None:
         found[BEST] = found.get(best, {})
     return {
@@ -105,25 +109,31 @@ def rows(entries: Entries, best: str | None = None) -> Rows:
         row: dict[str, Any] = {"seeds": len(own), "final": float(own[:, -1].mean()), **means}
         row["start"] = float(own[:, 0].mean())
         row["generated_E"], row["minus_S_E"] = runs[0]["generated_E"], own - reference
-        row["difference"], row["verdict"], row["speed_up"] = None, "reference", {}
-        row["p_value"] = None
+        row["speed_up"] = {}
+        row |= judged(arm, row["minus_S_E"][:, -1])
         row["reached_S"] = [None if gain is None else reached(run, gain) for run in runs]
-        if arm != REFERENCE:
-            difference = paired_difference(own[:, -1], reference[:, -1])
-            row["difference"] = asdict(difference)
-            is_told = is_told_true_rates(arm)
-            row["verdict"] = "told" if is_told else harm_verdict(difference, MARGIN)
-            if len(own) >= seeds_needed():
-                row["p_value"] = paired_p_value(own[:, -1] - reference[:, -1])
-            if gain is not None:
-                for fraction in FRACTIONS:
-                    part = gain * fraction / FRACTION
-                    found = along("generated", runs, arms[REFERENCE], part)
-                    row["speed_up"][f"{fraction}"] = asdict(found)
-                for axis in AXES:
-                    row["speed_up"][axis] = asdict(along(axis, runs, arms[REFERENCE], gain))
+        if arm != REFERENCE and gain is not None:
+            for fraction in FRACTIONS:
+                part = gain * fraction / FRACTION
+                found = along("generated", runs, arms[REFERENCE], part)
+                row["speed_up"][f"{fraction}"] = asdict(found)
+            for axis in AXES:
+                row["speed_up"][axis] = asdict(along(axis, runs, arms[REFERENCE], gain))
         result[arm] = row
     return result
+
+
+def judged(arm: str, minus_S: FloatArray) -> dict[str, Any]:
+    """``difference``, ``p_value`` and ``verdict`` of success minus uniform's at the end, shape (S,)."""
+    if arm == REFERENCE:
+        return {"difference": None, "p_value": None, "verdict": "reference"}
+    difference = paired_difference(minus_S, np.zeros(minus_S.size))
+    is_told = is_told_true_rates(arm)
+    return {
+        "difference": asdict(difference),
+        "p_value": paired_p_value(minus_S) if minus_S.size >= seeds_needed() else None,
+        "verdict": "told" if is_told else harm_verdict(difference, MARGIN),
+    }
 
 
 def along(
@@ -153,6 +163,32 @@ def along(
     return speed_up(*timed, generator=np.random.default_rng(0))
 
 
+def check_comparable(pool: str, entries_of: Mapping[str, Entries]) -> None:
+    """Refuse series that were made in different ways, whose numbers stand in one table.
+
+    Raises
+    ------
+    ValueError
+    """
+    entries = [entry for found in entries_of.values() for entry in found.values()]
+    first: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        own = first.setdefault(entry["arm"], entry)
+        pairs = {key: (entry[key], entries[0][key]) for key in ("generated_E", "same")}
+        pairs["settings"] = _but_seeds(entry["settings"]), _but_seeds(own["settings"])
+        # an option may have come since
+        now, then = entry["defaults"], own["defaults"]
+        pairs["defaults"] = as_of(then, now), as_of(now, then)
+        for key, (value, legal) in pairs.items():
+            if value != legal:
+                where = f"{key} of {entry['arm']}-seed{entry['seed']}, {pool}"
+                fail("league", where, f"{legal}, as in the other series", value)
+
+
+def _but_seeds(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if not key.endswith(".seed")}
+
+
 def numbers_of(by_series: Mapping[str, Mapping[str, Entries]]) -> dict[str, dict[str, Rows]]:
     """Pool -> series -> :func:`rows`, where there are any.
 
@@ -164,6 +200,7 @@ def numbers_of(by_series: Mapping[str, Mapping[str, Entries]]) -> dict[str, dict
     numbers: dict[str, dict[str, Rows]] = {}
     for pool in POOLS:
         entries_of = of_pool(by_series, pool)
+        check_comparable(pool, entries_of)
         best = chosen_oracle(pool, entries_of)
         by_name = {name: rows(entries, best) for name, entries in entries_of.items()}
         found = {name: of_series for name, of_series in by_name.items() if of_series}
@@ -173,22 +210,31 @@ def numbers_of(by_series: Mapping[str, Mapping[str, Entries]]) -> dict[str, dict
 
 
 def together(found: Mapping[str, Rows]) -> Rows:
-    """Every arm of a pool, each beside the uniform of its own series.
+    """Every arm of a pool over its series: differences to uniform of the same series, averaged by seed.
 
-    Of several series that have it the one with the most arms counts, so that most stand in one. A series
-    with fewer seeds than another is still being made, and left out.
+    Runs of one seed have problems and random numbers in common in all series, so that two of them are
+    no two observations. A series with fewer seeds than another is still being made, and left out.
+
+    Returns
+    -------
+    dict
+        arm -> ``seeds``, ``series`` (their names), ``generated_E``, ``minus_S_E``, and what
+        :func:`judged` says of its end.
     """
     seeds = max((of_series[REFERENCE]["seeds"] for of_series in found.values()), default=0)
-    whole = {
-        name: rows
-        for name, rows in sorted(found.items(), key=lambda item: -len(item[1]))  # stable
-        if rows[REFERENCE]["seeds"] == seeds
-    }
+    whole = {name: rows for name, rows in found.items() if rows[REFERENCE]["seeds"] == seeds}
     result: Rows = {}
     for arm in (*ARMS, BEST):
-        for name, of_series in whole.items():
-            if arm in of_series and arm not in result:
-                result[arm] = of_series[arm] | {"series": name}
+        own = {name: rows[arm] for name, rows in whole.items() if arm in rows}
+        if own:
+            minus_S_E = np.mean([row["minus_S_E"] for row in own.values()], axis=0)
+            result[arm] = {
+                "seeds": seeds,
+                "series": list(own),
+                "generated_E": next(iter(own.values()))["generated_E"],
+                "minus_S_E": minus_S_E,
+                **judged(arm, minus_S_E[:, -1]),
+            }
     return result
 
 

@@ -256,10 +256,9 @@ def test_another_processor_is_a_series_of_its_own(tmp_path, monkeypatch):
     assert list(merged) == ["uniform", "adaptive", "mopps"]
     # beside uniform of its own series; beside the other one it would be 0.15
     assert merged["mopps"]["difference"]["mean"] == pytest.approx(0.05)
-    assert merged["uniform"]["start"] == pytest.approx(0.1)
-    assert [merged[arm]["series"] for arm in merged] == ["one", "one", "two"]
+    assert merged["uniform"]["verdict"] == "reference"
+    assert [merged[arm]["series"] for arm in merged] == [["one", "two"], ["one"], ["two"]]
     text = league_table.page(by_series, numbers, "make league")
-    assert "Of another series than uniform's row: `mopps` (dead: `two`)." in text
     assert "Series `one`: held-out success starts at 0.100." in text
     assert "Series `two`: held-out success starts at 0.200." in text
     ranks = [line for line in text.split("\n") if line.startswith("| ") and " 1.0 [1.0, " in line]
@@ -299,24 +298,57 @@ def test_a_series_that_is_being_made_is_left_out_of_what_stands_together():
     assert "## Mean rank over 1 pools" in league_table.summary(numbers)
 
 
-def test_an_arm_of_several_series_counts_in_the_one_with_the_most_arms():
+def test_an_arm_of_several_series_is_averaged_by_seed():
     both = of_other_starts() | {
-        f"{arm}-seed{seed}": entry(arm, seed, [0.2, 0.3, final])
-        for arm, final in (("adaptive", 0.41), ("dapo", 0.39))
-        for seed in FINAL
+        f"adaptive-seed{seed}": entry("adaptive", seed, [0.2, 0.3, 0.41]) for seed in FINAL
     }
-    for order in (("one", "two"), ("two", "one")):
-        entries_of = {"one": {"dead": entries()}, "two": {"dead": both}}
-        numbers = league_rows.numbers_of({name: entries_of[name] for name in order})
-        merged = league_rows.together(numbers["dead"])
-        assert {row["series"] for row in merged.values()} == {"two"}
-        assert merged["adaptive"]["difference"]["mean"] == pytest.approx(0.01)
-    # six seeds each: minus 0.3 in one, 0.01 in the other
-    minus = [*(final - 0.3 for final in FINAL.values()), *[0.01] * 6]
-    low, high = stats.t.interval(0.95, 11, np.mean(minus), stats.sem(minus))
-    line = f"| dead | adaptive | 12 | {np.mean(minus):+.3f} [{low:+.3f}, {high:+.3f}] | no harm |"
-    assert line in league_table.summary(numbers)
+    numbers = league_rows.numbers_of({"one": {"dead": entries()}, "two": {"dead": both}})
+    merged = league_rows.together(numbers["dead"])
+    assert merged["adaptive"]["series"] == ["one", "two"]
+    # six seeds, each the mean of minus 0.3 in one series and 0.01 in the other; not twelve
+    minus = np.array([(final - 0.3 + 0.01) / 2 for final in FINAL.values()])
+    assert merged["adaptive"]["minus_S_E"][:, -1] == pytest.approx(minus)
+    low, high = stats.t.interval(0.95, 5, minus.mean(), stats.sem(minus))
+    line = f"one, two | 6 | {minus.mean():+.3f} [{low:+.3f}, {high:+.3f}] | no harm |"
+    assert f"| dead | adaptive | {line}" in league_table.summary(numbers)
+    assert merged["adaptive"]["p_value"] == pytest.approx(stats.ttest_1samp(minus, 0.0).pvalue)
     assert "Arms of several" not in summary(entries())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"same": "4567"}, "same of uniform-seed100, dead must be 0123, as in the other series"),
+        ({"defaults": {"rest": 5}}, "defaults of uniform-seed100, dead must be"),
+        ({"settings": {"task.coins": 0.2}}, "settings of uniform-seed100, dead must be"),
+    ],
+)
+def test_series_that_differ_in_more_than_their_warm_starts_are_refused(change, message):
+    new = {name: {**row, **change} for name, row in of_other_starts().items()}
+    old = {name: {**row, "defaults": {"rest": 4}} for name, row in entries().items()}
+    with pytest.raises(ValueError, match=message):
+        league_rows.numbers_of({"one": {"dead": old}, "two": {"dead": {**new}}})
+    # seeds and an option that came since are no difference
+    since = {
+        name: {**row, "defaults": {"rest": 4, "came": 1}} for name, row in of_other_starts().items()
+    }
+    assert league_rows.numbers_of({"one": {"dead": old}, "two": {"dead": since}})
+
+
+def test_variants_of_an_arm_are_ranked_in_its_place_and_one_run_is_compared_once():
+    found = entries() | {
+        f"adaptive@moments-seed{seed}": entry("adaptive@moments", seed, [0.1, 0.3, final])
+        for seed, final in FINAL.items()
+    }
+    text = summary(found)
+    assert "| adaptive | 1.0 [1.0, 1.0] |" in text
+    assert "| adaptive@moments |" not in text
+    assert (
+        "In the place of `adaptive`, `adaptive@moments` has a mean rank of 1.0 [1.0, 1.0]." in text
+    )
+    assert "Of 1 comparisons" in text  # the same curves twice: a pool where both do the same
+    found["adaptive@moments-seed0"]["held_out_E"] = [0.1, 0.3, 0.31]
+    assert "Of 2 comparisons" in summary(found)
 
 
 def test_series_are_folders_with_entries(tmp_path):
@@ -369,7 +401,8 @@ def test_the_best_oracle_is_chosen_on_development_seeds_and_run_on_the_others(
     assert league.best_runs(read, ["dead"], ["uniform"], [0]) == []
     for seed in FINAL:
         found[f"oracle@t15-seed{seed}"] = entry("oracle@t15", seed, [0.1, 0.35, 0.4])
-    assert list(league_rows.rows(found)) == ["uniform", "adaptive"]
+    with pytest.raises(ValueError, match=r"must be oracle@t05, the best one, got \['oracle@t15'\]"):
+        league_rows.rows(found, "oracle@t05")  # chosen otherwise since
     rows = league_rows.rows(found, "oracle@t15")
     assert list(rows) == ["uniform", "adaptive", league.BEST]
     assert rows[league.BEST]["verdict"] == "told"
@@ -386,7 +419,7 @@ def test_the_best_oracle_is_chosen_on_development_seeds_and_run_on_the_others(
     assert "5.5x" not in text  # of an arm that is not there nothing is said
     cures = {f"cures-seed{s}": entry("cures", s, [0.1, 0.3, 0.3]) for s in FINAL}
     text = summary({**found, **cures})
-    assert "| cures | dead | 2.00 [2.00, 2.00] | 2.00 [2.00, 2.00] |" in text
+    assert "| cures | dead | one | 2.00 [2.00, 2.00] | 2.00 [2.00, 2.00] |" in text
     text = summary(found)
     assert "Of 1 comparisons of a contender with uniform 1 differ at 5 %" in text
 
@@ -403,9 +436,15 @@ def test_a_development_seed_is_run_in_one_series_alone_and_timed_by_its_uniform(
         return {k: e for k, e in entries.items() if e["arm"] == "uniform" or e["seed"] != seed}
 
     one, two = without(fast, 101), without(steep, 100)
-    assert league.developed("dead", {"one": one}) == {100: "one"}
+
+    def series(entries_of):
+        return {seed: name for seed, (name, _) in league.developed("dead", entries_of).items()}
+
+    assert series({"one": one}) == {100: "one"}
     assert league.chosen_oracle("dead", {"one": one}) is None
-    assert league.developed("dead", {"one": one, "two": two}) == {100: "one", 101: "two"}
+    assert series({"one": one, "two": two}) == {100: "one", 101: "two"}
+    levels = [gain for _, gain in league.developed("dead", {"one": one, "two": two}).values()]
+    assert levels == pytest.approx([0.16, 1.6])  # 80 % of 0.2 and of 2
     # at t15: 409.6 of 1024 and never; at t50: never and 1024 * 0.5 * 1.6 / 1.9 = 431
     assert league.chosen_oracle("dead", {"one": one, "two": two}) == "oracle@t15"
     turned = {"one": without(steep, 101), "two": without(fast, 100)}
@@ -413,9 +452,9 @@ def test_a_development_seed_is_run_in_one_series_alone_and_timed_by_its_uniform(
     assert league.chosen_oracle("dead", {"one": fast, "two": two}) == "oracle@t15"
     assert league.chosen_oracle("dead", {"one": steep, "two": fast}) == "oracle@t50"
     # a variant is missing, or uniform: that seed is not there
-    assert league.developed("dead", {"one": without(one, 100), "two": two}) == {101: "two"}
-    of_oracles = {k: e for k, e in fast.items() if e["arm"] != "uniform"}
-    assert league.developed("dead", {"one": of_oracles}) == {}
+    assert series({"one": without(one, 100), "two": two}) == {101: "two"}
+    for missing in ("uniform-seed100", "uniform-seed101"):  # the level rests on both
+        assert series({"one": {k: e for k, e in fast.items() if k != missing}}) == {}
     runs = league.wanted(["dead"], ["uniform", league.BEST], [0], elsewhere={"dead": {100: "one"}})
     due = {run.seed for run in runs if run.arm.startswith("oracle")}
     assert due == {101}
