@@ -3,8 +3,8 @@
     python -m benchmarks.warm_start [--page docs/results/warm_start.md]
 
 Both are the warm start of ``configs/tiny_cpu.toml`` on one thread. Time: CPU seconds of this process in
-blocks of steps, in turn. Spread: two warm starts that differ by one rounding of every weight before the
-first step, as another processor's kernels would make them differ.
+blocks of steps, in turn. Spread: two warm starts that begin with neighbouring float32 numbers, every
+weight of one a unit in the last place above or below that of the other.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from train.tasks.making import make_task
 CONFIG = "configs/tiny_cpu.toml"
 BLOCKS, BLOCK_STEPS = 7, 10
 MARKS = (1, 10, 25, 50, 100, 150, 200)
-ROUNDING = 2.0**-24  # of a float32, relative
 
 
 def torchs(parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
@@ -60,7 +59,7 @@ def followed(
     look: Callable[[int, Qwen2ForCausalLM], None],
     *,
     steps: int,
-    rounding: float = 0.0,
+    is_moved: bool = False,
 ) -> None:
     """The first steps of a warm start, looked at after each of them.
 
@@ -73,16 +72,18 @@ def followed(
         Called with (step, model), first with step 0.
     steps : int
         How many; the learning rate falls as if all were to follow.
-    rounding : float
-        Every weight begins as ``weight * (1 + rounding * normal)``.
+    is_moved : bool
+        Every weight begins at a float32 neighbour of its own, above or below by chance.
     """
     task = make_task(config)
     assert isinstance(task, ArithmeticTask)
     model = new_model_of(config, task)
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(1.0 + rounding * torch.randn(weight.shape, generator=generator))
+    if is_moved:
+        with torch.no_grad():
+            for weight in model.parameters():
+                side = torch.randn(weight.shape, generator=generator).sign() * torch.inf
+                weight.copy_(weight.nextafter(side))
     look(0, model)
 
     def report(step: int, _: int) -> None:
@@ -109,9 +110,9 @@ def seconds_per_step(config: Config, optimizer: Callable[..., torch.optim.Optimi
 
 
 def spread(config: Config, optimizer: Callable[..., torch.optim.Optimizer]) -> dict[int, float]:
-    """Step -> largest difference of a weight between two warm starts one rounding apart."""
+    """Step -> largest difference of a weight between two warm starts a unit in the last place apart."""
     kept: list[dict[int, list[Tensor]]] = []
-    for rounding in (0.0, ROUNDING):
+    for is_moved in (False, True):
         weights: dict[int, list[Tensor]] = {}
 
         def look(
@@ -120,7 +121,7 @@ def spread(config: Config, optimizer: Callable[..., torch.optim.Optimizer]) -> d
             if step in (0, *MARKS):
                 weights[step] = [weight.detach().clone() for weight in model.parameters()]
 
-        followed(config, optimizer, look, steps=MARKS[-1], rounding=rounding)
+        followed(config, optimizer, look, steps=MARKS[-1], is_moved=is_moved)
         kept.append(weights)
     return {
         step: max(
@@ -158,14 +159,14 @@ def tables(config: Config) -> list[str]:
 def page(lines: list[str]) -> str:
     """The page of docs/results."""
     return f"""\
-# Warm start: time of a step, and why it is another model on another processor
+# Warm start: time of a step, and how far a rounding spreads
 
 The supervised steps of `{CONFIG}` on one thread. A step: CPU milliseconds, median of {BLOCKS} blocks of
 {BLOCK_STEPS} steps [fastest, slowest], in turn; ratios within a round. `train/muon.py` multiplies in
 float32, torch's Muon in bfloat16, which takes long on a processor without such instructions.
 
-*Largest difference of a weight*: two warm starts, every weight of one multiplied by 1 + 2^-24 x a normal
-number at the start. So small a difference, one rounding, is what other kernels make in a step.
+*Largest difference of a weight*: two warm starts that begin with neighbouring float32 numbers, every
+weight of one a unit in the last place above or below that of the other.
 
 {provenance("python -m benchmarks.warm_start", f"torch {torch.__version__}")}
 

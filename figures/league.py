@@ -68,6 +68,7 @@ class Arm:
 
 
 MOMENTS = {"rollout.gradient_moments": True}
+# Contenders; the oracle is there by its best variant (BEST).
 ARMS: dict[str, Arm] = {
     "uniform": Arm("uniform"),
     "adaptive": Arm("adaptive"),
@@ -75,7 +76,6 @@ ARMS: dict[str, Arm] = {
     "cures": Arm("cures"),
     "mopps": Arm("mopps"),
     "knapsack": Arm("knapsack"),
-    "oracle": Arm("oracle"),
     "speed": Arm("speed"),
     "dapo": Arm("dapo"),
     "gvm": Arm("gvm"),

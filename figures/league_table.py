@@ -142,8 +142,8 @@ def _ranks(merged: Mapping[str, Rows]) -> str:
         f"## Mean rank over {len(merged)} pools",
         "",
         "By mean held-out success at the end minus uniform's, over all series; 1 is the highest. Of "
-        "arms that every pool has, told ones left out. 95 % by redrawing seeds; *behind the first* takes "
-        "the first as it was found. Verdicts are counted over all series, too.",
+        "arms that every pool has, told ones left out. 95 % by redrawing seeds; *behind the first* "
+        "takes the first as it was found. Verdicts are counted over all series, too.",
         "",
         *lines_of([arm for arm in arms if arm not in VARIANTS]),
         "",

@@ -21,7 +21,7 @@ def config():
     return found
 
 
-def weights_after(config, optimizer, steps, **options):
+def weights_of(config, optimizer, steps, **options):
     kept = {}
 
     def look(step, model):
@@ -29,30 +29,36 @@ def weights_after(config, optimizer, steps, **options):
 
     script.followed(config, optimizer, look, steps=steps, **options)
     assert list(kept) == list(range(steps + 1))
-    return kept[steps]
+    return kept
 
 
 def test_what_is_followed_is_the_warm_start_itself(config):
     task = make_task(config)
     model = new_model_of(config, task)
     supervise(model, task, config)
-    found = weights_after(config, Muon, 4)
+    found = weights_of(config, Muon, 4)[4]
     assert all(map(torch.equal, found, model.parameters()))
-    torchs = weights_after(config, script.torchs, 4)
+    torchs = weights_of(config, script.torchs, 4)[4]
     assert not all(map(torch.equal, found, torchs))
 
 
-def test_spread_begins_at_one_rounding(config, monkeypatch):
+def test_spread_begins_with_neighbouring_numbers(config, monkeypatch):
     monkeypatch.setattr(script, "MARKS", (1, 2))
     found = script.spread(config, Muon)
     assert list(found) == [0, 1, 2]
     start = new_model_of(config, make_task(config)).state_dict()
     largest = max(float(weight.abs().max()) for weight in start.values())
-    # 2^-24 of the largest weight, times a normal number of some thousands: 2 to 5 of them
-    assert 0.0 < found[0] < 6.0 * script.ROUNDING * largest
+    assert largest == 1.0  # of the norms
+    assert found[0] == 2.0**-23  # what lies between 1 and the float32 above it
     assert found[2] > 0.0
-    monkeypatch.setattr(script, "ROUNDING", 0.0)
-    assert set(script.spread(config, Muon).values()) == {0.0}
+
+
+def test_every_weight_is_moved_or_none(config):
+    starts = [
+        weights_of(config, Muon, 1, is_moved=is_moved)[0] for is_moved in (False, False, True)
+    ]
+    assert all(map(torch.equal, starts[0], starts[1]))
+    assert not any((one == moved).any() for one, moved in zip(starts[0], starts[2], strict=True))
 
 
 def test_the_page_has_a_row_for_each_optimiser(config, monkeypatch):
