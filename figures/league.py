@@ -67,6 +67,7 @@ class Arm:
     settings: Mapping[str, Any] = field(default_factory=dict)  # of other sections
 
 
+VISITED = "oracle@visited"
 MOMENTS = {"rollout.gradient_moments": True}
 # Contenders; the oracle is there by its best variant (BEST).
 ARMS: dict[str, Arm] = {
@@ -81,7 +82,10 @@ ARMS: dict[str, Arm] = {
     "gvm": Arm("gvm"),
     "cures-released": Arm("cures-released"),
     "greso": Arm("greso"),
+    # Told the rates of visited prompts alone: what the price of looking leaves of the oracle's saving.
+    VISITED: Arm("oracle", {"temperature": 0.15, "knows": "visited"}),
 }
+ONLY = {VISITED: ("dead",)}  # arms of some pools: where the oracle saves most
 # Fifteen subsets of 256 prompts hold less than a batch, which it draws without replacement.
 EXCEPTIONS = {("small", "cures-released"): Arm("cures-released", {"num_subsets": 1})}
 AXES = ("updates", "tokens", "cpu")  # beside rollouts
@@ -96,6 +100,11 @@ def oracles(pool: str) -> dict[str, Arm]:
             options = {**options, "learnable": "host"}
         found[name] = Arm("oracle", options)
     return found
+
+
+def is_of(pool: str, arm: str) -> bool:
+    """Whether an arm is run on a pool."""
+    return pool in ONLY.get(arm, (pool,))
 
 
 def arm_of(pool: str, name: str) -> Arm:
@@ -181,7 +190,7 @@ def wanted(
         names = [REFERENCE, *(oracles(pool) if is_due else ())]
         runs += [Run(pool, name, seed) for name in names]
     for seed, pool in product(seeds, pools):
-        runs += [Run(pool, arm, seed) for arm in arms if arm != BEST]
+        runs += [Run(pool, arm, seed) for arm in arms if arm != BEST and is_of(pool, arm)]
     return runs
 
 

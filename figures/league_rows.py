@@ -17,6 +17,7 @@ from figures.league import (
     BEST,
     DEV_SEEDS,
     POOLS,
+    VISITED,
     Entries,
     check_starts,
     chosen_oracle,
@@ -239,7 +240,7 @@ def together(found: Mapping[str, Rows]) -> Rows:
 
 
 def shares_of(found: Rows) -> dict[str, OracleShare]:
-    """Share of the best oracle's saving that `adaptive` reaches, where it saves any for certain."""
+    """Share of the best oracle's saving, where it saves any for certain, of `adaptive` and VISITED."""
     best = found.get(BEST, {"speed_up": {}})["speed_up"].get(f"{FRACTION}")
     if best is None or not (best["low"] or 0.0) > 1.0:
         return {}
@@ -247,5 +248,5 @@ def shares_of(found: Rows) -> dict[str, OracleShare]:
         {arm: row["reached_S"] for arm, row in found.items()},
         reference=REFERENCE,
         best=BEST,
-        arms=[arm for arm in found if arm.startswith("adaptive")],
+        arms=[arm for arm in found if arm.startswith("adaptive") or arm == VISITED],
     )

@@ -8,7 +8,18 @@ import numpy as np
 
 from cures.checks import InWords, fail
 from figures.holm import holm
-from figures.league import ARMS, AXES, BEST, DEV_SEEDS, POOLS, Entries, chosen_oracle, of_pool
+from figures.league import (
+    ARMS,
+    AXES,
+    BEST,
+    DEV_SEEDS,
+    POOLS,
+    VISITED,
+    Entries,
+    chosen_oracle,
+    is_of,
+    of_pool,
+)
 from figures.league_ranking import rank_lines
 from figures.league_rows import FRACTIONS, Rows, shares_of, together
 from figures.oracle_share import share_text
@@ -116,8 +127,12 @@ def summary(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
 
 def missing(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
     """Arms that are not on every pool's table yet, in a sentence; empty if there are none."""
-    there = [together(numbers.get(pool, {})) for pool in POOLS]
-    absent = [arm for arm in (*ARMS, BEST) if any(arm not in found for found in there)]
+    there = {pool: together(numbers.get(pool, {})) for pool in POOLS}
+    absent = [
+        arm
+        for arm in (*ARMS, BEST)
+        if any(is_of(pool, arm) and arm not in found for pool, found in there.items())
+    ]
     return f"Not on all pools yet: {', '.join(f'`{arm}`' for arm in absent)}.\n" if absent else ""
 
 
@@ -202,7 +217,7 @@ def _shares(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
                 continue
             best = speed_up_text(found[BEST]["speed_up"].get(f"{FRACTION}"))
             shares = shares_of(found)
-            for arm in (a for a in found if a.startswith("adaptive")):
+            for arm in (a for a in found if a.startswith("adaptive") or a == VISITED):
                 own = speed_up_text(found[arm]["speed_up"].get(f"{FRACTION}"))
                 cells = [pool, name, best, arm, own, share_text(shares.get(arm))]
                 lines.append("| " + " | ".join(cells) + " |")
@@ -213,7 +228,9 @@ def _shares(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
             "## What the best oracle saves, and how much of it `adaptive` does",
             "",
             f"Rollouts to {FRACTION:.0%} of uniform's gain; share of the oracle's saving, where the "
-            "interval of its speed-up lies above 1.",
+            f"interval of its speed-up lies above 1. `{VISITED}` is told the rates of visited prompts alone "
+            "(temperature 0.15): what it falls short of is the price of looking, which nobody is spared "
+            "who is told nothing.",
             "",
             "| pool | series | best oracle | arm | speed-up | share |",
             "|---|---|---|---|---|---|",

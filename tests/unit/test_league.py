@@ -460,6 +460,17 @@ def test_a_development_seed_is_run_in_one_series_alone_and_timed_by_its_uniform(
     assert due == {101}
 
 
+def test_an_arm_of_some_pools_is_missing_nowhere_else():
+    runs = league.wanted(["dead", "coins"], ["uniform", league.VISITED], [0])
+    assert [run.pool for run in runs if run.arm == league.VISITED] == ["dead"]
+    row = {"seeds": 6, "minus_S_E": np.zeros((6, 3)), "generated_E": [0, 512, 1024]}
+    everywhere = {arm: row for arm in (*ARMS, league.BEST) if arm != league.VISITED}
+    numbers = {pool: {"one": everywhere} for pool in league.POOLS}
+    assert league_table.missing(numbers) == "Not on all pools yet: `oracle@visited`.\n"
+    numbers["dead"] = {"one": {**everywhere, league.VISITED: row}}
+    assert league_table.missing(numbers) == ""
+
+
 def test_small_pools_have_room_for_a_batch():
     options = league.arm_of("small", "cures-released").options
     assert options == {"num_subsets": 1}
