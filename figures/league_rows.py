@@ -124,16 +124,25 @@ def rows(entries: Entries, best: str | None = None) -> Rows:
     return result
 
 
-def judged(arm: str, minus_S: FloatArray) -> dict[str, Any]:
-    """``difference``, ``p_value`` and ``verdict`` of success minus uniform's at the end, shape (S,)."""
+def judged(arm: str, minus_S: FloatArray, *, looks: int = 1) -> dict[str, Any]:
+    """What is said of success minus uniform's at the end, shape (S,).
+
+    Returns
+    -------
+    dict
+        ``difference`` (95 %), ``widened`` (95 % for so many looks together, Bonferroni), ``p_value`` (of
+        one look), and ``verdict``, from what is widened.
+    """
     if arm == REFERENCE:
-        return {"difference": None, "p_value": None, "verdict": "reference"}
-    difference = paired_difference(minus_S, np.zeros(minus_S.size))
+        return {"difference": None, "widened": None, "p_value": None, "verdict": "reference"}
+    none_S = np.zeros(minus_S.size)
+    widened = paired_difference(minus_S, none_S, confidence=1.0 - 0.05 / looks)
     is_told = is_told_true_rates(arm)
     return {
-        "difference": asdict(difference),
+        "difference": asdict(paired_difference(minus_S, none_S)),
+        "widened": asdict(widened),
         "p_value": paired_p_value(minus_S) if minus_S.size >= seeds_needed() else None,
-        "verdict": "told" if is_told else harm_verdict(difference, MARGIN),
+        "verdict": "told" if is_told else harm_verdict(widened, MARGIN),
     }
 
 
@@ -214,7 +223,8 @@ def together(found: Mapping[str, Rows]) -> Rows:
     """Every arm of a pool over its series: differences to uniform of the same series, averaged by seed.
 
     Runs of one seed have problems and random numbers in common in all series, so that two of them are
-    no two observations. A series with fewer seeds than another is still being made, and left out.
+    no two observations. Each series is one more look. One with fewer seeds than another is still being
+    made, and left out.
 
     Returns
     -------
@@ -234,7 +244,7 @@ def together(found: Mapping[str, Rows]) -> Rows:
                 "series": list(own),
                 "generated_E": next(iter(own.values()))["generated_E"],
                 "minus_S_E": minus_S_E,
-                **judged(arm, minus_S_E[:, -1]),
+                **judged(arm, minus_S_E[:, -1], looks=len(own)),
             }
     return result
 

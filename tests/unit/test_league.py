@@ -299,20 +299,40 @@ def test_a_series_that_is_being_made_is_left_out_of_what_stands_together():
 
 
 def test_an_arm_of_several_series_is_averaged_by_seed():
-    both = of_other_starts() | {
-        f"adaptive-seed{seed}": entry("adaptive", seed, [0.2, 0.3, 0.41]) for seed in FINAL
-    }
-    numbers = league_rows.numbers_of({"one": {"dead": entries()}, "two": {"dead": both}})
-    merged = league_rows.together(numbers["dead"])
-    assert merged["adaptive"]["series"] == ["one", "two"]
-    # six seeds, each the mean of minus 0.3 in one series and 0.01 in the other; not twelve
-    minus = np.array([(final - 0.3 + 0.01) / 2 for final in FINAL.values()])
-    assert merged["adaptive"]["minus_S_E"][:, -1] == pytest.approx(minus)
-    low, high = stats.t.interval(0.95, 5, minus.mean(), stats.sem(minus))
-    line = f"one, two | 6 | {minus.mean():+.3f} [{low:+.3f}, {high:+.3f}] | no harm |"
-    assert f"| dead | adaptive | {line}" in league_table.summary(numbers)
-    assert merged["adaptive"]["p_value"] == pytest.approx(stats.ttest_1samp(minus, 0.0).pvalue)
+    finals = {**FINAL, 6: 0.35, 7: 0.30}
+
+    def series(start, final_of):
+        rows = [entry("uniform", s, [start, 0.2, 0.3]) for s in (*DEV_SEEDS, *finals)]
+        rows += [entry("adaptive", s, [start, 0.3, final_of(s)]) for s in finals]
+        return {"dead": {Run("dead", row["arm"], row["seed"]).name: row for row in rows}}
+
+    by_series = {"one": series(0.1, finals.get), "two": series(0.15, lambda seed: 0.31)}
+    numbers = league_rows.numbers_of(by_series)
+    merged = league_rows.together(numbers["dead"])["adaptive"]
+    assert merged["series"] == ["one", "two"]
+    # eight seeds, each the mean of minus 0.3 in one series and 0.01 in the other; not sixteen
+    minus = np.array([(final - 0.3 + 0.01) / 2 for final in finals.values()])
+    assert merged["minus_S_E"][:, -1] == pytest.approx(minus)
+    once, twice = (
+        stats.t.interval(level, 7, minus.mean(), stats.sem(minus)) for level in (0.95, 0.975)
+    )
+    for name, interval in (("difference", once), ("widened", twice)):
+        assert [merged[name][end] for end in ("low", "high")] == pytest.approx(interval)
+    assert merged["p_value"] == pytest.approx(stats.ttest_1samp(minus, 0.0).pvalue)
+    texts = [f"{minus.mean():+.3f} [{low:+.3f}, {high:+.3f}]" for low, high in (once, twice)]
+    line = f"| dead | adaptive | one, two | 8 | {texts[0]} | {texts[1]} | no harm |"
+    assert line in league_table.summary(numbers)
     assert "Arms of several" not in summary(entries())
+
+
+def test_a_verdict_of_several_looks_is_that_of_the_wider_interval():
+    minus_S = np.array([-0.013, 0.0, -0.004, 0.004, -0.010, 0.002, -0.007, -0.002])
+    once, thrice = (league_rows.judged("adaptive", minus_S, looks=looks) for looks in (1, 3))
+    for found, level in ((once, 0.95), (thrice, 1 - 0.05 / 3)):
+        expected = stats.t.interval(level, 7, minus_S.mean(), stats.sem(minus_S))
+        assert [found["widened"][end] for end in ("low", "high")] == pytest.approx(expected)
+    assert once["widened"]["low"] > -0.01 > thrice["widened"]["low"]
+    assert [found["verdict"] for found in (once, thrice)] == ["no harm", "undecided"]
 
 
 @pytest.mark.parametrize(
