@@ -763,8 +763,8 @@ def test_both_halves_tell_first_and_the_simulator_starts(halves, capsys):
     # 16 cells x 19 arms x 16 seeds; development: uniform and 6 oracles (12 with coins) x 8
     compared, development = 16 * 19 * 16, 8 * (12 * 7 + 4 * 13)
     assert lines[0].startswith(f"simulator: {compared + development} runs are missing in 16 cells")
-    # four pools; development on two seeds: uniform and 6 oracles (12 with coins)
-    count = 4 * (2 + 8 * len(league.ARMS)) + 2 * (6 + 6 + 6 + 12)
+    # four pools, but for one arm; development on two seeds: uniform and 6 oracles (12 with coins)
+    count = 4 * (2 + 8 * (len(league.ARMS) - 1)) + 8 + 2 * (6 + 6 + 6 + 12)
     assert lines[1].startswith(f"language model: {count} of {count} runs are missing, about ")
     assert halves("--only", "simulator")[0][0] == "simulator"
     assert [call[0] for call in halves("--only", "model")] == ["model"]
