@@ -7,8 +7,7 @@ as long for that.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -47,9 +46,8 @@ class Muon(torch.optim.Optimizer):
                     raise ValueError(f"Muon: parameters must be matrices, got shape {shape}")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One update; ``closure`` is for the interface alone and must be None."""
-        assert closure is None
+    def step(self) -> None:  # type: ignore[override]
+        """One update; matrices without a gradient stay."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -67,12 +65,12 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised(matrix: Tensor) -> Tensor:
     """Nearly ``U V^T`` of a matrix ``U S V^T``: singular values between about 0.7 and 1.2.
 
-    Five Newton-Schulz steps; singular values far below the largest one come out smaller.
+    Five Newton-Schulz steps; singular values below a hundredth of the Frobenius norm come out smaller.
 
     Examples
     --------
     >>> torch.linalg.svdvals(orthogonalised(torch.diag(torch.tensor([3.0, 2.0, 1.0])))).round(decimals=1)
-    tensor([1.1000, 0.9000, 0.7000])
+    tensor([1.1000, 0.7000, 0.7000])
     """
     a, b, c = COEFFICIENTS
     is_tall = matrix.shape[0] > matrix.shape[1]
