@@ -227,14 +227,17 @@ def _shares(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
                 lines.append("| " + " | ".join(cells) + " |")
     if not lines:
         return ""
+    looking = (
+        f" `{VISITED}` is told the rates of visited prompts alone (temperature 0.15): what it falls "
+        "short of is the price of looking, which nobody is spared who is told nothing."
+    )
+    has_looked = any(VISITED in found for by_name in numbers.values() for found in by_name.values())
     return "\n".join(
         [
             "## What the best oracle saves, and how much of it `adaptive` does",
             "",
             f"Rollouts to {FRACTION:.0%} of uniform's gain; share of the oracle's saving, where the "
-            f"interval of its speed-up lies above 1. `{VISITED}` is told the rates of visited prompts "
-            "alone (temperature 0.15): what it falls short of is the price of looking, which nobody is "
-            "spared who is told nothing.",
+            f"interval of its speed-up lies above 1.{looking if has_looked else ''}",
             "",
             "| pool | series | best oracle | arm | speed-up | share |",
             "|---|---|---|---|---|---|",
