@@ -221,7 +221,10 @@ def _shares(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
                 continue
             best = speed_up_text(found[BEST]["speed_up"].get(f"{FRACTION}"))
             shares = shares_of(found)
-            for arm in (a for a in found if a.startswith("adaptive") or a == VISITED):
+            arms = [arm for arm in found if arm.startswith("adaptive") or arm == VISITED]
+            if not arms:
+                lines.append(f"| {pool} | {name} | {best} | | | |")
+            for arm in arms:
                 own = speed_up_text(found[arm]["speed_up"].get(f"{FRACTION}"))
                 cells = [pool, name, best, arm, own, share_text(shares.get(arm))]
                 lines.append("| " + " | ".join(cells) + " |")
