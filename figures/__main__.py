@@ -22,6 +22,7 @@ from figures import (  # noqa: E402
     league,
     league_curves,
     league_heat_map,
+    league_oracle,
     league_rows,
     league_table,
     learning_curves,
@@ -167,13 +168,14 @@ def _make_league(
         arms = {half: tuple(arm for arm in options.arms if arm in arms[half]) for half in arms}
     size = replace(simulator_league.FULL, seeds=options.simulator_seeds)
     cells = simulator_league.wanted(options.populations, options.estimators)
-    others = league.read_all(options.entries)
-    others.pop(options.series, None)
-    elsewhere = {
-        pool: league.developed(pool, league.of_pool(others, pool)) for pool in league.POOLS
-    }
+    found = league.read_all(options.entries)
+    done = [
+        (pool, seed)
+        for pool in league.POOLS
+        for seed in league_oracle.developed(pool, league.of_pool(found, pool))
+    ]
     seeds = range(options.seeds)
-    runs = league.wanted(options.pools, arms.get("model", ()), seeds, elsewhere=elsewhere)
+    runs = league.wanted(options.pools, arms.get("model", ()), seeds, done=done)
     if arms.get("simulator"):
         named = arms["simulator"]
         print(simulator_league.estimate(cells, simulated, named, size, jobs=options.jobs))
@@ -186,7 +188,7 @@ def _make_league(
         root = options.runs / options.series
         league.make(root, book, runs, jobs=options.jobs)
         found = league.read_all(options.entries)
-        best = league.best_runs(found, options.pools, arms["model"], seeds)
+        best = league_oracle.best_runs(found, options.pools, arms["model"], seeds)
         if best:
             league.make(root, book, best, jobs=options.jobs)
 

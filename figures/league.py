@@ -23,20 +23,15 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from threading import Lock
-from types import MappingProxyType
 from typing import Any
-
-import numpy as np
 
 from cures.checks import as_choice, as_int, fail
 from cures.ledger import shares
 from cures.storage import read_json, read_jsonl, write_json
-from cures.targets import rollouts_to_target, target_gains
 from figures import simulator_league
-from figures.league_record import as_of, best_oracle, defaults
+from figures.league_record import as_of, defaults
 from figures.provenance import commit
 from figures.run_folders import comparable, cpu_clock, read_run
-from figures.sim_folders import FRACTION
 from figures.simulator_league import BEST
 from figures.training_runs import run_quietly, training_command
 from figures.training_table import wasted
@@ -45,7 +40,7 @@ from sim.settings import REFERENCE
 CONFIG = "configs/tiny_cpu.toml"
 ROLLOUTS, EVERY = 119_808, 8192  # 117 updates of 1024
 SEEDS = range(8)  # compared
-DEV_SEEDS = range(100, 102)  # uniform alone: the levels
+DEV_SEEDS = range(100, 102)  # uniform: the levels; the oracle's variants: the best one
 # So far, by the processors that made their warm starts, those of the first two with torch's Muon. Of a
 # development seed of the oracles the first series counts that has it, so an order once chosen stays.
 SERIES = ("xeon", "epyc", "zen3")
@@ -160,7 +155,7 @@ def wanted(
     arms: Sequence[str],
     seeds: Sequence[int],
     *,
-    elsewhere: Mapping[str, Collection[int]] = MappingProxyType({}),
+    done: Collection[tuple[str, int]] = (),
 ) -> list[Run]:
     """All runs, seed by seed, those on development seeds first; without the best oracle's own.
 
@@ -168,9 +163,8 @@ def wanted(
     ----------
     pools, arms : sequence of str
     seeds : sequence of int
-    elsewhere : mapping
-        Pool -> development seeds on which another series has run the variants of the oracle
-        (:func:`developed`): not once more.
+    done : collection of (pool, seed)
+        Development seeds on which some series has the oracle's variants: they are not run in another.
 
     Raises
     ------
@@ -186,104 +180,12 @@ def wanted(
             fail("league", "--seeds", f"of {list(SEEDS)}", seed)
     runs = []
     for seed, pool in product(DEV_SEEDS, pools):
-        is_due = BEST in arms and seed not in elsewhere.get(pool, ())
+        is_due = BEST in arms and (pool, seed) not in done
         names = [REFERENCE, *(oracles(pool) if is_due else ())]
         runs += [Run(pool, name, seed) for name in names]
     for seed, pool in product(seeds, pools):
         runs += [Run(pool, arm, seed) for arm in arms if arm != BEST and is_of(pool, arm)]
     return runs
-
-
-def best_runs(
-    by_series: Mapping[str, Mapping[str, Entries]],
-    pools: Sequence[str],
-    arms: Sequence[str],
-    seeds: Sequence[int],
-) -> list[Run]:
-    """Compared runs of every pool's best oracle, once its development runs are there."""
-    if BEST not in arms:
-        return []
-    chosen = {pool: chosen_oracle(pool, of_pool(by_series, pool)) for pool in pools}
-    return [
-        Run(pool, name, seed)
-        for seed, (pool, name) in product(seeds, chosen.items())
-        if name is not None
-    ]
-
-
-def gain_of(entries: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """What uniform gains on development seeds, times the fraction that arms are timed by."""
-    dev = [e for e in entries.values() if e["seed"] in DEV_SEEDS and e["arm"] == REFERENCE]
-    start, final = ([e["held_out_E"][i] for e in dev] for i in (0, -1))
-    if not dev or sum(final) <= sum(start):
-        return None
-    return float(target_gains(start, final, (FRACTION,))[0])
-
-
-def reached(
-    entry: Mapping[str, Any], gain: float, *, axis: str = "generated", spacing: float | None = None
-) -> float | None:
-    """Where a run reaches its start plus ``gain`` on an axis; None if it does not.
-
-    ``spacing`` is that of the grid on which curves are read, straight between evaluations; by default
-    the run's own, which all runs of a pool share on the axis of rollouts.
-    """
-    position_E = np.array(entry[f"{axis}_E"], dtype=np.float64)
-    curve_E = np.array(entry["held_out_E"])
-    grid = position_E
-    if spacing is not None:
-        inner = spacing * np.arange(np.ceil(position_E[-1] / spacing - 1e-9))
-        grid = np.append(inner, position_E[-1])
-    at_S, is_censored_S = rollouts_to_target(
-        grid, np.interp(grid, position_E, curve_E)[None], curve_E[0] + gain
-    )
-    return None if is_censored_S[0] else float(at_S[0])
-
-
-def developed(pool: str, entries_of: Mapping[str, Entries]) -> dict[int, tuple[str, float]]:
-    """Development seed of a pool -> the first series with all its variants of the oracle, and its level.
-
-    Parameters
-    ----------
-    pool : str
-    entries_of : mapping
-        Series -> its entries of the pool.
-    """
-    found: dict[int, tuple[str, float]] = {}
-    for (name, entries), seed in product(entries_of.items(), DEV_SEEDS):
-        needed = [Run(pool, variant, seed) for variant in oracles(pool)]
-        needed += [Run(pool, REFERENCE, other) for other in DEV_SEEDS]  # both: the level
-        gain = gain_of(entries)
-        if gain is not None and all(run.name in entries for run in needed):
-            found.setdefault(seed, (name, gain))
-    return found
-
-
-def chosen_oracle(pool: str, entries_of: Mapping[str, Entries]) -> str | None:
-    """A pool's best oracle on development seeds, the same for all series; None while runs are missing.
-
-    Every seed's variants are timed in one series, to the level of its own uniform.
-
-    Parameters
-    ----------
-    pool : str
-    entries_of : mapping
-        Series -> its entries of the pool.
-    """
-    found = developed(pool, entries_of)
-    if len(found) < len(DEV_SEEDS):
-        return None
-    variants = {}
-    for variant in oracles(pool):
-        runs = [
-            (entries_of[series][Run(pool, variant, seed).name], gain)
-            for seed, (series, gain) in found.items()
-        ]
-        variants[variant] = {
-            "rollouts_at_S": [reached(entry, gain) for entry, gain in runs],
-            "final_S": [entry["held_out_E"][-1] for entry, _ in runs],
-        }
-    return best_oracle(variants, ROLLOUTS)
 
 
 def of_pool(by_series: Mapping[str, Mapping[str, Entries]], pool: str) -> dict[str, Entries]:

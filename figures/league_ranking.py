@@ -112,5 +112,17 @@ def rank_lines(
     return lines
 
 
+def rank_text(final_C_A_S: ArrayLike, arm: int) -> str:
+    """Mean rank of one arm among all, with its interval.
+
+    Examples
+    --------
+    >>> rank_text([[[0.1, 0.1], [0.2, 0.3]]], 1)
+    '1.0 [1.0, 1.0]'
+    """
+    result = ranking(final_C_A_S, generator=np.random.default_rng(0))
+    return _interval(result.mean_A[arm], result.low_A[arm], result.high_A[arm])
+
+
 def _interval(value: float, low: float, high: float) -> str:
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,9 @@ from figures.league import (
     VISITED,
     Entries,
     check_starts,
-    chosen_oracle,
-    gain_of,
     of_pool,
-    reached,
 )
+from figures.league_oracle import chosen_oracle, gain_of, reached
 from figures.league_record import as_of
 from figures.oracle_share import OracleShare, shares_of_arms
 from figures.sim_folders import FRACTION
@@ -44,18 +43,14 @@ def arms_of(entries: Entries, best: str | None) -> dict[str, list[dict[str, Any]
     Raises
     ------
     ValueError
-        If the runs of a pool differ in more than scheduler and seed, or those of a seed in their warm
-        start.
+        If the runs of a seed differ in their warm start, or compared runs are of a variant of the oracle
+        that is not the best one.
     """
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for entry in entries.values():
         if entry["seed"] not in DEV_SEEDS:
             found.setdefault(entry["arm"], {})[entry["seed"]] = entry
     reference = found.get(REFERENCE, {})
-    for key in ("generated_E", "same"):
-        kinds = {str(entry[key]) for entry in entries.values()}
-        if len(kinds) > 1:
-            fail("league", key, "the same in all runs of a pool", sorted(kinds))
     check_starts(entries)
     others = sorted(arm for arm in found if arm not in ARMS and arm != best)
     if others:  # the choice has changed since they were made: they would go without a word
@@ -86,8 +81,8 @@ def rows(entries: Entries, best: str | None = None) -> Rows:
     Returns
     -------
     dict
-        arm -> ``seeds``, ``start``, ``final``, ``minus_S_E`` (success minus uniform's at every point of
-        ``generated_E``), ``difference`` (at the end; fields of
+        arm -> ``seeds``, ``start``, ``final_S``, ``minus_S_E`` (success minus uniform's at every point
+        of ``generated_E``), ``difference`` (at the end; fields of
         :class:`cures.comparison.PairedDifference`, None for the reference), ``p_value`` (paired t; None
         below six seeds), ``verdict``, ``speed_up`` (fraction, or axis, -> fields of
         :class:`cures.comparison.SpeedUp`), ``reached_S`` (rollouts to the level, None where it is not
@@ -107,7 +102,7 @@ def rows(entries: Entries, best: str | None = None) -> Rows:
             key: float(np.mean([run[key] for run in runs]))
             for key in ("wasted", "pilot", "updates", "tokens", "cpu_s")
         }
-        row: dict[str, Any] = {"seeds": len(own), "final": float(own[:, -1].mean()), **means}
+        row: dict[str, Any] = {"seeds": len(own), "final_S": own[:, -1], **means}
         row["start"] = float(own[:, 0].mean())
         row["generated_E"], row["minus_S_E"] = runs[0]["generated_E"], own - reference
         row["speed_up"] = {}
@@ -120,6 +115,8 @@ def rows(entries: Entries, best: str | None = None) -> Rows:
                 row["speed_up"][f"{fraction}"] = asdict(found)
             for axis in AXES:
                 row["speed_up"][axis] = asdict(along(axis, runs, arms[REFERENCE], gain))
+        if arm == BEST:
+            row["variant"] = best
         result[arm] = row
     return result
 
@@ -174,7 +171,7 @@ def along(
 
 
 def check_comparable(pool: str, entries_of: Mapping[str, Entries]) -> None:
-    """Refuse series that were made in different ways, whose numbers stand in one table.
+    """Refuse runs of a pool that differ in more than scheduler, seed and warm start.
 
     Raises
     ------
@@ -192,7 +189,7 @@ def check_comparable(pool: str, entries_of: Mapping[str, Entries]) -> None:
         for key, (value, legal) in pairs.items():
             if value != legal:
                 where = f"{key} of {entry['arm']}-seed{entry['seed']}, {pool}"
-                fail("league", where, f"{legal}, as in the other series", value)
+                fail("league", where, f"{legal}, as in the others", value)
 
 
 def _but_seeds(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,21 +229,31 @@ def together(found: Mapping[str, Rows]) -> Rows:
         arm -> ``seeds``, ``series`` (their names), ``generated_E``, ``minus_S_E``, and what
         :func:`judged` says of its end.
     """
-    seeds = max((of_series[REFERENCE]["seeds"] for of_series in found.values()), default=0)
-    whole = {name: rows for name, rows in found.items() if rows[REFERENCE]["seeds"] == seeds}
+    whole = _whole(found)
     result: Rows = {}
     for arm in (*ARMS, BEST):
         own = {name: rows[arm] for name, rows in whole.items() if arm in rows}
         if own:
             minus_S_E = np.mean([row["minus_S_E"] for row in own.values()], axis=0)
             result[arm] = {
-                "seeds": seeds,
+                "seeds": len(minus_S_E),
                 "series": list(own),
                 "generated_E": next(iter(own.values()))["generated_E"],
                 "minus_S_E": minus_S_E,
                 **judged(arm, minus_S_E[:, -1], looks=len(own)),
             }
     return result
+
+
+def _whole(found: Mapping[str, Rows]) -> dict[str, Rows]:
+    seeds = max((of_series[REFERENCE]["seeds"] for of_series in found.values()), default=0)
+    return {name: rows for name, rows in found.items() if rows[REFERENCE]["seeds"] == seeds}
+
+
+def alike(found: Mapping[str, Rows]) -> list[float]:
+    """Correlation over seeds of uniform's final success in any two series of a pool."""
+    final = [rows[REFERENCE]["final_S"] for rows in _whole(found).values()]
+    return [float(np.corrcoef(one, other)[0, 1]) for one, other in combinations(final, 2)]
 
 
 def shares_of(found: Rows) -> dict[str, OracleShare]:

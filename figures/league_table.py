@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cures.checks import InWords, fail
+from cures.checks import FloatArray, InWords, fail
 from figures.holm import holm
 from figures.league import (
     ARMS,
@@ -16,12 +16,10 @@ from figures.league import (
     POOLS,
     VISITED,
     Entries,
-    chosen_oracle,
     is_of,
-    of_pool,
 )
-from figures.league_ranking import rank_lines
-from figures.league_rows import FRACTIONS, Rows, shares_of, together
+from figures.league_ranking import rank_lines, rank_text
+from figures.league_rows import FRACTIONS, Rows, alike, shares_of, together
 from figures.oracle_share import share_text
 from figures.sim_folders import FRACTION
 from figures.style import POOLS as POOL_NAMES
@@ -61,7 +59,7 @@ pool.
 """
 
 
-def section(pool: str, found: Mapping[str, Rows], best: str | None) -> str:
+def section(pool: str, found: Mapping[str, Rows]) -> str:
     """One pool in markdown: a table for every series.
 
     Parameters
@@ -69,8 +67,6 @@ def section(pool: str, found: Mapping[str, Rows], best: str | None) -> str:
     pool : str
     found : mapping
         Series -> :func:`rows`.
-    best : str or None
-        Which variant the best oracle is.
     """
     parts = [f"## {POOL_NAMES.get(pool, pool)}\n"]
     for name, of_series in found.items():
@@ -78,7 +74,7 @@ def section(pool: str, found: Mapping[str, Rows], best: str | None) -> str:
             f"Series `{name}`: held-out success starts at {of_series[REFERENCE]['start']:.3f}."
         ]
         if BEST in of_series:
-            about.append(f"The best oracle is `{best}`.")
+            about.append(f"The best oracle is `{of_series[BEST]['variant']}`.")
         parts += [" ".join(about) + "\n", "\n".join(_table(of_series)) + "\n"]
     return "\n".join(parts)
 
@@ -94,7 +90,7 @@ def _table(of_series: Rows) -> list[str]:
         cells = [
             arm,
             f"{row['seeds']}",
-            f"{row['final']:.3f}",
+            f"{row['final_S'].mean():.3f}",
             difference_text(row["difference"], digits=3),
             p_text(row["p_value"]),
             row["verdict"],
@@ -120,7 +116,7 @@ def _table(of_series: Rows) -> list[str]:
 def summary(numbers: Mapping[str, Mapping[str, Rows]]) -> str:
     """Over all pools: mean ranks, Holm's correction, and the share of the best oracle's saving."""
     merged = {pool: together(found) for pool, found in numbers.items()}
-    parts = [_ranks(merged), _corrected(merged), _of_several_series(merged)]
+    parts = [_ranks(merged), _corrected(merged), _of_several_series(numbers, merged)]
     parts += [_shares(numbers), _paper(numbers)]
     return "\n".join(part for part in parts if part)
 
@@ -146,13 +142,10 @@ def _ranks(merged: Mapping[str, Rows]) -> str:
     if len(arms) < 2 or len(sizes) != 1 or sizes == {1}:
         return ""
 
-    def lines_of(ranked: Sequence[str]) -> list[str]:
-        return rank_lines(
-            ranked,
-            [[found[arm]["minus_S_E"][:, -1] for arm in ranked] for found in merged.values()],
-            [[found[arm]["verdict"] for arm in ranked] for found in merged.values()],
-        )
+    def finals(ranked: Sequence[str]) -> list[list[FloatArray]]:
+        return [[found[arm]["minus_S_E"][:, -1] for arm in ranked] for found in merged.values()]
 
+    ranked = [arm for arm in arms if arm not in VARIANTS]
     lines = [
         f"## Mean rank over {len(merged)} pools",
         "",
@@ -160,19 +153,24 @@ def _ranks(merged: Mapping[str, Rows]) -> str:
         "arms that every pool has, told ones left out. 95 % by redrawing seeds; *behind the first* "
         "takes the first as it was found. Verdicts are counted over all series, too.",
         "",
-        *lines_of([arm for arm in arms if arm not in VARIANTS]),
+        *rank_lines(
+            ranked,
+            finals(ranked),
+            [[found[arm]["verdict"] for arm in ranked] for found in merged.values()],
+        ),
         "",
     ]
     for variant, arm in VARIANTS.items():
         if variant in arms and arm in arms:
-            swapped = [variant if a == arm else a for a in arms if a not in VARIANTS]
-            (own,) = [line for line in lines_of(swapped) if line.startswith(f"| {variant} |")]
-            rank = own.split(" | ")[1]
+            swapped = [variant if a == arm else a for a in ranked]
+            rank = rank_text(finals(swapped), swapped.index(variant))
             lines += [f"In the place of `{arm}`, `{variant}` has a mean rank of {rank}.", ""]
     return "\n".join(lines)
 
 
-def _of_several_series(merged: Mapping[str, Rows]) -> str:
+def _of_several_series(
+    numbers: Mapping[str, Mapping[str, Rows]], merged: Mapping[str, Rows]
+) -> str:
     """Arms that several series have: differences averaged by seed."""
     lines = [
         f"| {pool} | {arm} | {', '.join(row['series'])} | {row['seeds']} "
@@ -188,21 +186,23 @@ def _of_several_series(merged: Mapping[str, Rows]) -> str:
         "| pool | arm | series | seeds | minus uniform [95 %] | for as many looks | verdict |",
         "|---" * 7 + "|",
     ]
+    alikes = [value for found in numbers.values() for value in alike(found)]
     about = (
         "Each run minus uniform of its own series, averaged over series by seed: runs of one seed share "
-        "problems and random numbers. Every series is one more look, for which the second interval is "
-        "widened (Bonferroni); the verdict goes by that one."
+        "problems and random numbers (over seeds, uniform's final success in two series correlates by "
+        f"{min(alikes):.2f} to {max(alikes):.2f}). Every series is one more look, for which the second "
+        "interval is widened (Bonferroni); the verdict goes by that one."
     )
     return "\n".join(["## Arms of several series", "", about, "", *heads, *lines, ""])
 
 
 def _corrected(merged: Mapping[str, Rows]) -> str:
     """Holm's correction; a run that stands there under two names is counted once."""
-    p_value: dict[bytes, float] = {}
+    p_value: dict[tuple[str, bytes], float] = {}
     for pool, found in merged.items():
         for arm, row in found.items():
             if row["p_value"] is not None and not is_told_true_rates(arm):
-                p_value.setdefault(pool.encode() + row["minus_S_E"].tobytes(), row["p_value"])
+                p_value.setdefault((pool, row["minus_S_E"].tobytes()), row["p_value"])
     if not p_value:
         return ""
     values = list(p_value.values())
@@ -328,8 +328,7 @@ def page(
         ]
         parts.append(summary(numbers))
         for pool, found in numbers.items():
-            best = chosen_oracle(pool, of_pool(by_series, pool))
-            parts.append(section(pool, found, best))
+            parts.append(section(pool, found))
         if simulated:
             parts[0] += "\nBelow: the same in the simulator, with every scheduler.\n"
     return "\n".join(part for part in (*parts, simulated) if part)

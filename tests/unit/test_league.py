@@ -14,6 +14,7 @@ from figures import league, league_curves, league_rows, league_table
 from figures.__main__ import main
 from figures.league import ARMS, DEV_SEEDS, SEEDS, Book, Run
 from figures.training_runs import run_quietly
+from tests.league_cases import FINAL, entries, entry, summary
 
 
 def test_development_seeds_come_first_and_are_others():
@@ -66,29 +67,6 @@ def test_every_arm_is_a_scheduler_with_its_own_options():
         assert config.scheduler.name == ARMS[name].scheduler
         for key, value in ARMS[name].options.items():
             assert config.scheduler.resolved_options()[key] == value
-
-
-def entry(arm, seed, curve, rollouts=1024, **values):
-    row = {
-        "arm": arm,
-        "seed": seed,
-        "settings": Run("dead", arm, seed).settings(rollouts),
-        "defaults": Run("dead", arm, seed).defaults,
-        "generated_E": [0, 512, 1024],
-        "held_out_E": curve,
-        "updates_E": [0, 1, 2],
-        "tokens_E": [0, 2500, 5000],
-        "cpu_E": [0.0, 1.0, 2.0],
-        "updates": 2,
-        "tokens": 5000,
-        "pilot": 0.0,
-        "trained": 1.0,
-        "wasted": 0.5,
-        "cpu_s": 2.0,
-        "commit": "abc",
-        "same": "0123",
-    }
-    return {**row, **values}
 
 
 def fake_training(monkeypatch, failing=()):
@@ -173,18 +151,6 @@ def test_what_is_kept_of_a_run(tmp_path):
     assert {key: found[key] for key in expected} == expected
 
 
-FINAL = {0: 0.30, 1: 0.34, 2: 0.32, 3: 0.33, 4: 0.31, 5: 0.36}  # six: fewer give no interval
-
-
-def entries():
-    found = [entry("uniform", seed, [0.1, 0.2, 0.3]) for seed in DEV_SEEDS]
-    found += [entry("uniform", seed, [0.1, 0.2, 0.3]) for seed in FINAL]
-    # the gain of 0.2 after half of the rollouts, and a little more at the end
-    found += [entry("adaptive", seed, [0.1, 0.3, final]) for seed, final in FINAL.items()]
-    found += [entry("mopps", 0, [0.1, 0.1, 0.1])]  # being made
-    return {f"{row['arm']}-seed{row['seed']}": row for row in found}
-
-
 def test_rows_by_hand():
     rows = league_rows.rows(entries())
     assert list(rows) == ["uniform", "adaptive"]  # mopps has one seed of six
@@ -225,8 +191,8 @@ def test_rows_by_hand():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"generated_E": [0, 512, 2048]}, "generated_E must be the same"),
-        ({"same": "4567"}, "same must be the same"),
+        ({"generated_E": [0, 512, 2048]}, r"generated_E of adaptive-seed0, dead must be \[0, 512"),
+        ({"same": "4567"}, "same of adaptive-seed0, dead must be 0123, as in the others"),
         ({"held_out_E": [0.2, 0.3, 0.3]}, "start of adaptive-seed0 must be 0.1, that of the other"),
     ],
 )
@@ -234,11 +200,7 @@ def test_what_differs_cannot_be_compared(change, message):
     mixed = entries()
     mixed["adaptive-seed0"] |= change
     with pytest.raises(ValueError, match=message):
-        league_rows.rows(mixed)
-
-
-def summary(entries_of_dead):
-    return league_table.summary(league_rows.numbers_of({"one": {"dead": entries_of_dead}}))
+        league_rows.numbers_of({"one": {"dead": mixed}})
 
 
 def of_other_starts():
@@ -301,12 +263,19 @@ def test_a_series_that_is_being_made_is_left_out_of_what_stands_together():
 def test_an_arm_of_several_series_is_averaged_by_seed():
     finals = {**FINAL, 6: 0.35, 7: 0.30}
 
-    def series(start, final_of):
-        rows = [entry("uniform", s, [start, 0.2, 0.3]) for s in (*DEV_SEEDS, *finals)]
-        rows += [entry("adaptive", s, [start, 0.3, final_of(s)]) for s in finals]
+    more = [{s: 0.001 * s for s in finals}, {s: 0.001 * s**2 for s in finals}]  # of both arms
+
+    def series(start, final_of, more):
+        rows = [
+            entry("uniform", s, [start, 0.2, 0.3 + more.get(s, 0)]) for s in (*DEV_SEEDS, *finals)
+        ]
+        rows += [entry("adaptive", s, [start, 0.3, final_of(s) + more[s]]) for s in finals]
         return {"dead": {Run("dead", row["arm"], row["seed"]).name: row for row in rows}}
 
-    by_series = {"one": series(0.1, finals.get), "two": series(0.15, lambda seed: 0.31)}
+    by_series = {
+        "one": series(0.1, finals.get, more[0]),
+        "two": series(0.15, lambda seed: 0.31, more[1]),
+    }
     numbers = league_rows.numbers_of(by_series)
     merged = league_rows.together(numbers["dead"])["adaptive"]
     assert merged["series"] == ["one", "two"]
@@ -322,6 +291,9 @@ def test_an_arm_of_several_series_is_averaged_by_seed():
     texts = [f"{minus.mean():+.3f} [{low:+.3f}, {high:+.3f}]" for low, high in (once, twice)]
     line = f"| dead | adaptive | one, two | 8 | {texts[0]} | {texts[1]} | no harm |"
     assert line in league_table.summary(numbers)
+    alike = stats.pearsonr(*(list(values.values()) for values in more)).statistic
+    text = f"correlates by {alike:.2f} to {alike:.2f})"
+    assert text in league_table.summary(numbers)
     assert "Arms of several" not in summary(entries())
 
 
@@ -338,7 +310,7 @@ def test_a_verdict_of_several_looks_is_that_of_the_wider_interval():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"same": "4567"}, "same of uniform-seed100, dead must be 0123, as in the other series"),
+        ({"same": "4567"}, "same of uniform-seed100, dead must be 0123, as in the others"),
         ({"defaults": {"rest": 5}}, "defaults of uniform-seed100, dead must be"),
         ({"settings": {"task.coins": 0.2}}, "settings of uniform-seed100, dead must be"),
     ],
@@ -381,103 +353,6 @@ def test_series_are_folders_with_entries(tmp_path):
         with pytest.raises(ValueError, match="--series must be a name"):
             league.checked_series(name)
     assert league.checked_series("xeon-8") == "xeon-8"
-
-
-def with_oracles(pool, finals):
-    """The entries with development runs of all the oracle's variants, by name their final success."""
-    found = entries()
-    for name in league.oracles(pool):
-        for seed in DEV_SEEDS:
-            row = entry(name, seed, [0.1, *finals.get(name, (0.15, 0.2))])
-            found[Run(pool, name, seed).name] = row
-    return found
-
-
-def test_the_best_oracle_is_chosen_on_development_seeds_and_run_on_the_others(
-    tmp_path, monkeypatch
-):
-    names = list(league.oracles("dead"))
-    assert names == [f"oracle@{t}{e}" for t in ("t05", "t15", "t50") for e in ("", "-even")]
-    assert [n for n in league.oracles("coins") if "learnable" in n] == [
-        f"{name}-learnable" for name in names
-    ]
-    assert (
-        Run("coins", "oracle@t05-learnable", 0).settings(8)["scheduler.oracle.learnable"] == "host"
-    )
-    runs = league.wanted(["dead"], ["uniform", league.BEST], [0])
-    assert {run.arm for run in runs if run.seed in DEV_SEEDS} == {"uniform", *names}
-    assert [run.arm for run in runs if run.seed not in DEV_SEEDS] == ["uniform"]
-    # the level, 0.26, is reached after 1/2 * 0.16/0.2 of the run; the others never arrive
-    found = with_oracles("dead", {"oracle@t15": (0.3, 0.3)})
-    assert league.chosen_oracle("dead", {"one": found}) == "oracle@t15"
-    del found["oracle@t05-seed100"]
-    assert league.chosen_oracle("dead", {"one": found}) is None  # not yet
-    found = with_oracles("dead", {"oracle@t15": (0.3, 0.3)})
-    (tmp_path / "one").mkdir()
-    write_json(tmp_path / "one" / "dead.json", found)
-    read = league.read_all(tmp_path)
-    best = league.best_runs(read, ["dead", "natural"], ["uniform", league.BEST], [0, 1])
-    assert best == [Run("dead", "oracle@t15", 0), Run("dead", "oracle@t15", 1)]
-    assert league.best_runs(read, ["dead"], ["uniform"], [0]) == []
-    for seed in FINAL:
-        found[f"oracle@t15-seed{seed}"] = entry("oracle@t15", seed, [0.1, 0.35, 0.4])
-    with pytest.raises(ValueError, match=r"must be oracle@t05, the best one, got \['oracle@t15'\]"):
-        league_rows.rows(found, "oracle@t05")  # chosen otherwise since
-    rows = league_rows.rows(found, "oracle@t15")
-    assert list(rows) == ["uniform", "adaptive", league.BEST]
-    assert rows[league.BEST]["verdict"] == "told"
-    # uniform reaches 0.26 at 819.2, ours at 409.6, the oracle at 512 * 0.16 / 0.25 = 327.68
-    share = league_rows.shares_of(rows)["adaptive"]
-    assert share.value == pytest.approx((819.2 - 409.6) / (819.2 - 327.68))
-    assert league_rows.shares_of(league_rows.rows(entries())) == {}
-    text = summary(found)
-    assert (
-        "| dead | one | 2.50 [2.50, 2.50] | adaptive | 2.00 [2.00, 2.00] | 0.83 [0.83, 0.83] |"
-        in text
-    )
-    assert "| adaptive | 1.0 [1.0, 1.0] |  | 1 | 0 | 0 |" in text
-    assert "5.5x" not in text  # of an arm that is not there nothing is said
-    cures = {f"cures-seed{s}": entry("cures", s, [0.1, 0.3, 0.3]) for s in FINAL}
-    text = summary({**found, **cures})
-    assert "| cures | dead | one | 2.00 [2.00, 2.00] | 2.00 [2.00, 2.00] |" in text
-    text = summary(found)
-    assert "Of 1 comparisons of a contender with uniform 1 differ at 5 %" in text
-
-
-def test_a_development_seed_is_run_in_one_series_alone_and_timed_by_its_uniform():
-    fast = with_oracles("dead", {"oracle@t15": (0.3, 0.3)})
-    # started elsewhere, and ten times as much to gain: every variant but one is far from the level
-    steep = {name: {**e, "held_out_E": [0.0, *e["held_out_E"][1:]]} for name, e in fast.items()}
-    for seed in DEV_SEEDS:
-        steep[f"uniform-seed{seed}"]["held_out_E"] = [0.0, 1.0, 2.0]
-        steep[f"oracle@t50-seed{seed}"]["held_out_E"] = [0.0, 1.9, 2.0]
-
-    def without(entries, seed):
-        return {k: e for k, e in entries.items() if e["arm"] == "uniform" or e["seed"] != seed}
-
-    one, two = without(fast, 101), without(steep, 100)
-
-    def series(entries_of):
-        return {seed: name for seed, (name, _) in league.developed("dead", entries_of).items()}
-
-    assert series({"one": one}) == {100: "one"}
-    assert league.chosen_oracle("dead", {"one": one}) is None
-    assert series({"one": one, "two": two}) == {100: "one", 101: "two"}
-    levels = [gain for _, gain in league.developed("dead", {"one": one, "two": two}).values()]
-    assert levels == pytest.approx([0.16, 1.6])  # 80 % of 0.2 and of 2
-    # at t15: 409.6 of 1024 and never; at t50: never and 1024 * 0.5 * 1.6 / 1.9 = 431
-    assert league.chosen_oracle("dead", {"one": one, "two": two}) == "oracle@t15"
-    turned = {"one": without(steep, 101), "two": without(fast, 100)}
-    assert league.chosen_oracle("dead", turned) == "oracle@t15"  # by one's level alone: t50
-    assert league.chosen_oracle("dead", {"one": fast, "two": two}) == "oracle@t15"
-    assert league.chosen_oracle("dead", {"one": steep, "two": fast}) == "oracle@t50"
-    # a variant is missing, or uniform: that seed is not there
-    assert series({"one": without(one, 100), "two": two}) == {101: "two"}
-    for missing in ("uniform-seed100", "uniform-seed101"):  # the level rests on both
-        assert series({"one": {k: e for k, e in fast.items() if k != missing}}) == {}
-    runs = league.wanted(["dead"], ["uniform", league.BEST], [0], elsewhere={"dead": {100: "one"}})
-    due = {run.seed for run in runs if run.arm.startswith("oracle")}
-    assert due == {101}
 
 
 def test_an_arm_of_some_pools_is_missing_nowhere_else():
