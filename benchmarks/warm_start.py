@@ -13,6 +13,8 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -91,11 +93,8 @@ def followed(
         if step == steps:
             raise _EnoughError
 
-    try:
-        with mock.patch.object(warm_start, "Muon", optimizer):
-            warm_start.supervise(model, task, config, report)
-    except _EnoughError:
-        pass
+    with suppress(_EnoughError), mock.patch.object(warm_start, "Muon", optimizer):
+        warm_start.supervise(model, task, config, report)
 
 
 def seconds_per_step(config: Config, optimizer: Callable[..., torch.optim.Optimizer]) -> float:
@@ -109,19 +108,18 @@ def seconds_per_step(config: Config, optimizer: Callable[..., torch.optim.Optimi
     return (at[2 + BLOCK_STEPS] - at[2]) / BLOCK_STEPS
 
 
+def _keep(weights: dict[int, list[Tensor]], step: int, model: Qwen2ForCausalLM) -> None:
+    if step in (0, *MARKS):
+        weights[step] = [weight.detach().clone() for weight in model.parameters()]
+
+
 def spread(config: Config, optimizer: Callable[..., torch.optim.Optimizer]) -> dict[int, float]:
     """Step -> largest difference of a weight between two warm starts a unit in the last place apart."""
     kept: list[dict[int, list[Tensor]]] = []
     for is_moved in (False, True):
         weights: dict[int, list[Tensor]] = {}
 
-        def look(
-            step: int, model: Qwen2ForCausalLM, weights: dict[int, list[Tensor]] = weights
-        ) -> None:
-            if step in (0, *MARKS):
-                weights[step] = [weight.detach().clone() for weight in model.parameters()]
-
-        followed(config, optimizer, look, steps=MARKS[-1], is_moved=is_moved)
+        followed(config, optimizer, partial(_keep, weights), steps=MARKS[-1], is_moved=is_moved)
         kept.append(weights)
     return {
         step: max(

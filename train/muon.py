@@ -29,7 +29,8 @@ class Muon(torch.optim.Optimizer):
     Parameters
     ----------
     parameters : iterable of Tensor, shape (m, n) each
-    lr : float, > 0
+    lr : float
+        Before that factor.
 
     Raises
     ------

@@ -41,7 +41,8 @@ def ours(weights):
 
 def test_updates_are_those_of_torch_without_its_cast_to_bfloat16(monkeypatch):
     assert largest_difference(updated(ours), updated(ours, steps=4)) > 0.01
-    # five updates of 0.02; ten roundings of bfloat16, 2^-9 each, in one is a guess
+    # the control: with the cast it shows. Above, a round number: in each of five updates of 0.02 ten
+    # roundings of bfloat16, 2^-9 each
     rounded = largest_difference(updated(ours), updated(torchs))
     assert 1e-5 < rounded < 5 * 0.02 * 2.0**-9 * 10
     monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: self.float())
